@@ -1,0 +1,10 @@
+module github.com/sandtest/go-sandtest
+
+go 1.26.0
+
+require (
+	github.com/docker/go-units v0.5.0
+	github.com/google/go-cmp v0.7.0
+	golang.org/x/net v0.62.0
+	golang.org/x/sys v0.49.0
+)
