@@ -1,0 +1,156 @@
+package det
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Mode says how a sandbox's clock runs. The zero value is [Virtual].
+type Mode int
+
+const (
+	// Virtual stands still while the program runs and moves only by what the
+	// program waits for.
+	Virtual Mode = iota
+	// Running starts at the given instant and runs at real speed.
+	Running
+	// Host leaves time alone: the program reads the host's clock.
+	Host
+)
+
+var modeNames = [...]string{Virtual: "virtual", Running: "running", Host: "host"}
+
+// String returns the name by which [ParseMode] knows the mode.
+func (m Mode) String() string {
+	if m < 0 || int(m) >= len(modeNames) {
+		return fmt.Sprintf("Mode(%d)", int(m))
+	}
+	return modeNames[m]
+}
+
+// ParseMode reads a mode's name: virtual, running or host.
+func ParseMode(s string) (Mode, error) {
+	for m, name := range modeNames {
+		if s == name {
+			return Mode(m), nil
+		}
+	}
+	return 0, fmt.Errorf("unknown clock %q: want virtual, running or host", s)
+}
+
+// Uptime is how long a sandbox claims to have been booted when its command
+// starts: CLOCK_MONOTONIC, CLOCK_BOOTTIME and /proc/uptime begin there. It is
+// not zero because programs take a zero timestamp for "never".
+const Uptime = time.Hour
+
+// A Scale is one of the time scales that Linux clocks read (clock_gettime(2)).
+type Scale int
+
+// The scales, in the order in which the clock page stores them.
+const (
+	Realtime  Scale = iota // seconds since 1970, the wall clock
+	Monotonic              // since boot, without suspend
+	Boottime               // since boot, with suspend: here the same
+	TAI                    // International Atomic Time: like Linux before ntpd sets the offset, equal to Realtime
+	Scales                 // how many there are
+)
+
+// Start returns what scale s reads when the elapsed time of a clock that starts
+// at start is zero, in nanoseconds.
+func (s Scale) Start(start time.Time) int64 {
+	switch s {
+	case Monotonic, Boottime:
+		return int64(Uptime)
+	}
+	return start.UnixNano()
+}
+
+// A Clock is a sandbox's time under [Virtual]: an instant that stands still
+// until AdvanceTo moves it. It is safe for concurrent use.
+type Clock struct {
+	start time.Time
+
+	mu      sync.Mutex
+	elapsed time.Duration
+	changed func(elapsed time.Duration)
+}
+
+// NewClock returns a clock standing at start. changed, if not nil, is called
+// for every move, and once at the beginning, with the clock locked.
+func NewClock(start time.Time, changed func(elapsed time.Duration)) *Clock {
+	c := &Clock{start: start, changed: changed}
+	if changed != nil {
+		changed(0)
+	}
+	return c
+}
+
+// Start returns the instant at which the clock began.
+func (c *Clock) Start() time.Time { return c.start }
+
+// Elapsed returns how far the clock has moved since its start.
+func (c *Clock) Elapsed() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.elapsed
+}
+
+// Now returns the instant at which the clock stands.
+func (c *Clock) Now() time.Time { return c.start.Add(c.Elapsed()) }
+
+// Read returns what scale s reads now, in nanoseconds.
+func (c *Clock) Read(s Scale) int64 { return s.Start(c.start) + int64(c.Elapsed()) }
+
+// AdvanceTo moves the clock on to the given elapsed time. A clock never runs
+// backwards: an earlier time is ignored.
+func (c *Clock) AdvanceTo(elapsed time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if elapsed <= c.elapsed {
+		return
+	}
+	c.elapsed = elapsed
+	if c.changed != nil {
+		c.changed(elapsed)
+	}
+}
+
+// ParseTime reads an instant as people write it on a command line: RFC 3339
+// with or without fraction, a date with or without a time (taken as UTC), or
+// @SECONDS since 1970 with or without a fraction. It must lie between the years
+// 1678 and 2262, where its nanoseconds fit into 64 bits.
+func ParseTime(s string) (time.Time, error) {
+	var t time.Time
+	var err error
+	if len(s) > 1 && s[0] == '@' {
+		t, err = parseUnix(s[1:])
+	} else {
+		for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999", time.DateOnly} {
+			if t, err = time.Parse(layout, s); err == nil {
+				break
+			}
+		}
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("time %q: want RFC 3339 (2000-01-01T00:00:00Z), a date (2000-01-01) or @SECONDS", s)
+	}
+	return t.UTC(), CheckTime(t)
+}
+
+// CheckTime reports an error for an instant whose nanoseconds since 1970 don't
+// fit into 64 bits.
+func CheckTime(t time.Time) error {
+	if lo, hi := time.Unix(0, -1<<63), time.Unix(0, 1<<63-1); t.Before(lo) || t.After(hi) {
+		return fmt.Errorf("time %s: out of range: want a year from 1678 to 2262", t.Format(time.RFC3339))
+	}
+	return nil
+}
+
+func parseUnix(s string) (time.Time, error) {
+	d, err := time.ParseDuration(s + "s")
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Unix(0, int64(d)), nil
+}

@@ -1,0 +1,115 @@
+package det
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// A Dirent is one entry of a directory as getdents64(2) reports it.
+type Dirent struct {
+	Ino  uint64
+	Type uint8 // DT_REG and its kin, readdir(3)
+	Name []byte
+}
+
+// ErrDirent is the error for bytes that aren't a list of directory entries.
+var ErrDirent = errors.New("malformed directory entry")
+
+// The kernel's struct linux_dirent64 and struct linux_dirent (fs/readdir.c).
+const (
+	dirent64Name = 19 // offset of d_name in linux_dirent64
+	direntName   = 18 // offset of d_name in linux_dirent
+)
+
+// ParseDirents64 appends the entries in buf, the result of one getdents64(2),
+// to list. The names alias buf.
+func ParseDirents64(list []Dirent, buf []byte) ([]Dirent, error) {
+	for len(buf) > 0 {
+		if len(buf) < dirent64Name+1 {
+			return list, fmt.Errorf("%w: %d bytes left", ErrDirent, len(buf))
+		}
+		reclen := int(binary.NativeEndian.Uint16(buf[16:]))
+		if reclen < dirent64Name+1 || reclen > len(buf) {
+			return list, fmt.Errorf("%w: length %d of %d bytes", ErrDirent, reclen, len(buf))
+		}
+		name := buf[dirent64Name:reclen]
+		end := bytes.IndexByte(name, 0)
+		if end <= 0 {
+			return list, fmt.Errorf("%w: name without end or empty", ErrDirent)
+		}
+		list = append(list, Dirent{
+			Ino:  binary.NativeEndian.Uint64(buf),
+			Type: buf[18],
+			Name: name[:end:end],
+		})
+		buf = buf[reclen:]
+	}
+	return list, nil
+}
+
+// SortDirents puts "." and ".." first and the rest in the order of their names'
+// bytes.
+func SortDirents(list []Dirent) {
+	slices.SortFunc(list, func(a, b Dirent) int {
+		if d := rank(a.Name) - rank(b.Name); d != 0 {
+			return d
+		}
+		return bytes.Compare(a.Name, b.Name)
+	})
+}
+
+func rank(name []byte) int {
+	switch string(name) {
+	case ".":
+		return 0
+	case "..":
+		return 1
+	}
+	return 2
+}
+
+// AppendDirent64 appends e as getdents64(2) would write it, with next as its
+// d_off. It returns false, with buf as it was, when that would take buf beyond
+// limit bytes.
+func AppendDirent64(buf []byte, e Dirent, next int64, limit int) ([]byte, bool) {
+	reclen := align8(dirent64Name + len(e.Name) + 1)
+	if len(buf)+reclen > limit {
+		return buf, false
+	}
+	at := len(buf)
+	buf = appendHeader(buf, e, next, reclen)
+	buf[at+18] = e.Type
+	copy(buf[at+dirent64Name:], e.Name)
+	return buf, true
+}
+
+// AppendDirent is AppendDirent64 for the older getdents(2), in which the type
+// stands in the last byte of the entry.
+func AppendDirent(buf []byte, e Dirent, next int64, limit int) ([]byte, bool) {
+	reclen := align8(direntName + len(e.Name) + 2)
+	if len(buf)+reclen > limit {
+		return buf, false
+	}
+	at := len(buf)
+	buf = appendHeader(buf, e, next, reclen)
+	copy(buf[at+direntName:], e.Name)
+	buf[at+reclen-1] = e.Type
+	return buf, true
+}
+
+// appendHeader appends reclen bytes that begin with the fields both layouts
+// share.
+func appendHeader(buf []byte, e Dirent, next int64, reclen int) []byte {
+	buf = binary.NativeEndian.AppendUint64(buf, e.Ino)
+	buf = binary.NativeEndian.AppendUint64(buf, uint64(next))
+	buf = binary.NativeEndian.AppendUint16(buf, uint16(reclen))
+	for range reclen - 18 {
+		buf = append(buf, 0)
+	}
+	return buf
+}
+
+func align8(n int) int { return (n + 7) &^ 7 }
