@@ -1,0 +1,79 @@
+package vdso
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrUnsupported is the error of an architecture for which there are no
+// replacement functions; it is also an [errors.ErrUnsupported].
+var ErrUnsupported = fmt.Errorf("vdso: no replacement functions for this architecture: %w", errors.ErrUnsupported)
+
+// A Kind says what the clock functions are replaced with.
+type Kind int
+
+const (
+	// Frozen functions read the data page, which holds the clock itself.
+	Frozen Kind = iota
+	// Shifted functions call the original and add what the data page holds.
+	Shifted
+	// Untouched leaves the clock functions alone; getcpu and getrandom are
+	// replaced all the same.
+	Untouched
+)
+
+// Sizes of the region, in bytes.
+const (
+	PageSize   = 4096
+	CodeOffset = PageSize     // the code page
+	SlotOffset = 2 * PageSize // the slot page
+	// SharedSize is how much of the region is the same in every process.
+	SharedSize = 2 * PageSize
+)
+
+// Offsets in the data page.
+const (
+	offSeq   = 0   // uint32, odd while the page is being written
+	offPairs = 16  // per scale: seconds and nanoseconds, 8 bytes each
+	offTable = 128 // clock id -> scale, one byte each, 0xff for "ask the kernel"
+)
+
+// MaxClock is the largest clock id the replacement functions answer themselves.
+const MaxClock = 11
+
+// clockScale maps a clock id (clock_gettime(2)) to the index of its pair:
+// realtime, monotonic, boottime, TAI. CPU-time clocks go to the kernel.
+var clockScale = [MaxClock + 1]byte{
+	0:  0,    // CLOCK_REALTIME
+	1:  1,    // CLOCK_MONOTONIC
+	2:  0xff, // CLOCK_PROCESS_CPUTIME_ID
+	3:  0xff, // CLOCK_THREAD_CPUTIME_ID
+	4:  1,    // CLOCK_MONOTONIC_RAW
+	5:  0,    // CLOCK_REALTIME_COARSE
+	6:  1,    // CLOCK_MONOTONIC_COARSE
+	7:  2,    // CLOCK_BOOTTIME
+	8:  0,    // CLOCK_REALTIME_ALARM
+	9:  2,    // CLOCK_BOOTTIME_ALARM
+	10: 0xff, // unused
+	11: 3,    // CLOCK_TAI
+}
+
+// ScaleOf returns the index of the pair that a clock id reads, and false for a
+// clock that has none.
+func ScaleOf(clock int32) (int, bool) {
+	if clock < 0 || clock > MaxClock || clockScale[clock] == 0xff {
+		return 0, false
+	}
+	return int(clockScale[clock]), true
+}
+
+// Resolution returns what clock_getres(2) reports for a clock that ScaleOf
+// knows, in nanoseconds: 1, or one tick of a 250 Hz kernel for the coarse ones.
+func Resolution(clock int32) int64 {
+	if clock == 5 || clock == 6 {
+		return coarseRes
+	}
+	return 1
+}
+
+const coarseRes = 4_000_000
