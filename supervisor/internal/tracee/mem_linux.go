@@ -1,0 +1,173 @@
+package tracee
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+const pageSize = 4096
+
+// ReadMem fills buf from a process's memory. EFAULT means that some of it isn't
+// mapped readable, ESRCH that the process is gone (process_vm_readv(2)).
+func ReadMem(pid int, addr uint64, buf []byte) error {
+	n, err := readSome(pid, addr, buf)
+	if err == nil && n < len(buf) {
+		err = unix.EFAULT
+	}
+	return err
+}
+
+func readSome(pid int, addr uint64, buf []byte) (int, error) {
+	if len(buf) == 0 {
+		return 0, nil
+	}
+	local := [1]unix.Iovec{{Base: &buf[0]}}
+	local[0].SetLen(len(buf))
+	remote := [1]unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}
+	return unix.ProcessVMReadv(pid, local[:], remote[:], 0)
+}
+
+// WriteMem writes buf into memory that the process itself could write, and
+// returns how much of it was written: less than all of it with EFAULT when some
+// isn't mapped writable.
+func WriteMem(pid int, addr uint64, buf []byte) (int, error) {
+	if len(buf) == 0 {
+		return 0, nil
+	}
+	local := [1]unix.Iovec{{Base: &buf[0]}}
+	local[0].SetLen(len(buf))
+	remote := [1]unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}
+	n, err := unix.ProcessVMWritev(pid, local[:], remote[:], 0)
+	if err == nil && n < len(buf) {
+		err = unix.EFAULT
+	}
+	return max(n, 0), err
+}
+
+// ReadString reads a NUL-terminated string of at most len(buf)-1 bytes into buf
+// and returns it without the NUL. It never reads beyond the page in which the
+// string ends, so a string at the end of a mapping is read whole. A longer
+// string gives ENAMETOOLONG.
+func ReadString(pid int, addr uint64, buf []byte) ([]byte, error) {
+	for n := 0; n < len(buf); {
+		chunk := min(len(buf)-n, pageSize-int((addr+uint64(n))%pageSize))
+		got, err := readSome(pid, addr+uint64(n), buf[n:n+chunk])
+		if err != nil {
+			return nil, err
+		}
+		if end := bytes.IndexByte(buf[n:n+got], 0); end >= 0 {
+			return buf[:n+end], nil
+		}
+		if n += got; got < chunk {
+			return nil, unix.EFAULT
+		}
+	}
+	return nil, unix.ENAMETOOLONG
+}
+
+// ForceWrite writes into a stopped tracee's memory whatever its protection is;
+// read-only private pages are copied for the tracee alone (proc_pid_mem(5)).
+func ForceWrite(pid int, addr uint64, buf []byte) error {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/mem", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open memory: %w", err)
+	}
+	defer unix.Close(fd)
+	for len(buf) > 0 {
+		n, err := unix.Pwrite(fd, buf, int64(addr))
+		if err != nil {
+			return fmt.Errorf("write %d bytes at %#x: %w", len(buf), addr, err)
+		}
+		buf, addr = buf[n:], addr+uint64(n)
+	}
+	return nil
+}
+
+// An Auxv holds the entries of a program's auxiliary vector (getauxval(3)).
+type Auxv struct{ raw []byte }
+
+// Keys of the auxiliary vector (elf.h).
+const (
+	ATNull       = 0
+	ATIgnore     = 1
+	ATEntry      = 9
+	ATRandom     = 25
+	ATSysinfoPtr = 33 // AT_SYSINFO_EHDR, where the vDSO lies
+)
+
+// ReadAuxv returns the vector of the program that the process executes.
+func ReadAuxv(pid int) (Auxv, error) {
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/auxv")
+	return Auxv{raw}, err
+}
+
+// Get returns the value of a key.
+func (a Auxv) Get(key uint64) (uint64, bool) {
+	i := a.index(key)
+	if i < 0 {
+		return 0, false
+	}
+	return binary.NativeEndian.Uint64(a.raw[i+8:]), true
+}
+
+func (a Auxv) index(key uint64) int {
+	for i := 0; i+16 <= len(a.raw); i += 16 {
+		switch binary.NativeEndian.Uint64(a.raw[i:]) {
+		case key:
+			return i
+		case ATNull:
+			return -1
+		}
+	}
+	return -1
+}
+
+// HideVDSO makes a program that has not started yet believe that there is no
+// vDSO: its copy of the vector, on the stack above sp, gets AT_IGNORE there.
+func (a Auxv) HideVDSO(pid int, sp uint64) error {
+	base, ok := a.Get(ATSysinfoPtr)
+	if !ok {
+		return nil
+	}
+	// The stack is argc, argv, NULL, envp, NULL, auxv. No pointer in argv or envp
+	// equals the small key, so the pair is unmistakable once envp has ended.
+	var word [8]byte
+	read := func(addr uint64) (uint64, error) {
+		err := ReadMem(pid, addr, word[:])
+		return binary.NativeEndian.Uint64(word[:]), err
+	}
+	argc, err := read(sp)
+	if err != nil {
+		return fmt.Errorf("read the stack: %w", err)
+	}
+	at := sp + 8 + 8*argc + 8
+	for {
+		v, err := read(at)
+		if err != nil {
+			return fmt.Errorf("read the environment: %w", err)
+		}
+		if at += 8; v == 0 {
+			break
+		}
+	}
+	for {
+		key, err := read(at)
+		if err != nil {
+			return fmt.Errorf("read the auxiliary vector: %w", err)
+		}
+		if key == ATNull {
+			return fmt.Errorf("no AT_SYSINFO_EHDR on the stack, but a vDSO at %#x", base)
+		}
+		if key == ATSysinfoPtr {
+			binary.NativeEndian.PutUint64(word[:], ATIgnore)
+			_, err := WriteMem(pid, at, word[:])
+			return err
+		}
+		at += 16
+	}
+}

@@ -1,0 +1,49 @@
+//go:build linux
+
+package tracee
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func ptrace(req, tid int, addr, data uintptr) error {
+	if _, _, e := unix.Syscall6(unix.SYS_PTRACE, uintptr(req), uintptr(tid), addr, data, 0, 0); e != 0 {
+		return e
+	}
+	return nil
+}
+
+// A Siginfo is the kernel's siginfo_t, unparsed but for the signal number.
+type Siginfo struct {
+	Signo int32
+	_     [124]byte
+}
+
+// GetSiginfo returns what belongs to the signal of a signal-delivery stop. EINVAL
+// means that the stop is another kind.
+func GetSiginfo(tid int) (si Siginfo, err error) {
+	err = ptrace(unix.PTRACE_GETSIGINFO, tid, 0, uintptr(unsafe.Pointer(&si)))
+	return si, err
+}
+
+// SetSiginfo replaces what belongs to the signal of a signal-delivery stop.
+func SetSiginfo(tid int, si Siginfo) error {
+	return ptrace(unix.PTRACE_SETSIGINFO, tid, 0, uintptr(unsafe.Pointer(&si)))
+}
+
+const sigsetSize = 8
+
+func getSigmask(tid int) (mask uint64, err error) {
+	err = ptrace(unix.PTRACE_GETSIGMASK, tid, sigsetSize, uintptr(unsafe.Pointer(&mask)))
+	return mask, err
+}
+
+func setSigmask(tid int, mask uint64) error {
+	return ptrace(unix.PTRACE_SETSIGMASK, tid, sigsetSize, uintptr(unsafe.Pointer(&mask)))
+}
+
+// Queue sends a signal to one thread. The kernel lets a sender forge only codes
+// of its own kind, so the information is lost; see SetSiginfo.
+func Queue(tgid, tid int, sig int32) error { return unix.Tgkill(tgid, tid, unix.Signal(sig)) }
