@@ -1,0 +1,265 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os/exec"
+	"syscall"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
+)
+
+// start starts the command on the tracer's thread and arms it: it returns with
+// the command standing before its first instruction, under the filter.
+func (t *tracer) start() error {
+	cmd := t.s.cmd
+	attr := syscall.SysProcAttr{}
+	if cmd.SysProcAttr != nil {
+		attr = *cmd.SysProcAttr
+	}
+	if attr.Ptrace {
+		return errors.New("supervisor: SysProcAttr.Ptrace is set: the sandbox itself must be the tracer")
+	}
+	userDeathSignal := attr.Pdeathsig
+	attr.Ptrace = true
+	// Until it is seized, the command dies with this thread by this signal.
+	attr.Pdeathsig = unix.SIGKILL
+	defer func(old *syscall.SysProcAttr) { cmd.SysProcAttr = old }(cmd.SysProcAttr)
+	cmd.SysProcAttr = &attr
+
+	restore, err := t.setPersonality()
+	if err != nil {
+		return err
+	}
+	err = cmd.Start()
+	restore()
+	if err != nil {
+		return explainStart(cmd, err)
+	}
+	pid := cmd.Process.Pid
+	if err := t.takeOver(pid, userDeathSignal); err != nil {
+		// Nothing has run yet: the kill ends the only process there is.
+		_ = unix.Kill(pid, unix.SIGKILL)
+		t.reap(pid)
+		_ = cmd.Wait() // closes its pipes; the process itself is gone
+		return fmt.Errorf("supervisor: arm %s: %w", cmd.Path, err)
+	}
+	return nil
+}
+
+func (t *tracer) reap(pid int) {
+	for {
+		_, ws, err := tracee.WaitFor(pid)
+		if err != nil || !ws.Stopped() {
+			return
+		}
+		_ = tracee.Cont(pid, 0)
+	}
+}
+
+// setPersonality switches address randomisation off for what this thread starts.
+func (t *tracer) setPersonality() (restore func(), err error) {
+	if t.s.cfg.ASLR {
+		return func() {}, nil
+	}
+	const query, noRandomize = 0xffffffff, 0x0040000
+	old, _, e := unix.RawSyscall(unix.SYS_PERSONALITY, query, 0, 0)
+	if e == 0 {
+		_, _, e = unix.RawSyscall(unix.SYS_PERSONALITY, old|noRandomize, 0, 0)
+	}
+	if e != 0 {
+		return nil, fmt.Errorf("supervisor: personality(ADDR_NO_RANDOMIZE): %w: a seccomp policy around this process forbids to switch "+
+			"address randomisation off (a container needs one that allows personality); or set the ASLR option", e)
+	}
+	return func() { unix.RawSyscall(unix.SYS_PERSONALITY, old, 0, 0) }, nil
+}
+
+// explainStart says what to do about a refusal that may be ptrace's.
+func explainStart(cmd *exec.Cmd, err error) error {
+	if errors.Is(err, unix.EPERM) {
+		if tracer, e := statusField(unix.Getpid(), "TracerPid:"); e == nil && tracer != 0 {
+			return fmt.Errorf("supervisor: start %s: %w: this process is itself traced (by pid %d), and a process has one tracer: "+
+				"run it without strace or a debugger that follows children", cmd.Path, err, tracer)
+		}
+		if e := probePtrace(); e != nil {
+			return fmt.Errorf("supervisor: start %s: %w: %v", cmd.Path, err, e)
+		}
+	}
+	return err
+}
+
+// takeOver turns the stop at exec that os/exec arranged into a seized tracee,
+// which unlike the former can be stopped and continued by job control, and arms
+// it.
+func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
+	if _, ws, err := tracee.WaitFor(pid); err != nil || !ws.Stopped() {
+		return fmt.Errorf("wait for the command to stop at its start: status %#x: %w", int(ws), err)
+	}
+	if err := tracee.Detach(pid, unix.SIGSTOP); err != nil {
+		return fmt.Errorf("detach to seize: %w", err)
+	}
+	if err := tracee.Seize(pid); err != nil {
+		return err
+	}
+	// A stopped process is woken by SIGCONT; the stop that announces it is at the
+	// edge of user mode.
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		return fmt.Errorf("continue the command: %w", err)
+	}
+	for {
+		_, ws, err := tracee.WaitFor(pid)
+		if err != nil || !ws.Stopped() {
+			return fmt.Errorf("wait for the command: %w", errors.Join(err, tracee.ErrGone))
+		}
+		if tracee.Event(ws) == 0 && ws.StopSignal() == unix.SIGCONT {
+			break
+		}
+		if err := tracee.Cont(pid, 0); err != nil {
+			return fmt.Errorf("continue the command: %w", err)
+		}
+	}
+	t.root = newProcess(pid, nil, 0)
+	t.procs[pid] = t.root
+	th := &thread{tid: pid, proc: t.root}
+	t.s.threads.add(th)
+	t.s.counts.processes.Add(1)
+	t.s.counts.execs.Add(1)
+	t.root.execs = 1
+	return t.arm(th, deathSignal)
+}
+
+// arm makes the command put itself under the filter, then prepares its program.
+func (t *tracer) arm(th *thread, deathSignal syscall.Signal) error {
+	im, err := t.newImage(th)
+	if err != nil {
+		return err
+	}
+	for _, c := range []struct {
+		what string
+		nr   uintptr
+		args []uint64
+	}{
+		{"prctl(PR_SET_PDEATHSIG)", unix.SYS_PRCTL, []uint64{unix.PR_SET_PDEATHSIG, uint64(deathSignal), 0, 0, 0}},
+		{"prctl(PR_SET_NO_NEW_PRIVS)", unix.SYS_PRCTL, []uint64{unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0}},
+		{"umask", unix.SYS_UMASK, []uint64{umask}},
+	} {
+		if _, err := im.sys.Call(c.nr, c.args...); err != nil {
+			return fmt.Errorf("%s in the command: %w", c.what, err)
+		}
+	}
+	if err := t.installFilter(im); err != nil {
+		return err
+	}
+	return im.finish()
+}
+
+// installFilter makes the command install the filter and takes the listener away
+// from it.
+func (t *tracer) installFilter(im *image) error {
+	prog, err := seccomp.Assemble(seccomp.Native, t.s.table.rules)
+	if err != nil {
+		return err
+	}
+	// struct sock_fprog, then the instructions, below the red zone.
+	blob := make([]byte, 16+8*len(prog))
+	at := (im.sys.SP() - 256 - uint64(len(blob))) &^ 15
+	binary.LittleEndian.PutUint16(blob, uint16(len(prog)))
+	binary.LittleEndian.PutUint64(blob[8:], at+16)
+	for i, in := range prog {
+		b := blob[16+8*i:]
+		binary.LittleEndian.PutUint16(b, in.Op)
+		b[2], b[3] = in.Jt, in.Jf
+		binary.LittleEndian.PutUint32(b[4:], in.K)
+	}
+	if _, err := tracee.WriteMem(im.th.tid, at, blob); err != nil {
+		return fmt.Errorf("place the filter: %w", err)
+	}
+	flags := uint64(seccomp.FlagNewListener | seccomp.FlagWaitKillable)
+	fd, err := im.sys.Call(unix.SYS_SECCOMP, seccomp.SetModeFilter, flags, at)
+	if errors.Is(err, unix.EINVAL) { // before Linux 5.19
+		fd, err = im.sys.Call(unix.SYS_SECCOMP, seccomp.SetModeFilter, seccomp.FlagNewListener, at)
+	}
+	if err != nil {
+		return explainFilter(err)
+	}
+	clear(blob)
+	if _, err := tracee.WriteMem(im.th.tid, at, blob); err != nil {
+		return fmt.Errorf("clear the filter: %w", err)
+	}
+	listener, err := t.root.fd(int32(fd))
+	if err != nil {
+		return fmt.Errorf("take the listener (pidfd_getfd): %w", err)
+	}
+	t.s.listen(listener)
+	if _, err := im.sys.Call(unix.SYS_CLOSE, fd); err != nil {
+		return fmt.Errorf("close the listener in the command: %w", err)
+	}
+	return nil
+}
+
+func explainFilter(err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		hint = ": a filter with a listener is in force already; a sandbox can't be nested in another"
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOSYS):
+		hint = ": a seccomp policy around this process forbids it, or the kernel has no seccomp; allow seccomp(2) in the container's policy"
+	}
+	return fmt.Errorf("seccomp(SECCOMP_SET_MODE_FILTER) in the command: %w%s", err, hint)
+}
+
+// newImage looks at a program that has just been loaded.
+func (t *tracer) newImage(th *thread) (*image, error) {
+	im := &image{t: t, th: th}
+	var err error
+	if im.auxv, err = tracee.ReadAuxv(th.tid); err != nil {
+		return nil, fmt.Errorf("read the auxiliary vector: %w", err)
+	}
+	im.vdso = t.s.vdso.find(th.tid, im.auxv)
+	if im.sys, err = tracee.Begin(th.tid, im.vdso.insn); err != nil {
+		return nil, err
+	}
+	return im, nil
+}
+
+// load prepares a program that was started by execve.
+func (t *tracer) load(th *thread) error {
+	if regs, err := tracee.GetRegs(th.tid); err != nil || regs.Result() < 0 {
+		return nil // killed, or the program couldn't be loaded
+	} else if regs.Compat() {
+		return errors.New("it is a 32-bit program, and the sandbox serves 64-bit system calls only")
+	}
+	im, err := t.newImage(th)
+	if err == nil {
+		err = im.finish()
+	}
+	if errors.Is(err, tracee.ErrGone) {
+		return nil
+	}
+	return err
+}
+
+// finish lets the features prepare the program, and puts it back at its first
+// instruction.
+func (im *image) finish() error {
+	im.th.arming.Store(true)
+	for _, f := range im.t.s.table.features {
+		if f.load == nil {
+			continue
+		}
+		if err := f.load(im); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+	}
+	im.th.arming.Store(false)
+	deferred, err := im.sys.End()
+	for _, sig := range deferred {
+		_ = tracee.Queue(im.th.proc.TGID, im.th.tid, sig)
+	}
+	return err
+}

@@ -1,0 +1,105 @@
+package supervisor
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/sandtest/go-sandtest/det"
+)
+
+// A Config says what a sandbox pins. The zero Config is the default sandbox.
+type Config struct {
+	// Clock is how time runs; the zero value is [det.Virtual].
+	Clock det.Mode
+
+	// Time is the instant at which the clock starts, from 1678 to 2262; the zero
+	// value means 2000-01-01T00:00:00Z. It has no effect under [det.Host].
+	Time time.Time
+
+	// Seed names the random streams; any two seeds give unrelated bytes.
+	Seed uint64
+
+	// Identity is the machine the sandbox claims to be. Fields left zero mean host
+	// name sandtest, 1 CPU and 4 GiB of memory.
+	Identity det.Identity
+
+	// ASLR leaves the randomisation of addresses on (personality(2),
+	// ADDR_NO_RANDOMIZE). By default it is off, and a machine that forbids
+	// switching it off is an error.
+	ASLR bool
+}
+
+// The values that zero fields of a Config stand for.
+const (
+	DefaultHostname = "sandtest"
+	DefaultCPUs     = 1
+	DefaultMemory   = 4 << 30
+)
+
+// DefaultTime is where the clock starts unless told otherwise.
+var DefaultTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// umask is what the command starts with, whatever the supervisor's is.
+const umask = 0o022
+
+// withDefaults fills zero fields in and checks the result.
+func (c Config) withDefaults() (Config, error) {
+	if c.Time.IsZero() {
+		c.Time = DefaultTime
+	}
+	if c.Identity.Hostname == "" {
+		c.Identity.Hostname = DefaultHostname
+	}
+	if c.Identity.CPUs == 0 {
+		c.Identity.CPUs = DefaultCPUs
+	}
+	if c.Identity.Memory == 0 {
+		c.Identity.Memory = DefaultMemory
+	}
+	if c.Clock < det.Virtual || c.Clock > det.Host {
+		return c, fmt.Errorf("supervisor: unknown clock %v", c.Clock)
+	}
+	if err := det.CheckTime(c.Time); err != nil {
+		return c, fmt.Errorf("supervisor: %w", err)
+	}
+	if err := c.Identity.Check(); err != nil {
+		return c, fmt.Errorf("supervisor: %w", err)
+	}
+	return c, nil
+}
+
+// A State is how a command ended.
+type State struct {
+	// ExitCode is the command's exit status, or -1 when a signal ended it.
+	ExitCode int
+	// Signal is what ended the command, or 0.
+	Signal syscall.Signal
+	// Clock is where the sandbox's clock stood at the end.
+	Clock time.Time
+	// Leaked lists the processes that were alive when the command ended, by
+	// lineage. They have been killed.
+	Leaked []LeakedProcess
+	// Stats tells what the sandbox cost.
+	Stats Stats
+}
+
+// A LeakedProcess is a process that outlived the command.
+type LeakedProcess struct {
+	Lineage det.Lineage
+	Args    []string // its argument vector, empty if it had none any more
+}
+
+// Stats counts what a sandbox did.
+type Stats struct {
+	// Notifications and Stops count trapped calls by name and channel.
+	Notifications map[string]uint64 `json:"notifications"`
+	Stops         map[string]uint64 `json:"stops"`
+	// Processes and Execs count what was started, the command included.
+	Processes int `json:"processes"`
+	Execs     int `json:"execs"`
+	// Signals counts signals that were held back until a trapped call had ended.
+	Signals int `json:"signals_held"`
+	// Real is the time the command took by the host's clock.
+	Real time.Duration `json:"real_ns"`
+}

@@ -1,0 +1,79 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+
+	"github.com/sandtest/go-sandtest/det"
+	"golang.org/x/sys/unix"
+)
+
+// A descriptor of /dev/urandom or /dev/random is a stream socket whose other end
+// the supervisor feeds without end. SO_RCVLOWAT makes a read wait until all it
+// asked for is there, so that a read of a megabyte returns a megabyte, as from
+// the device. What is written to it is thrown away.
+//
+// What remains: fstat says that it is a socket, and it can't be sought.
+
+// isRandomDevice reports whether a file is one of the kernel's random devices,
+// under whatever name (Documentation/admin-guide/devices.txt).
+func isRandomDevice(st *unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR &&
+		(st.Rdev == unix.Mkdev(1, 8) || st.Rdev == unix.Mkdev(1, 9))
+}
+
+func (s *Sandbox) openRandom(c *Call, flags uint64) Answer {
+	if flags&unix.O_DIRECTORY != 0 {
+		return Errno(unix.ENOTDIR)
+	}
+	theirs, err := s.feedRandom(c.Process, flags)
+	if err != nil {
+		return Fatal(fmt.Errorf("make a random device: %w", err))
+	}
+	return InjectFD(theirs, flags&unix.O_CLOEXEC != 0)
+}
+
+func (s *Sandbox) feedRandom(p *Process, flags uint64) (theirs int, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	theirs, ours := pair[0], pair[1]
+	defer func() {
+		if err != nil {
+			unix.Close(theirs)
+			unix.Close(ours)
+		}
+	}()
+	if err := unix.SetsockoptInt(theirs, unix.SOL_SOCKET, unix.SO_RCVLOWAT, math.MaxInt32); err != nil {
+		return -1, err
+	}
+	if flags&unix.O_NONBLOCK != 0 {
+		if err := unix.SetNonblock(theirs, true); err != nil {
+			return -1, err
+		}
+	}
+	if err := unix.SetNonblock(ours, true); err != nil {
+		return -1, err
+	}
+	stream := det.NewStream(s.cfg.Seed, det.URandom, p.Lineage, p.random.count(det.URandom))
+	f := os.NewFile(uintptr(ours), "random") // non-blocking: waits cost no thread
+	go func() {
+		// Writes arriving from a program end when it has closed its descriptor.
+		_, _ = io.Copy(io.Discard, f)
+	}()
+	go func() {
+		defer f.Close()
+		// It ends with EPIPE, when the program has closed its descriptor.
+		_, err := io.Copy(f, stream)
+		if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+			s.fail(fmt.Errorf("supervisor: feed a random device: %w", err))
+		}
+	}()
+	return theirs, nil
+}

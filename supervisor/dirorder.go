@@ -1,0 +1,234 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/sandtest/go-sandtest/det"
+	"golang.org/x/sys/unix"
+)
+
+// dirOrder answers getdents64 and getdents in the order of names.
+//
+// Source: the order of a directory's entries, which depends on the file system
+// and its history. Ordered: "." and "..", then by the bytes of the name.
+//
+// The position of a listing is the directory's own file offset, kept by the
+// kernel: the number of entries already returned. It is therefore right on a
+// dup'ed or inherited descriptor, after lseek and after rewinddir. The list
+// itself is read when a listing begins (offset 0) and kept until it has been
+// returned whole, so that entries which stay are returned exactly once whatever
+// is created or removed meanwhile.
+func dirOrder(s *Sandbox) feature {
+	return feature{name: "dirorder", calls: []call{
+		{name: "getdents64", notify: func(c *Call) Answer { return s.getdents(c, det.AppendDirent64) }},
+		{name: "getdents", notify: func(c *Call) Answer { return s.getdents(c, det.AppendDirent) }},
+	}}
+}
+
+// processDirs holds the listings that a process has begun, by descriptor.
+type processDirs struct {
+	mu   sync.Mutex
+	open map[int32]*listing
+}
+
+// A listing is the sorted list of one open directory.
+type listing struct {
+	dev, ino uint64
+	list     []det.Dirent // nil when the listing has ended
+	count    int64
+}
+
+func (d *processDirs) drop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open = nil
+}
+
+type appendDirent func(buf []byte, e det.Dirent, next int64, limit int) ([]byte, bool)
+
+// maxDirBuffer bounds what one call returns, as large buffers are filled in
+// several calls natively too.
+const maxDirBuffer = 1 << 20
+
+func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
+	c.Yield()
+	fd, err := c.Process.fd(c.Int(0))
+	if err != nil {
+		if errors.Is(err, unix.EBADF) {
+			return Errno(unix.EBADF)
+		}
+		return c.failed(err)
+	}
+	defer unix.Close(fd)
+	limit := int(min(uint64(uint32(c.Arg(2))), maxDirBuffer))
+	buf, pos, a := s.fillDirents(c, fd, c.scratch(limit)[:0], limit, add)
+	if a.kind != answerGoOn {
+		return a
+	}
+	if _, err := c.Write(c.Arg(1), buf); err != nil {
+		return c.failed(err)
+	}
+	if _, err := unix.Seek(fd, pos, unix.SEEK_SET); err != nil {
+		return Fatal(fmt.Errorf("position a directory: %w", err))
+	}
+	return Return(int64(len(buf)))
+}
+
+// fillDirents appends the next entries to buf and returns the position after
+// them.
+func (s *Sandbox) fillDirents(c *Call, fd int, buf []byte, limit int, add appendDirent) ([]byte, int64, Answer) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, 0, Fatal(fmt.Errorf("stat a directory: %w", err))
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil, 0, Errno(unix.ENOTDIR)
+	}
+	pos, err := unix.Seek(fd, 0, unix.SEEK_CUR)
+	if err != nil {
+		return nil, 0, Errno(unix.EBADF) // opened with O_PATH
+	}
+	dirs := &c.Process.dirs
+	dirs.mu.Lock()
+	defer dirs.mu.Unlock()
+	l, err := dirs.at(c, fd, &st, pos)
+	if err != nil {
+		var errno unix.Errno
+		if errors.As(err, &errno) && !ours(err) {
+			return nil, 0, Errno(errno) // ENOENT for a directory that was removed, EACCES
+		}
+		return nil, 0, Fatal(fmt.Errorf("read a directory: %w", err))
+	}
+	for pos < int64(len(l.list)) {
+		var ok bool
+		if buf, ok = add(buf, l.list[pos], pos+1, limit); !ok {
+			break
+		}
+		pos++
+	}
+	if len(buf) == 0 {
+		if pos < int64(len(l.list)) {
+			return nil, 0, Errno(unix.EINVAL) // no room for one entry
+		}
+		l.list = nil // it has been returned whole; that it has ended is remembered
+	}
+	return buf, pos, goOn
+}
+
+// at returns the listing that an open directory is in.
+func (d *processDirs) at(c *Call, fd int, st *unix.Stat_t, pos int64) (*listing, error) {
+	num := c.Int(0)
+	if pos != 0 {
+		if l := c.Process.findListing(fd, num, st); l != nil && (l.list != nil || pos >= l.count) {
+			return l, nil
+		}
+	}
+	list, err := readDir(fd)
+	if err != nil {
+		return nil, err
+	}
+	l := &listing{dev: st.Dev, ino: st.Ino, list: list, count: int64(len(list))}
+	if d.open == nil {
+		d.open = map[int32]*listing{}
+	}
+	d.forgetClosed(c.Process)
+	d.open[num] = l
+	return l, nil
+}
+
+// manyListings is how many listings a process may have before closed ones are
+// looked for.
+const manyListings = 16
+
+// forgetClosed drops listings whose descriptor no longer is the directory.
+func (d *processDirs) forgetClosed(p *Process) {
+	if len(d.open) < manyListings {
+		return
+	}
+	for num, l := range d.open {
+		fd, err := p.fd(num)
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Fstat(fd, &st)
+			unix.Close(fd)
+		}
+		if err != nil || !l.of(&st) {
+			delete(d.open, num)
+		}
+	}
+}
+
+func (l *listing) of(st *unix.Stat_t) bool { return l.dev == st.Dev && l.ino == st.Ino }
+
+// findListing looks for a listing begun on the same open directory: on the same
+// descriptor, on one that was duplicated, or by a process from which it was
+// inherited. The caller holds p.dirs.mu.
+func (p *Process) findListing(fd int, num int32, st *unix.Stat_t) *listing {
+	if l := p.dirs.open[num]; l != nil && l.of(st) {
+		return l
+	}
+	for other, l := range p.dirs.open {
+		if l.of(st) && p.sameFile(num, other) {
+			return l
+		}
+	}
+	for a := p.parent; a != nil; a = a.parent {
+		a.dirs.mu.Lock()
+		l := a.dirs.open[num]
+		if l != nil && l.of(st) {
+			copied := *l
+			l = &copied
+		} else {
+			l = nil
+		}
+		a.dirs.mu.Unlock()
+		if l != nil {
+			if p.dirs.open == nil {
+				p.dirs.open = map[int32]*listing{}
+			}
+			p.dirs.open[num] = l
+			return l
+		}
+	}
+	return nil
+}
+
+// sameFile reports whether two descriptors of the process are one open file
+// (kcmp(2), KCMP_FILE). Without kcmp the answer is no, and a listing is read
+// anew, which is right as long as the directory doesn't change.
+func (p *Process) sameFile(a, b int32) bool {
+	const kcmpFile = 0
+	r, _, e := unix.Syscall6(unix.SYS_KCMP, uintptr(p.TGID), uintptr(p.TGID), kcmpFile, uintptr(a), uintptr(b), 0)
+	return e == 0 && r == 0
+}
+
+// readDir reads an open directory from its beginning, sorted. It leaves the
+// offset anywhere.
+func readDir(fd int) ([]det.Dirent, error) {
+	if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
+		return nil, err
+	}
+	var list []det.Dirent
+	for size := 32 << 10; ; size = min(2*size, maxDirBuffer) {
+		buf := make([]byte, size) // the names stay in it
+		n, err := unix.Getdents(fd, buf)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			break
+		}
+		if list, err = det.ParseDirents64(list, buf[:n]); err != nil {
+			return nil, err
+		}
+	}
+	if list == nil {
+		list = []det.Dirent{}
+	}
+	det.SortDirents(list)
+	return list, nil
+}

@@ -1,0 +1,109 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+
+	"github.com/sandtest/go-sandtest/vdso"
+	"golang.org/x/sys/unix"
+)
+
+// Doctor tells what this machine allows and what is used instead.
+func Doctor() []Check {
+	checks := []Check{platform(), ptraceCheck(), addressCheck(), vdsoCheck()}
+	for _, k := range []struct {
+		name         string
+		major, minor int
+		optional     bool
+		use, instead string
+	}{
+		{"pidfd_getfd", 5, 6, false, "takes the listener from the command", "a sandbox can't be set up"},
+		{"descriptor as an answer", 5, 14, false, "answers open atomically (SECCOMP_ADDFD_FLAG_SEND)", "synthetic files can't be opened"},
+		{"killable notifications", 5, 19, true, "signals can't restart a call that was answered (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)",
+			"a program that is signalled may draw random bytes twice"},
+		{"synchronous wake-up", 6, 6, true, "a notification takes a few microseconds (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)", "a notification takes some ten microseconds"},
+		{"end of filter in RECV", 6, 11, true, "receivers block in the ioctl itself", "receivers poll first, which costs a system call each time"},
+	} {
+		c := Check{Name: k.name, OK: kernelAtLeast(k.major, k.minor), Optional: k.optional, Detail: k.use}
+		if !c.OK {
+			c.Detail = fmt.Sprintf("needs Linux %d.%d: %s", k.major, k.minor, k.instead)
+		}
+		checks = append(checks, c)
+	}
+	return append(checks, trial())
+}
+
+func platform() Check {
+	var u unix.Utsname
+	_ = unix.Uname(&u) // it fails for a bad pointer only
+	c := Check{Name: "platform", OK: runtime.GOARCH == "amd64",
+		Detail: fmt.Sprintf("%s %s on %s", unix.ByteSliceToString(u.Sysname[:]), unix.ByteSliceToString(u.Release[:]), runtime.GOARCH)}
+	if !c.OK {
+		c.Detail += ": remote system calls and vDSO functions are missing for this processor"
+	}
+	return c
+}
+
+func ptraceCheck() Check {
+	c := Check{Name: "ptrace", OK: true, Detail: "children can be traced"}
+	if scope, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); err == nil {
+		c.Detail += ", kernel.yama.ptrace_scope is " + strings.TrimSpace(string(scope))
+	}
+	if err := probePtrace(); err != nil {
+		c.OK, c.Detail = false, err.Error()
+	}
+	return c
+}
+
+func addressCheck() Check {
+	c := Check{Name: "fixed addresses", OK: true, Detail: "personality(ADDR_NO_RANDOMIZE) is permitted"}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	restore, err := (&tracer{s: &Sandbox{}}).setPersonality()
+	if err != nil {
+		c.OK, c.Detail = false, err.Error()
+		return c
+	}
+	restore()
+	return c
+}
+
+func vdsoCheck() Check {
+	c := Check{Name: "vDSO", OK: true, Optional: true, Detail: "clock reads cost no system call"}
+	_, entries, err := vdso.Code(vdso.Frozen)
+	if err == nil {
+		var img *vdso.Image
+		if img, err = vdso.Self(); err == nil {
+			_, _, err = img.Redirect(0, 0, entries)
+		}
+	}
+	if err != nil {
+		c.OK, c.Detail = false, fmt.Sprintf("%v: it is hidden from programs, every clock read is a trapped call", err)
+	}
+	return c
+}
+
+// trial runs a command in a sandbox.
+func trial() Check {
+	c := Check{Name: "trial run", Detail: "no program named true to try it with"}
+	path, err := exec.LookPath("true")
+	if err != nil {
+		return c
+	}
+	s, err := Start(exec.Command(path), Config{})
+	if err == nil {
+		var st *State
+		if st, err = s.Wait(); err == nil && st.ExitCode != 0 {
+			err = fmt.Errorf("%s ended with status %d", path, st.ExitCode)
+		}
+	}
+	if err != nil {
+		c.Detail = err.Error()
+		return c
+	}
+	c.OK, c.Detail = true, "a command ran in a sandbox"
+	return c
+}

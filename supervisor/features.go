@@ -1,0 +1,114 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"fmt"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
+)
+
+// features is everything a sandbox does, in the order in which features are
+// asked about a call that several of them want: the first answer other than goOn
+// stands, and a call for which nobody answers runs as it is.
+//
+// A new feature is one file and one line here.
+var features = []func(*Sandbox) feature{
+	refused,     // calls that would get round the sandbox: ENOSYS or EPERM
+	imageLoader, // every program start: clock region, vDSO, AT_RANDOM
+	clockCalls,  // raw clock system calls
+	cpuTime,     // getrusage, times
+	timedWaits,  // sleeps move the virtual clock
+	randomBytes, // getrandom
+	identity,    // uname, sysinfo
+	processors,  // sched_getaffinity, getcpu
+	synthetic,   // opening files that describe the host, /dev/urandom
+	dirOrder,    // getdents in the order of names
+}
+
+// A feature is one thing that a sandbox pins.
+type feature struct {
+	name  string
+	calls []call // what it traps; none when it is switched off
+
+	// load, if not nil, prepares a program that has just been loaded, before its
+	// first instruction. It runs on the tracer.
+	load func(*image) error
+	// close, if not nil, releases what the feature holds, after the last process.
+	close func() error
+}
+
+// A call is a feature's claim on one system call. Exactly one of errno, notify
+// and stop is set.
+type call struct {
+	name   string // as the kernel names it; ignored where the architecture has no such call
+	nr     uint32 // instead of name, for a number that has none
+	conds  []seccomp.Cond
+	errno  unix.Errno
+	notify func(*Call) Answer
+	stop   func(*Stop)
+}
+
+// A table is what the features of one sandbox make together.
+type table struct {
+	features []feature
+	rules    []seccomp.Rule
+	notify   map[int][]func(*Call) Answer
+	stop     map[int][]func(*Stop)
+}
+
+func newTable(s *Sandbox) (*table, error) {
+	t := &table{notify: map[int][]func(*Call) Answer{}, stop: map[int][]func(*Stop){}}
+	for _, build := range features {
+		f := build(s)
+		t.features = append(t.features, f)
+		for _, c := range f.calls {
+			if err := t.add(c); err != nil {
+				return nil, fmt.Errorf("supervisor: feature %s: %w", f.name, err)
+			}
+		}
+	}
+	return t, nil
+}
+
+func (t *table) add(c call) error {
+	nr := c.nr
+	if c.name != "" {
+		var ok bool
+		if nr, ok = seccomp.Number(c.name); !ok {
+			return nil
+		}
+	}
+	rule := seccomp.Rule{Nr: nr, Conds: c.conds}
+	switch {
+	case c.notify != nil:
+		rule.Action = seccomp.Notify
+		t.notify[int(nr)] = append(t.notify[int(nr)], c.notify)
+	case c.stop != nil:
+		rule.Action = seccomp.Trace
+		t.stop[int(nr)] = append(t.stop[int(nr)], c.stop)
+	case c.errno != 0:
+		rule.Action = seccomp.Errno(uint16(c.errno))
+	default:
+		return fmt.Errorf("call %s has no answer", seccomp.Name(nr))
+	}
+	for _, r := range t.rules {
+		if r.Nr == nr && len(r.Conds) == 0 && r.Action != rule.Action {
+			return fmt.Errorf("call %s is wanted on two channels", seccomp.Name(nr))
+		}
+	}
+	t.rules = append(t.rules, rule)
+	return nil
+}
+
+// An image is a program that has just been loaded, standing before its first
+// instruction.
+type image struct {
+	t    *tracer
+	th   *thread
+	sys  *tracee.Remote // makes the program execute system calls
+	auxv tracee.Auxv
+	vdso vdsoInfo
+}

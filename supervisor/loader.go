@@ -1,0 +1,179 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"github.com/sandtest/go-sandtest/vdso"
+	"golang.org/x/sys/unix"
+)
+
+// imageLoader prepares every program at its start.
+//
+// Source: what the kernel itself puts into a new program: the vDSO, whose
+// functions read the host's clock and CPU, and 16 random bytes at AT_RANDOM
+// (glibc's stack guard, Go's map seeds). Eliminated: the vDSO's symbols lead to
+// functions that read the sandbox's clock page; where that can't be done the
+// vDSO is hidden, and reads become system calls. AT_RANDOM is drawn from a
+// stream named by lineage and number of execs.
+func imageLoader(s *Sandbox) feature {
+	return feature{
+		name: "image",
+		// The program is made to call this to be given the clock page; nobody else
+		// gets anything from it.
+		calls: []call{{nr: pageCall, notify: s.handOutPage}},
+		load: func(im *image) error {
+			if err := im.placeClock(); err != nil {
+				return err
+			}
+			return im.pinATRandom()
+		},
+		close: s.page.close,
+	}
+}
+
+// pageCall is a system-call number that no kernel has.
+const pageCall = 0x3fff5a01
+
+func (s *Sandbox) handOutPage(c *Call) Answer {
+	if !c.thread.arming.Load() {
+		return Errno(unix.ENOSYS)
+	}
+	fd, err := unix.FcntlInt(uintptr(s.page.reader), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return Fatal(fmt.Errorf("duplicate the clock page: %w", err))
+	}
+	return InjectFD(fd, true)
+}
+
+// placeClock maps the region and points the vDSO's symbols at it.
+func (im *image) placeClock() error {
+	th, info := im.th, &im.vdso
+	if info.base == 0 {
+		th.proc.vdso.Store(0)
+		return nil
+	}
+	if info.img == nil {
+		th.proc.vdso.Store(0)
+		return im.auxv.HideVDSO(th.tid, im.sys.SP())
+	}
+	fd, err := im.sys.Call(pageCall)
+	if err != nil {
+		return fmt.Errorf("hand over the clock page: %w", err)
+	}
+	slots := vdso.SlotFunctions(im.t.s.vdso.kind)
+	size := uint64(vdso.SharedSize)
+	if len(slots) > 0 {
+		size += vdso.PageSize
+	}
+	region, err := im.sys.Call(unix.SYS_MMAP, 0, size, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED, fd, 0)
+	if err != nil {
+		return fmt.Errorf("map the clock page: %w", err)
+	}
+	if len(slots) > 0 {
+		if err := im.fillSlots(region+vdso.SlotOffset, fd, slots); err != nil {
+			return err
+		}
+	}
+	if _, err := im.sys.Call(unix.SYS_CLOSE, fd); err != nil {
+		return fmt.Errorf("close the clock page: %w", err)
+	}
+	offset, patch, err := info.img.Redirect(info.base, region, im.t.s.vdso.entries, im.t.s.vdso.keep...)
+	if err != nil {
+		return err
+	}
+	if err := tracee.ForceWrite(th.tid, info.base+offset, patch); err != nil {
+		return fmt.Errorf("patch the vDSO: %w", err)
+	}
+	th.proc.vdso.Store(info.base)
+	return nil
+}
+
+// fillSlots gives the code the addresses of the vDSO's own functions.
+func (im *image) fillSlots(at, fd uint64, functions []string) error {
+	_, err := im.sys.Call(unix.SYS_MMAP, at, vdso.PageSize, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_FIXED, fd, vdso.SlotOffset)
+	if err != nil {
+		return fmt.Errorf("map the slot page: %w", err)
+	}
+	var page []byte
+	for _, fn := range functions {
+		value, ok := im.vdso.img.Lookup(fn)
+		if !ok {
+			return fmt.Errorf("the vDSO has no %s", fn)
+		}
+		page = binary.LittleEndian.AppendUint64(page, im.vdso.base+value)
+	}
+	if _, err := tracee.WriteMem(im.th.tid, at, page); err != nil {
+		return fmt.Errorf("fill the slot page: %w", err)
+	}
+	return nil
+}
+
+func (im *image) pinATRandom() error {
+	at, ok := im.auxv.Get(tracee.ATRandom)
+	if !ok {
+		return nil
+	}
+	p := im.th.proc
+	var b [16]byte
+	det.NewStream(im.t.s.cfg.Seed, det.ATRandom, p.Lineage, p.execs-1).Read(b[:])
+	if _, err := tracee.WriteMem(im.th.tid, at, b[:]); err != nil {
+		return fmt.Errorf("write AT_RANDOM: %w", err)
+	}
+	return nil
+}
+
+// A vdsoInfo says what vDSO a program has.
+type vdsoInfo struct {
+	base uint64      // 0 if none
+	img  *vdso.Image // nil if it can't be patched
+	insn uint64      // a system-call instruction, or 0
+}
+
+// vdsoPlan is what a sandbox does to the vDSO. It does not change after the
+// start.
+type vdsoPlan struct {
+	kind      vdso.Kind
+	reference *vdso.Image // what this process has, and nearly always the command
+	entries   map[string]int
+	keep      []string
+}
+
+// find identifies a program's vDSO. Its image is compared with the reference
+// and parsed anew if it differs, never assumed.
+func (v *vdsoPlan) find(tid int, auxv tracee.Auxv) (info vdsoInfo) {
+	base, ok := auxv.Get(tracee.ATSysinfoPtr)
+	if !ok || base == 0 {
+		return info
+	}
+	info.base = base
+	if v.reference == nil {
+		return info
+	}
+	raw := make([]byte, len(v.reference.Raw))
+	if tracee.ReadMem(tid, base, raw) != nil {
+		return info
+	}
+	if bytes.Equal(raw, v.reference.Raw) {
+		info.img = v.reference
+	} else if img, err := vdso.Parse(raw); err == nil {
+		info.img = img
+	} else {
+		return info
+	}
+	// An image with a function that isn't known is left alone, and hidden.
+	if _, _, err := info.img.Redirect(base, 0, v.entries, v.keep...); err != nil {
+		info.img = nil
+		return info
+	}
+	if off, ok := info.img.Syscall(); ok {
+		info.insn = base + off
+	}
+	return info
+}

@@ -1,0 +1,257 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
+)
+
+// A Call is a system call that waits for an answer. It is valid until its
+// handler returns, unless Hold is used.
+type Call struct {
+	Process *Process
+	thread  *thread
+	s       *Sandbox
+	n       seccomp.Notif
+	rs      *receivers
+	yielded bool
+	buf     []byte // scratch of the receiver, see scratch
+}
+
+// Name is the call's name.
+func (c *Call) Name() string { return seccomp.Name(uint32(c.n.Nr)) }
+
+// Arg returns argument i as the register holds it.
+func (c *Call) Arg(i int) uint64 { return c.n.Args[i] }
+
+// Int returns argument i as the kernel reads an int: the lower half.
+func (c *Call) Int(i int) int32 { return int32(c.n.Args[i]) }
+
+// Read fills buf from the caller's memory. Its errors are for [Call.failed].
+func (c *Call) Read(addr uint64, buf []byte) error {
+	if err := tracee.ReadMem(int(c.n.PID), addr, buf); err != nil {
+		return err
+	}
+	return c.stillThere()
+}
+
+// String reads a path or another string of at most 4,095 bytes. The result is
+// scratch memory.
+func (c *Call) String(addr uint64) ([]byte, error) {
+	b, err := tracee.ReadString(int(c.n.PID), addr, c.scratch(unix.PathMax))
+	if err != nil {
+		return nil, err
+	}
+	return b, c.stillThere()
+}
+
+// Write stores buf in the caller's memory and returns how much of it fitted.
+func (c *Call) Write(addr uint64, buf []byte) (int, error) {
+	if err := c.stillThere(); err != nil {
+		return 0, err
+	}
+	return tracee.WriteMem(int(c.n.PID), addr, buf)
+}
+
+// stillThere makes sure that the memory was the caller's, not that of a process
+// which took over its pid.
+func (c *Call) stillThere() error {
+	if !c.rs.listener.Valid(c.n.ID) {
+		return unix.ESRCH
+	}
+	return nil
+}
+
+// scratch returns n bytes of the receiver's own memory.
+func (c *Call) scratch(n int) []byte {
+	if cap(c.buf) < n {
+		c.buf = make([]byte, n)
+	}
+	return c.buf[:n]
+}
+
+// failed turns an error of Read, String or Write into an answer: a bad pointer
+// is the program's own mistake, a process that is gone needs none, anything else
+// ends the run.
+func (c *Call) failed(err error) Answer {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		switch errno {
+		case unix.EFAULT, unix.ENAMETOOLONG:
+			return Errno(errno)
+		case unix.ESRCH:
+			return Errno(unix.EINTR) // nobody is there to see it
+		}
+	}
+	return Fatal(fmt.Errorf("%s of process %s: %w", c.Name(), c.Process.Lineage, err))
+}
+
+// reply writes a structure and returns 0, as most calls that fill one do.
+func (c *Call) reply(addr uint64, buf []byte) Answer {
+	if _, err := c.Write(addr, buf); err != nil {
+		return c.failed(err)
+	}
+	return Return(0)
+}
+
+// Yield lets another receiver take the next call while this one goes on. A
+// handler calls it before anything that may take long.
+func (c *Call) Yield() {
+	if c.yielded {
+		return
+	}
+	c.yielded = true
+	c.rs.pass()
+}
+
+// A Held call has been put aside by its handler.
+type Held struct{ call Call }
+
+// Hold returns the call, to be answered later, and the answer that says so.
+func (c *Call) Hold() (*Held, Answer) {
+	h := &Held{*c}
+	h.call.buf = nil
+	return h, Answer{kind: answerHold}
+}
+
+// Answer answers a held call. It must be called exactly once.
+func (h *Held) Answer(a Answer) { h.call.rs.answer(&h.call, a) }
+
+// receivers serve the notifications of one sandbox. One of them at a time waits
+// for the next call; it holds the baton. The kernel would wake every waiting
+// receiver for each call, and for a quick answer no second thread should wake.
+type receivers struct {
+	s        *Sandbox
+	listener *seccomp.Listener
+	baton    sync.Mutex
+	idle     atomic.Int32 // receivers waiting for the baton
+	wg       sync.WaitGroup
+}
+
+func (rs *receivers) start() { rs.wg.Go(rs.loop) }
+
+// pass hands the baton on, to a new receiver if none waits for it.
+func (rs *receivers) pass() {
+	if rs.idle.Load() == 0 {
+		rs.wg.Go(rs.loop)
+	}
+	rs.baton.Unlock()
+}
+
+// maxIdle is how many receivers without work are kept.
+const maxIdle = 4
+
+func (rs *receivers) loop() {
+	c := &Call{s: rs.s, rs: rs}
+	rs.baton.Lock()
+	for {
+		if err := rs.listener.Recv(&c.n); err != nil {
+			if (err == unix.ENOENT || err == unix.EINTR) && rs.listener.Alive() {
+				continue
+			}
+			rs.baton.Unlock()
+			if err != unix.ENOENT {
+				rs.s.fail(fmt.Errorf("supervisor: receive a notification: %w", err))
+			}
+			return
+		}
+		c.yielded = false
+		rs.serve(c)
+		if !c.yielded {
+			continue
+		}
+		if rs.idle.Add(1) > maxIdle {
+			rs.idle.Add(-1)
+			return
+		}
+		rs.baton.Lock()
+		rs.idle.Add(-1)
+	}
+}
+
+func (rs *receivers) serve(c *Call) {
+	th := rs.s.threads.get(int(c.n.PID))
+	if th == nil {
+		// The thread died after its call was received. Should it be alive after all,
+		// the call must not run.
+		rs.answer(c, Errno(unix.EINTR))
+		return
+	}
+	c.thread, c.Process = th, th.proc
+	th.redeliver()
+	rs.s.counts.notify(int(c.n.Nr))
+	for _, h := range rs.s.table.notify[int(c.n.Nr)] {
+		if a := h(c); a.kind != answerGoOn {
+			if a.kind != answerHold {
+				rs.answer(c, a)
+			}
+			return
+		}
+	}
+	rs.answer(c, Continue())
+}
+
+func (rs *receivers) answer(c *Call, a Answer) {
+	resp := seccomp.Resp{ID: c.n.ID}
+	switch a.kind {
+	case answerGoOn, answerContinue:
+		resp.Flags = seccomp.FlagContinue
+	case answerErrno:
+		resp.Error = -int32(a.value)
+	case answerReturn:
+		resp.Val = a.value
+	case answerInject, answerInjectAt:
+		done, err := rs.inject(c, a)
+		if err != nil {
+			if err == unix.ENOENT || err == unix.ESRCH {
+				return
+			}
+			// EMFILE is what the process would have got for its own descriptor.
+			if errno, ok := err.(unix.Errno); ok && errno == unix.EMFILE {
+				resp.Error = -int32(errno)
+				break
+			}
+			a = Fatal(fmt.Errorf("supervisor: put a descriptor into process %s: %w", c.Process.Lineage, err))
+			resp.Error = -int32(unix.EIO)
+			rs.s.fail(a.err)
+			break
+		}
+		if done {
+			return
+		}
+		resp.Flags = seccomp.FlagContinue
+	case answerKill:
+		resp.Error = -int32(unix.EINTR)
+		rs.s.killWith(unix.Signal(a.value))
+	case answerFatal:
+		resp.Error = -int32(unix.EIO)
+		rs.s.fail(fmt.Errorf("supervisor: %w", a.err))
+	}
+	if err := rs.listener.Send(&resp); err != nil && err != unix.ENOENT {
+		rs.s.fail(fmt.Errorf("supervisor: answer %s: %w", c.Name(), err))
+	}
+}
+
+// inject puts a descriptor into the caller; done means that this has answered
+// the call.
+func (rs *receivers) inject(c *Call, a Answer) (done bool, err error) {
+	defer unix.Close(a.file.fd)
+	add := seccomp.AddFD{ID: c.n.ID, SrcFD: uint32(a.file.fd)}
+	if a.file.cloexec {
+		add.NewFDFlags = unix.O_CLOEXEC
+	}
+	if a.kind == answerInjectAt {
+		add.Flags, add.NewFD = seccomp.AddFDSetFD, uint32(a.value)
+	} else {
+		add.Flags = seccomp.AddFDSend
+	}
+	_, err = rs.listener.AddFD(&add)
+	return a.kind == answerInject, err
+}

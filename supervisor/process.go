@@ -1,0 +1,130 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
+)
+
+// A Process is one process (thread group) of a sandbox. The tracer creates and
+// ends it; what receivers use of it is guarded by mu or belongs to a feature's
+// own lock.
+type Process struct {
+	TGID    int
+	Lineage det.Lineage
+
+	parent *Process      // nil for the command
+	born   time.Duration // where the clock stood
+	vdso   atomic.Uint64 // where the vDSO lies, 0 if hidden
+
+	// The tracer's own.
+	children int    // processes created so far
+	execs    uint64 // programs executed so far
+
+	mu    sync.Mutex
+	pidfd int // 0 until somebody needs it
+	gone  bool
+
+	random   processRandom
+	affinity processAffinity
+	dirs     processDirs
+}
+
+func newProcess(tgid int, parent *Process, born time.Duration) *Process {
+	p := &Process{TGID: tgid, Lineage: det.Root, parent: parent, born: born}
+	if parent != nil {
+		parent.children++
+		p.Lineage = parent.Lineage.Child(parent.children)
+		p.vdso.Store(parent.vdso.Load())
+		p.affinity.inherit(&parent.affinity)
+	}
+	return p
+}
+
+// fd returns a descriptor of the supervisor for the same open file as the
+// process's descriptor fd (pidfd_getfd(2), Linux 5.6). EBADF is the process's
+// own mistake.
+func (p *Process) fd(fd int32) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone {
+		return -1, unix.ESRCH
+	}
+	if p.pidfd == 0 {
+		pidfd, err := unix.PidfdOpen(p.TGID, 0)
+		if err != nil {
+			return -1, fmt.Errorf("pidfd_open(%d): %w", p.TGID, err)
+		}
+		p.pidfd = pidfd
+	}
+	if fd < 0 {
+		return -1, unix.EBADF
+	}
+	return unix.PidfdGetfd(p.pidfd, int(fd), 0)
+}
+
+// end releases what is held for a process that is no more.
+func (p *Process) end() {
+	p.dirs.drop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gone = true
+	if p.pidfd != 0 {
+		unix.Close(p.pidfd)
+		p.pidfd = 0
+	}
+}
+
+// A thread is one thread of a process. Its fields belong to the tracer unless
+// they say otherwise.
+type thread struct {
+	tid  int
+	proc *Process
+	born time.Duration
+
+	arming atomic.Bool // it executes calls for the tracer
+	onExit func(*Stop) // what waits for the end of the call it is in
+	inside bool        // onExit is set and the thread is inside the call
+
+	// Signals that are held back until a trapped call has ended.
+	nheld  atomic.Int32
+	heldMu sync.Mutex
+	held   []heldSignal
+}
+
+type heldSignal struct {
+	info tracee.Siginfo
+	sent bool // sent again, to be delivered when it stops the thread
+}
+
+// threads finds the threads of a sandbox by tid. The tracer writes, receivers
+// read.
+type threads struct {
+	mu sync.RWMutex
+	m  map[int]*thread
+}
+
+func (ts *threads) get(tid int) *thread {
+	ts.mu.RLock()
+	defer ts.mu.RUnlock()
+	return ts.m[tid]
+}
+
+func (ts *threads) add(th *thread) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.m[th.tid] = th
+}
+
+func (ts *threads) remove(tid int) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	delete(ts.m, tid)
+}

@@ -1,0 +1,120 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// processors answers what asks for CPUs.
+//
+// Source: the number of CPUs, the affinity mask, the CPU a thread runs on.
+// Eliminated: the mask is that of the virtual CPUs, the current one is always 0
+// (as the vDSO's getcpu says; rseq, which would tell too, is refused). Setting a
+// mask is remembered and has no effect on the host.
+func processors(s *Sandbox) feature {
+	return feature{name: "processors", calls: []call{
+		{name: "sched_getaffinity", notify: s.schedGetaffinity},
+		{name: "sched_setaffinity", notify: s.schedSetaffinity},
+		{name: "getcpu", notify: s.getcpu},
+	}}
+}
+
+// processAffinity is the mask that a process has set, nil for all CPUs.
+type processAffinity struct {
+	mu   sync.Mutex
+	mask []byte
+}
+
+func (a *processAffinity) inherit(from *processAffinity) {
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	a.mask = from.mask
+}
+
+// maskSize is how many bytes the kernel's mask has: whole words.
+func (s *Sandbox) maskSize() int { return (s.cfg.Identity.CPUs + 63) / 64 * 8 }
+
+// affinityOf finds the process that a call means by a pid or tid, 0 being its
+// own.
+func (s *Sandbox) affinityOf(c *Call) (*processAffinity, bool) {
+	if c.Int(0) == 0 {
+		return &c.Process.affinity, true
+	}
+	th := s.threads.get(int(c.Int(0)))
+	if th == nil {
+		return nil, false
+	}
+	return &th.proc.affinity, true
+}
+
+func (s *Sandbox) schedGetaffinity(c *Call) Answer {
+	size := int(uint32(c.Arg(1)))
+	if size < s.maskSize() || size%8 != 0 {
+		return Errno(unix.EINVAL)
+	}
+	a, ok := s.affinityOf(c)
+	if !ok {
+		return Errno(unix.ESRCH)
+	}
+	b := c.scratch(s.maskSize())
+	clear(b)
+	a.mu.Lock()
+	if a.mask != nil {
+		copy(b, a.mask)
+	} else {
+		for cpu := range s.cfg.Identity.CPUs {
+			b[cpu/8] |= 1 << (cpu % 8)
+		}
+	}
+	a.mu.Unlock()
+	if _, err := c.Write(c.Arg(2), b); err != nil {
+		return c.failed(err)
+	}
+	return Return(int64(len(b)))
+}
+
+func (s *Sandbox) schedSetaffinity(c *Call) Answer {
+	want := c.scratch(s.maskSize())
+	clear(want)
+	if n := min(len(want), int(uint32(c.Arg(1)))); n > 0 {
+		if err := c.Read(c.Arg(2), want[:n]); err != nil {
+			return c.failed(err)
+		}
+	}
+	a, ok := s.affinityOf(c)
+	if !ok {
+		return Errno(unix.ESRCH)
+	}
+	mask := make([]byte, len(want))
+	any := false
+	for cpu := range s.cfg.Identity.CPUs {
+		if bit := want[cpu/8] & (1 << (cpu % 8)); bit != 0 {
+			mask[cpu/8] |= bit
+			any = true
+		}
+	}
+	if !any {
+		return Errno(unix.EINVAL)
+	}
+	a.mu.Lock()
+	a.mask = mask
+	a.mu.Unlock()
+	return Return(0)
+}
+
+func (s *Sandbox) getcpu(c *Call) Answer {
+	zero := binary.NativeEndian.AppendUint32(c.scratch(4)[:0], 0)
+	for _, at := range []uint64{c.Arg(0), c.Arg(1)} {
+		if at == 0 {
+			continue
+		}
+		if a := c.reply(at, zero); a.kind != answerReturn {
+			return a
+		}
+	}
+	return Return(0)
+}

@@ -1,0 +1,218 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"golang.org/x/sys/unix"
+)
+
+// A Sandbox is one command under supervision. Two sandboxes share nothing.
+type Sandbox struct {
+	cfg   Config
+	cmd   *exec.Cmd
+	table *table
+	clock *clock
+	page  *clockPage
+	vdso  vdsoPlan
+
+	threads   threads
+	receivers *receivers // nil until the command is armed
+	counts    counts
+
+	began  time.Time
+	killed atomic.Bool
+	done   chan struct{} // closed when nothing of the command is left
+	state  State         // valid after done
+
+	errMu sync.Mutex
+	err   error
+}
+
+// Start starts cmd in a sandbox. cmd keeps the meaning it has for os/exec (Env,
+// Dir, Stdin, ExtraFiles, context...), but is waited for with [Sandbox.Wait].
+//
+// Errors: what [os/exec.Cmd.Start] reports for a command that can't be started
+// (exec.ErrNotFound, fs.ErrNotExist, fs.ErrPermission), and an explanation where
+// ptrace or seccomp are not permitted. Nothing is left running then.
+func Start(cmd *exec.Cmd, cfg Config) (*Sandbox, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Sandbox{cfg: cfg, cmd: cmd, done: make(chan struct{}), began: time.Now()}
+	s.threads.m = map[int]*thread{}
+	if err := s.prepare(); err != nil {
+		return nil, err
+	}
+	started := make(chan error)
+	go s.trace(started)
+	if err := <-started; err != nil {
+		<-s.done
+		if s.err != nil {
+			return nil, s.err
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare makes what doesn't need the command yet.
+func (s *Sandbox) prepare() (err error) {
+	if s.page, err = newClockPage(s.cfg.Clock); err != nil {
+		return fmt.Errorf("supervisor: %w", err)
+	}
+	if s.clock, err = newClock(s.cfg, s.page); err == nil {
+		if err = s.planVDSO(); err == nil {
+			s.table, err = newTable(s)
+		}
+	}
+	if err != nil {
+		_ = s.page.close()
+	}
+	return err
+}
+
+// trace is the tracer's thread, from before the command starts until nothing of
+// it is left.
+func (s *Sandbox) trace(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(s.done)
+	t := &tracer{s: s, procs: map[int]*Process{}, early: map[int]unix.WaitStatus{}}
+	err := t.start()
+	if err == nil {
+		close(started)
+		t.resume(s.threads.get(t.root.TGID), 0)
+		t.run()
+	}
+	if s.receivers != nil {
+		s.receivers.wg.Wait()
+		_ = s.receivers.listener.Close()
+	}
+	for _, f := range s.table.features {
+		if f.close != nil {
+			if err := f.close(); err != nil {
+				s.fail(fmt.Errorf("supervisor: feature %s: %w", f.name, err))
+			}
+		}
+	}
+	if err != nil {
+		if t.root != nil {
+			t.root.end()
+		}
+		started <- err
+		return
+	}
+	s.state = t.state
+	s.state.Clock = s.clock.end()
+	s.state.Stats = s.counts.stats()
+	s.state.Stats.Real = time.Since(s.began)
+}
+
+// listen begins to serve the notifications of a listener.
+func (s *Sandbox) listen(fd int) {
+	l := seccomp.NewListener(fd, !kernelAtLeast(6, 11))
+	_ = l.SyncWakeUp() // an older kernel is slower, no more
+	s.receivers = &receivers{s: s, listener: l}
+	s.receivers.start()
+}
+
+// Wait waits until the command has ended, kills what it left behind, and
+// returns how it ended. An error means that the sandbox failed: the state tells
+// nothing then. An error of the copying of standard input or output comes
+// with a valid state.
+func (s *Sandbox) Wait() (*State, error) {
+	<-s.done
+	err := s.cmd.Wait()
+	var exit *exec.ExitError
+	if errors.Is(err, unix.ECHILD) || errors.As(err, &exit) {
+		err = nil // the tracer has consumed the status
+	}
+	s.errMu.Lock()
+	defer s.errMu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	return &s.state, err
+}
+
+// Done is closed when nothing of the command is left.
+func (s *Sandbox) Done() <-chan struct{} { return s.done }
+
+// Kill ends the command and everything it started with SIGKILL. It returns at
+// once; Wait tells when it is done.
+func (s *Sandbox) Kill() { s.killWith(unix.SIGKILL) }
+
+// Signal sends a signal to the command.
+func (s *Sandbox) Signal(sig unix.Signal) error { return s.cmd.Process.Signal(sig) }
+
+// killWith ends the command with a signal; the tracer then kills the rest.
+func (s *Sandbox) killWith(sig unix.Signal) {
+	s.killed.Store(true)
+	if p := s.cmd.Process; p != nil {
+		_ = p.Signal(sig) // an error means that it has ended
+		if sig != unix.SIGKILL {
+			_ = p.Kill()
+		}
+	}
+}
+
+// fail records the first error of the sandbox itself and ends the command.
+func (s *Sandbox) fail(err error) {
+	s.errMu.Lock()
+	if s.err == nil {
+		s.err = err
+	}
+	s.errMu.Unlock()
+	s.Kill()
+}
+
+// counts are the statistics of a sandbox.
+type counts struct {
+	notified, stopped [maxCall]atomic.Uint64
+	processes, execs  atomic.Int64
+	signals           atomic.Int64
+}
+
+// maxCall is above every system-call number.
+const maxCall = 1024
+
+func (c *counts) notify(nr int) {
+	if nr >= 0 && nr < maxCall {
+		c.notified[nr].Add(1)
+	}
+}
+
+func (c *counts) stop(nr int) {
+	if nr >= 0 && nr < maxCall {
+		c.stopped[nr].Add(1)
+	}
+}
+
+func (c *counts) stats() Stats {
+	byName := func(list *[maxCall]atomic.Uint64) map[string]uint64 {
+		m := map[string]uint64{}
+		for nr := range list {
+			if n := list[nr].Load(); n > 0 {
+				m[seccomp.Name(uint32(nr))] = n
+			}
+		}
+		return m
+	}
+	return Stats{
+		Notifications: byName(&c.notified),
+		Stops:         byName(&c.stopped),
+		Processes:     int(c.processes.Load()),
+		Execs:         int(c.execs.Load()),
+		Signals:       int(c.signals.Load()),
+	}
+}

@@ -1,0 +1,258 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
+)
+
+// A tracer owns the tree of processes. All its methods run on one locked OS
+// thread, which is the one ptrace knows.
+type tracer struct {
+	s     *Sandbox
+	root  *Process
+	procs map[int]*Process        // by tgid
+	early map[int]unix.WaitStatus // stops of threads whose creation isn't reported yet
+	state State
+	ended bool // the command has ended; everything else is killed
+}
+
+// run handles stops until no tracee is left.
+func (t *tracer) run() {
+	for {
+		tid, ws, err := tracee.Wait()
+		if err != nil {
+			if err != unix.ECHILD {
+				t.s.fail(fmt.Errorf("supervisor: wait for the sandbox: %w", err))
+			}
+			return
+		}
+		t.handle(tid, ws)
+	}
+}
+
+func (t *tracer) handle(tid int, ws unix.WaitStatus) {
+	th := t.s.threads.get(tid)
+	switch {
+	case th == nil && ws.Stopped():
+		t.early[tid] = ws
+		t.killIfEnding(tid)
+	case th == nil:
+		if _, ok := t.early[tid]; ok {
+			t.early[tid] = ws
+		}
+	case !ws.Stopped():
+		t.exited(th, ws)
+	default:
+		t.stopped(th, ws)
+	}
+}
+
+func (t *tracer) stopped(th *thread, ws unix.WaitStatus) {
+	switch tracee.Event(ws) {
+	case unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK, unix.PTRACE_EVENT_CLONE:
+		t.created(th)
+		t.resume(th, 0)
+	case unix.PTRACE_EVENT_EXEC:
+		t.execed(th)
+	case unix.PTRACE_EVENT_SECCOMP:
+		t.filterStop(th)
+	case unix.PTRACE_EVENT_STOP:
+		switch ws.StopSignal() {
+		case unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+			_ = tracee.Listen(th.tid) // fails only when the thread was killed
+		default:
+			t.resume(th, 0)
+		}
+	default:
+		if ws.StopSignal() == tracee.SyscallStop {
+			t.syscallStop(th)
+			return
+		}
+		t.signal(th, ws.StopSignal())
+	}
+}
+
+// resume lets a stopped thread go on. That fails only when it was killed
+// meanwhile, which its exit will tell.
+func (t *tracer) resume(th *thread, sig unix.Signal) {
+	if th.onExit != nil {
+		_ = tracee.ContToSyscall(th.tid, sig)
+		return
+	}
+	_ = tracee.Cont(th.tid, sig)
+}
+
+// created handles the creation of a process or thread by th.
+func (t *tracer) created(th *thread) {
+	tid, err := tracee.EventMsg(th.tid)
+	if err != nil {
+		return // killed; what it created is adopted, see exited
+	}
+	regs, err := tracee.GetRegs(th.tid)
+	if err != nil {
+		return
+	}
+	nr := uint32(regs.Nr())
+	isThread := nr == unix.SYS_CLONE && regs.Arg(0)&unix.CLONE_THREAD != 0
+	t.adopt(tid, th.proc, isThread)
+}
+
+// adopt enters a new thread into the books and lets it run if it waits already.
+func (t *tracer) adopt(tid int, creator *Process, isThread bool) {
+	now := t.s.clock.elapsed()
+	p := creator
+	if !isThread {
+		p = newProcess(tid, creator, now)
+		t.procs[tid] = p
+		t.s.counts.processes.Add(1)
+	}
+	th := &thread{tid: tid, proc: p, born: now}
+	t.s.threads.add(th)
+	t.killIfEnding(tid)
+	if ws, ok := t.early[tid]; ok {
+		delete(t.early, tid)
+		t.handle(tid, ws)
+	}
+}
+
+// exited handles the end of a thread.
+func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
+	t.s.threads.remove(th.tid)
+	if ws.Signaled() {
+		t.adoptOrphans(th.proc)
+	}
+	if th.tid != th.proc.TGID {
+		return
+	}
+	// The leader's end is reported after that of all its threads.
+	delete(t.procs, th.tid)
+	th.proc.end()
+	if th.proc != t.root {
+		return
+	}
+	t.state.ExitCode = ws.ExitStatus()
+	if ws.Signaled() {
+		t.state.ExitCode, t.state.Signal = -1, syscall.Signal(ws.Signal())
+	}
+	t.ended = true
+	t.killRest()
+}
+
+// adoptOrphans takes on threads whose creator was killed before its stop could
+// report them.
+func (t *tracer) adoptOrphans(creator *Process) {
+	for tid := range t.early {
+		tgid, err := tgidOf(tid)
+		if err != nil {
+			delete(t.early, tid)
+			continue
+		}
+		if tgid == creator.TGID || t.s.threads.get(tgid) == nil && tgid == tid && !t.parentLives(tid, creator) {
+			t.adopt(tid, creator, tgid != tid)
+		}
+	}
+}
+
+// parentLives reports whether an early thread still has a parent other than
+// creator in the sandbox, which will report it.
+func (t *tracer) parentLives(tid int, creator *Process) bool {
+	ppid, err := statusField(tid, "PPid:")
+	return err == nil && ppid != creator.TGID && t.procs[ppid] != nil
+}
+
+func tgidOf(tid int) (int, error) { return statusField(tid, "Tgid:") }
+
+func statusField(tid int, name string) (int, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if v, ok := strings.CutPrefix(line, name); ok {
+			return strconv.Atoi(strings.TrimSpace(v))
+		}
+	}
+	return 0, fmt.Errorf("no %s in /proc/%d/status", name, tid)
+}
+
+// killRest ends whatever is left once the command has ended.
+func (t *tracer) killRest() {
+	for _, p := range t.procs {
+		t.state.Leaked = append(t.state.Leaked, LeakedProcess{p.Lineage, commandLine(p.TGID)})
+	}
+	sort.Slice(t.state.Leaked, func(i, j int) bool {
+		return compareLineage(t.state.Leaked[i].Lineage, t.state.Leaked[j].Lineage) < 0
+	})
+	for tgid := range t.procs {
+		_ = unix.Kill(tgid, unix.SIGKILL) // we alone reap it, so the pid is its own
+	}
+	for tid := range t.early {
+		_ = unix.Kill(tid, unix.SIGKILL)
+	}
+}
+
+func (t *tracer) killIfEnding(tid int) {
+	if t.ended {
+		_ = unix.Kill(tid, unix.SIGKILL)
+	}
+}
+
+func commandLine(pid int) []string {
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	if err != nil || len(raw) == 0 {
+		return nil
+	}
+	return strings.Split(string(bytes.TrimSuffix(raw, []byte{0})), "\x00")
+}
+
+// compareLineage orders names by their numbers: 0.2 before 0.10.
+func compareLineage(a, b det.Lineage) int {
+	x, y := strings.Split(string(a), "."), strings.Split(string(b), ".")
+	for i := range min(len(x), len(y)) {
+		if d := len(x[i]) - len(y[i]); d != 0 {
+			return d
+		}
+		if d := strings.Compare(x[i], y[i]); d != 0 {
+			return d
+		}
+	}
+	return len(x) - len(y)
+}
+
+// execed handles PTRACE_EVENT_EXEC: the new program is loaded, but the thread is
+// still inside execve and its result register will be written once more. The
+// program is prepared at the call's exit.
+func (t *tracer) execed(th *thread) {
+	if old, err := tracee.EventMsg(th.tid); err == nil && old != th.tid {
+		t.s.threads.remove(old) // it goes on under its leader's number
+	}
+	p := th.proc
+	p.execs++
+	t.s.counts.execs.Add(1)
+	th.inside = true
+	th.onExit = func(st *Stop) {
+		if err := t.load(st.th); err != nil {
+			t.s.fail(fmt.Errorf("supervisor: prepare %s in process %s: %w", exeOf(p.TGID), p.Lineage, err))
+		}
+	}
+	t.resume(th, 0)
+}
+
+func exeOf(pid int) string {
+	name, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
+	if err != nil {
+		return "a program"
+	}
+	return name
+}

@@ -1,0 +1,32 @@
+//go:build !linux
+
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"syscall"
+)
+
+// A Sandbox is one command under supervision. On this platform there is none.
+type Sandbox struct{}
+
+// Start returns [errors.ErrUnsupported]: a sandbox needs Linux.
+func Start(*exec.Cmd, Config) (*Sandbox, error) {
+	return nil, fmt.Errorf("supervisor: a sandbox needs Linux on amd64, this is %s on %s: %w", runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
+}
+
+// The methods exist so that callers compile; there is never a Sandbox to call
+// them on.
+func (*Sandbox) Wait() (*State, error)       { return nil, errors.ErrUnsupported }
+func (*Sandbox) Done() <-chan struct{}       { return nil }
+func (*Sandbox) Kill()                       {}
+func (*Sandbox) Signal(syscall.Signal) error { return errors.ErrUnsupported }
+
+// Doctor reports that this platform has no sandbox.
+func Doctor() []Check {
+	_, err := Start(nil, Config{})
+	return []Check{{Name: "platform", Detail: err.Error()}}
+}
