@@ -1,0 +1,39 @@
+// Package sandtest runs other programs from a test so that nothing differs from
+// run to run: time, random numbers, directory order, host name, CPU count and
+// addresses are the same on every machine, every time.
+//
+//	func TestReport(t *testing.T) {
+//		res := sandtest.Run(t, exec.Command("./report", "--today"), sandtest.Options{})
+//		if want := "Report of 2000-01-01\n"; res.Stdout != want {
+//			t.Errorf("got %q, want %q", res.Stdout, want)
+//		}
+//	}
+//
+// # The model
+//
+// A command is an ordinary [os/exec.Cmd]. [Run] starts it in a sandbox, waits
+// until it has ended, kills what it left behind, and returns what it did. [Start]
+// does the same for servers, which end with the test. The program needs no
+// preparation: a static Go binary, a shell script and the Java runtime are
+// treated alike, and so is everything they start.
+//
+// A sandbox needs no root, no container and no helper. It does need Linux 5.14 or
+// newer on amd64, with ptrace and seccomp permitted; elsewhere Run skips the test
+// and says why.
+//
+// # What is pinned
+//
+//   - The clock starts at [Options.Time] and, by default, stands still while the
+//     program computes; a sleep moves it on by exactly what was asked for.
+//   - getrandom, /dev/urandom, AT_RANDOM and the kernel's UUIDs are drawn from
+//     streams that are named by [Options.Seed] and the position of the process in
+//     the tree of processes, so that concurrent processes don't disturb each
+//     other.
+//   - Directories are listed in the order of names.
+//   - Host name, kernel release, CPU count, memory, uptime and load are those of
+//     an imaginary machine; addresses aren't randomised, the umask is 022, and
+//     the environment is [Environ] unless cmd.Env is set.
+//
+// What is not pinned is in the comment of package supervisor: files, network and
+// limits are the host's so far.
+package sandtest

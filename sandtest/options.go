@@ -1,0 +1,89 @@
+package sandtest
+
+import (
+	"os"
+	"time"
+
+	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/supervisor"
+)
+
+// Options say what differs from the default sandbox. The zero Options is the
+// fully deterministic one.
+type Options struct {
+	// Time is the instant at which the sandbox's clock starts, from 1678 to 2262.
+	// The zero value means 2000-01-01T00:00:00Z. It has no effect with the host's
+	// clock.
+	Time time.Time
+
+	// Clock says how time runs: [Virtual] (the default), [Running] or [Host].
+	Clock Clock
+
+	// Seed selects the random bytes: the same seed gives every process the same
+	// bytes in every run, two seeds have nothing in common. Default 0.
+	Seed uint64
+
+	// Hostname is the name of the machine, 1 to 64 bytes. Default "sandtest".
+	Hostname string
+
+	// CPUs is the number of CPUs the command sees, 1 to 1024. Default 1. It doesn't
+	// limit what the command may use.
+	CPUs int
+
+	// Memory is the size of the memory that is reported, in bytes, at least 1 MiB.
+	// Default 4 GiB. It doesn't limit what the command may use.
+	Memory int64
+
+	// ASLR leaves address space randomisation on. By default it is off, and a
+	// machine that forbids to switch it off is an error.
+	ASLR bool
+
+	// Timeout ends the command and everything it started after so much real time.
+	// The zero value means 10 minutes, or a little less than what is left of the
+	// test's deadline if that is shorter; a negative value means no limit.
+	Timeout time.Duration
+}
+
+// DefaultTimeout is the real time a command may take unless told otherwise.
+const DefaultTimeout = 10 * time.Minute
+
+// Clock says how a sandbox's clock runs.
+type Clock = det.Mode
+
+// The clocks.
+const (
+	// Virtual stands still while the command runs, and moves on by what it sleeps.
+	Virtual Clock = det.Virtual
+	// Running starts at Options.Time and runs at real speed.
+	Running Clock = det.Running
+	// Host is the host's clock, left alone.
+	Host Clock = det.Host
+)
+
+func (o Options) config() supervisor.Config {
+	return supervisor.Config{
+		Clock: o.Clock,
+		Time:  o.Time,
+		Seed:  o.Seed,
+		Identity: det.Identity{
+			Hostname: o.Hostname,
+			CPUs:     o.CPUs,
+			Memory:   o.Memory,
+		},
+		ASLR: o.ASLR,
+	}
+}
+
+// Environ returns the environment of a command whose Env is nil: PATH from the
+// host, and otherwise the same on every machine. The caller may append to it.
+func Environ() []string {
+	return []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=/tmp/home",
+		"TMPDIR=/tmp",
+		"USER=sandtest",
+		"TZ=UTC",
+		"LANG=C.UTF-8",
+		"TERM=dumb",
+	}
+}

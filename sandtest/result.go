@@ -1,0 +1,35 @@
+package sandtest
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/sandtest/go-sandtest/supervisor"
+)
+
+// A Result is what a command did.
+type Result struct {
+	// ExitCode is the exit status, or -1 when a signal ended the command.
+	ExitCode int
+
+	// Signal is the signal that ended the command, or 0.
+	Signal syscall.Signal
+
+	// TimedOut says that the command was ended because of [Options.Timeout] or the
+	// test's deadline.
+	TimedOut bool
+
+	// Stdout and Stderr are what the command, and whatever it started, wrote
+	// there. They are empty where cmd.Stdout or cmd.Stderr was set.
+	Stdout, Stderr string
+
+	// Clock is where the sandbox's clock stood at the end.
+	Clock time.Time
+
+	// Leaked lists the processes that were still alive when the command had ended,
+	// by lineage. They have been killed.
+	Leaked []supervisor.LeakedProcess
+
+	// Stats tells what the sandbox did and cost.
+	Stats supervisor.Stats
+}

@@ -1,0 +1,178 @@
+package sandtest
+
+import (
+	"bytes"
+	"errors"
+	"os/exec"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sandtest/go-sandtest/supervisor"
+)
+
+// Run runs cmd in a sandbox and returns what it did.
+//
+// cmd keeps the meaning it has for os/exec: Path, Args, Dir, Stdin, ExtraFiles
+// and the context of exec.CommandContext. Stdout and Stderr are captured where
+// they are nil. Env is [Environ] where it is nil. cmd.ProcessState stays nil; the
+// Result has what it would say.
+//
+// A command that fails, is killed or times out does not fail t: that is for the
+// test to judge. t fails at once if the sandbox can't be set up or the command
+// can't be started, and is skipped where the platform has no sandbox.
+func Run(t testing.TB, cmd *exec.Cmd, opts Options) *Result {
+	t.Helper()
+	return Start(t, cmd, opts).Wait()
+}
+
+// Start starts cmd in a sandbox, as [Run] does, and returns without waiting. When
+// the test ends, whatever of it is left is killed.
+func Start(t testing.TB, cmd *exec.Cmd, opts Options) *Process {
+	t.Helper()
+	p, err := start(cmd, opts, testDeadline(t))
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skipf("sandtest: %v", err)
+	}
+	if err != nil {
+		t.Fatalf("sandtest: run %v: %v", cmd.Args, err)
+	}
+	p.t = t
+	t.Cleanup(func() {
+		p.Kill()
+		<-p.sandbox.Done()
+		_, _ = p.wait() // the test has seen the error, or didn't want to
+	})
+	return p
+}
+
+// Execute runs cmd in a sandbox outside of a test. Its error is what makes [Run]
+// fail: the sandbox can't be set up, the command can't be started, or a value
+// couldn't be virtualised. Where the platform has no sandbox, it is
+// [errors.ErrUnsupported].
+func Execute(cmd *exec.Cmd, opts Options) (*Result, error) {
+	p, err := start(cmd, opts, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	return p.wait()
+}
+
+// A Process is a command that runs in a sandbox.
+type Process struct {
+	t              testing.TB
+	sandbox        *supervisor.Sandbox
+	stdout, stderr *bytes.Buffer // nil if not captured
+	timer          *time.Timer   // nil without a limit
+	timedOut       atomic.Bool
+
+	result *Result
+	err    error
+	waited chan struct{} // holds a token while nobody waits
+}
+
+func start(cmd *exec.Cmd, opts Options, deadline time.Time) (*Process, error) {
+	p := &Process{waited: make(chan struct{}, 1)}
+	p.waited <- struct{}{}
+	if cmd.Stdout == nil {
+		p.stdout = new(bytes.Buffer)
+		cmd.Stdout = p.stdout
+	}
+	if cmd.Stderr == nil {
+		p.stderr = new(bytes.Buffer)
+		cmd.Stderr = p.stderr
+	}
+	if cmd.Env == nil {
+		cmd.Env = Environ()
+	}
+	var err error
+	if p.sandbox, err = supervisor.Start(cmd, opts.config()); err != nil {
+		return nil, err
+	}
+	if limit, ok := opts.limit(deadline); ok {
+		p.timer = time.AfterFunc(limit, func() {
+			p.timedOut.Store(true)
+			p.sandbox.Kill()
+		})
+	}
+	return p, nil
+}
+
+// limit returns how long a command may take.
+func (o Options) limit(deadline time.Time) (time.Duration, bool) {
+	limit := o.Timeout
+	if limit == 0 {
+		limit = DefaultTimeout
+		if left := time.Until(deadline); !deadline.IsZero() && left < limit {
+			limit = max(left, 0)
+		}
+	}
+	return limit, limit >= 0
+}
+
+// testDeadline returns when a test must have cleaned up: a twentieth of what is
+// left, at most 5 s, before the test binary gives up.
+func testDeadline(t testing.TB) time.Time {
+	d, ok := t.(interface{ Deadline() (time.Time, bool) })
+	if !ok {
+		return time.Time{}
+	}
+	deadline, ok := d.Deadline()
+	if !ok {
+		return time.Time{}
+	}
+	return deadline.Add(-min(time.Until(deadline)/20, 5*time.Second))
+}
+
+// Wait waits until the command has ended, and returns what it did. It may be
+// called more than once. It fails the test if the sandbox failed.
+func (p *Process) Wait() *Result {
+	p.t.Helper()
+	res, err := p.wait()
+	if err != nil {
+		p.t.Fatalf("sandtest: %v", err)
+	}
+	return res
+}
+
+func (p *Process) wait() (*Result, error) {
+	<-p.waited
+	defer func() { p.waited <- struct{}{} }()
+	if p.result != nil || p.err != nil {
+		return p.result, p.err
+	}
+	state, err := p.sandbox.Wait()
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	if err != nil {
+		p.err = err
+		return nil, err
+	}
+	p.result = &Result{
+		ExitCode: state.ExitCode,
+		Signal:   state.Signal,
+		TimedOut: p.timedOut.Load(),
+		Clock:    state.Clock,
+		Leaked:   state.Leaked,
+		Stats:    state.Stats,
+	}
+	if p.stdout != nil {
+		p.result.Stdout = p.stdout.String()
+	}
+	if p.stderr != nil {
+		p.result.Stderr = p.stderr.String()
+	}
+	return p.result, nil
+}
+
+// Kill ends the command and everything it started.
+func (p *Process) Kill() { p.sandbox.Kill() }
+
+// Signal sends a signal to the command. The error is [os.ErrProcessDone] when it
+// has ended.
+func (p *Process) Signal(sig syscall.Signal) error { return p.sandbox.Signal(sig) }
+
+// Done is closed when nothing of the command is left.
+func (p *Process) Done() <-chan struct{} { return p.sandbox.Done() }
