@@ -1,0 +1,144 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/sandtest"
+	"github.com/sandtest/go-sandtest/supervisor"
+)
+
+const runAbout = `Runs COMMAND in a sandbox in which nothing differs from run to run. The exit
+status is the command's own, 128+N when signal N ended it, 124 on timeout,
+125 when the sandbox fails, 126 when the command can't be executed, 127 when
+it isn't found.
+
+Flags:
+`
+
+func runMain(args []string) int {
+	var f runFlags
+	flags := newFlagSet("run [flags] [--] COMMAND [ARG...]")
+	f.register(flags)
+	if status, done := parse(flags, runAbout, args); done {
+		return status
+	}
+	if flags.NArg() == 0 {
+		return fail(exitSandbox, errors.New("no command given; sandtest run --help tells how"))
+	}
+	if f.opts.Timeout == 0 {
+		f.opts.Timeout = -1 // no limit
+	}
+	res, err := f.run(flags.Args())
+	if err != nil {
+		return fail(startStatus(err), err)
+	}
+	if f.json != "" {
+		if err := writeJSON(f.json, f.opts, res); err != nil {
+			return fail(exitSandbox, fmt.Errorf("write the result: %w", err))
+		}
+	}
+	switch {
+	case res.TimedOut:
+		return fail(exitTimeout, fmt.Errorf("%s timed out after %v and was killed", flags.Arg(0), f.opts.Timeout))
+	case res.Signal != 0:
+		return exitSignal + int(res.Signal)
+	}
+	return res.ExitCode
+}
+
+func (f *runFlags) run(args []string) (*sandtest.Result, error) {
+	if f.dir != "" {
+		if info, err := os.Stat(f.dir); err != nil {
+			return nil, fmt.Errorf("--dir: %w", notStart{err})
+		} else if !info.IsDir() {
+			return nil, fmt.Errorf("--dir %s: not a directory", f.dir)
+		}
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = f.dir
+	cmd.Env = f.environ()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	stop := passSignals(cmd)
+	defer stop()
+	return sandtest.Execute(cmd, f.opts)
+}
+
+// notStart hides what an error is from errors.Is: a missing directory isn't a
+// missing command.
+type notStart struct{ err error }
+
+func (e notStart) Error() string { return e.err.Error() }
+
+// startStatus is the exit status for a command that didn't run.
+func startStatus(err error) int {
+	var exe *exec.Error
+	var path *fs.PathError
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return exitNotFound
+	case !errors.As(err, &exe) && !errors.As(err, &path):
+		return exitSandbox
+	case errors.Is(err, fs.ErrNotExist):
+		return exitNotFound
+	}
+	return exitNotExecutable
+}
+
+func fail(status int, err error) int {
+	fmt.Fprintf(os.Stderr, "sandtest: %v\n", err)
+	return status
+}
+
+// jsonResult is what --json writes. Its names are an interface.
+type jsonResult struct {
+	ExitCode   int              `json:"exit_code"`
+	Signal     string           `json:"signal"` // such as SIGKILL, or empty
+	ClockStart time.Time        `json:"clock_start"`
+	ClockEnd   time.Time        `json:"clock_end"`
+	Leaked     []jsonLeaked     `json:"leaked"`
+	Backend    string           `json:"backend"`
+	Stats      supervisor.Stats `json:"stats"`
+}
+
+type jsonLeaked struct {
+	Lineage det.Lineage `json:"lineage"`
+	Args    []string    `json:"args"`
+}
+
+func writeJSON(file string, opts sandtest.Options, res *sandtest.Result) (err error) {
+	out := jsonResult{
+		ExitCode:   res.ExitCode,
+		Signal:     signalName(res.Signal),
+		ClockStart: opts.Time,
+		ClockEnd:   res.Clock,
+		Leaked:     []jsonLeaked{},
+		Backend:    "seccomp",
+		Stats:      res.Stats,
+	}
+	if opts.Time.IsZero() {
+		out.ClockStart = supervisor.DefaultTime
+	}
+	for _, l := range res.Leaked {
+		out.Leaked = append(out.Leaked, jsonLeaked{l.Lineage, l.Args})
+	}
+	var w io.Writer = os.Stdout
+	if file != "-" {
+		f, err := os.Create(file)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		w = f
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(out)
+}
