@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"sync"
 	"syscall"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
@@ -36,12 +37,16 @@ func (t *tracer) start() error {
 	if err != nil {
 		return err
 	}
+	if unix.SchedGetaffinity(0, &t.cpus) == nil && t.pin() {
+		defer t.unpin()
+	}
 	err = cmd.Start()
 	restore()
 	if err != nil {
 		return explainStart(cmd, err)
 	}
 	pid := cmd.Process.Pid
+	defer t.release(pid)
 	if err := t.takeOver(pid, userDeathSignal); err != nil {
 		// Nothing has run yet: the kill ends the only process there is.
 		_ = unix.Kill(pid, unix.SIGKILL)
@@ -139,54 +144,43 @@ func (t *tracer) arm(th *thread, deathSignal syscall.Signal) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range []struct {
-		what string
-		nr   uintptr
-		args []uint64
-	}{
-		{"prctl(PR_SET_PDEATHSIG)", unix.SYS_PRCTL, []uint64{unix.PR_SET_PDEATHSIG, uint64(deathSignal), 0, 0, 0}},
-		{"prctl(PR_SET_NO_NEW_PRIVS)", unix.SYS_PRCTL, []uint64{unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0}},
-		{"umask", unix.SYS_UMASK, []uint64{umask}},
-	} {
-		if _, err := im.sys.Call(c.nr, c.args...); err != nil {
-			return fmt.Errorf("%s in the command: %w", c.what, err)
-		}
-	}
-	if err := t.installFilter(im); err != nil {
+	calls := im.sys.List()
+	calls.Add("prctl(PR_SET_PDEATHSIG)", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uint64(deathSignal))
+	calls.Add("prctl(PR_SET_NO_NEW_PRIVS)", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
+	calls.Add("umask", unix.SYS_UMASK, umask)
+	if err := t.installFilter(im, calls); err != nil {
 		return err
 	}
 	return im.finish()
 }
 
-// installFilter makes the command install the filter and takes the listener away
-// from it.
-func (t *tracer) installFilter(im *image) error {
-	prog, err := seccomp.Assemble(seccomp.Native, t.s.table.rules)
+// installFilter makes the command execute calls, then install the filter, and
+// takes the listener away from it.
+func (t *tracer) installFilter(im *image, calls *tracee.List) error {
+	prog, err := filterProgram(t.s.table.rules)
 	if err != nil {
 		return err
 	}
-	// struct sock_fprog, then the instructions, below the red zone.
-	blob := make([]byte, 16+8*len(prog))
-	at := (im.sys.SP() - 256 - uint64(len(blob))) &^ 15
-	binary.LittleEndian.PutUint16(blob, uint16(len(prog)))
+	// struct sock_fprog, then the instructions, far enough below the stack pointer
+	// for the list of calls to lie between.
+	const listRoom = 4096
+	at := (im.sys.SP() - listRoom - 16 - uint64(len(prog))) &^ 15
+	blob := make([]byte, 16, 16+len(prog))
+	binary.LittleEndian.PutUint16(blob, uint16(len(prog)/8))
 	binary.LittleEndian.PutUint64(blob[8:], at+16)
-	for i, in := range prog {
-		b := blob[16+8*i:]
-		binary.LittleEndian.PutUint16(b, in.Op)
-		b[2], b[3] = in.Jt, in.Jf
-		binary.LittleEndian.PutUint32(b[4:], in.K)
-	}
+	blob = append(blob, prog...)
 	if _, err := tracee.WriteMem(im.th.tid, at, blob); err != nil {
 		return fmt.Errorf("place the filter: %w", err)
 	}
-	flags := uint64(seccomp.FlagNewListener | seccomp.FlagWaitKillable)
-	fd, err := im.sys.Call(unix.SYS_SECCOMP, seccomp.SetModeFilter, flags, at)
-	if errors.Is(err, unix.EINVAL) { // before Linux 5.19
-		fd, err = im.sys.Call(unix.SYS_SECCOMP, seccomp.SetModeFilter, seccomp.FlagNewListener, at)
+	flags := uint64(seccomp.FlagNewListener)
+	if kernelAtLeast(5, 19) {
+		flags |= seccomp.FlagWaitKillable
 	}
-	if err != nil {
+	install := calls.Add("seccomp(SECCOMP_SET_MODE_FILTER)", unix.SYS_SECCOMP, seccomp.SetModeFilter, flags, at)
+	if err := calls.Run(); err != nil {
 		return explainFilter(err)
 	}
+	fd := install.Result()
 	clear(blob)
 	if _, err := tracee.WriteMem(im.th.tid, at, blob); err != nil {
 		return fmt.Errorf("clear the filter: %w", err)
@@ -196,10 +190,43 @@ func (t *tracer) installFilter(im *image) error {
 		return fmt.Errorf("take the listener (pidfd_getfd): %w", err)
 	}
 	t.s.listen(listener)
-	if _, err := im.sys.Call(unix.SYS_CLOSE, fd); err != nil {
-		return fmt.Errorf("close the listener in the command: %w", err)
-	}
+	im.listener = int64(fd)
 	return nil
+}
+
+// assembled remembers what rules assemble to: a pure function, and the same for
+// most sandboxes of a process.
+var assembled sync.Map // rules as text -> []byte
+
+func filterProgram(rules []seccomp.Rule) ([]byte, error) {
+	var key []byte
+	for _, r := range rules {
+		key = binary.LittleEndian.AppendUint32(key, r.Nr)
+		key = binary.LittleEndian.AppendUint32(key, uint32(r.Action))
+		for _, c := range r.Conds {
+			key = append(key, byte(c.Arg), 1)
+			key = binary.LittleEndian.AppendUint64(key, c.Mask)
+			key = binary.LittleEndian.AppendUint64(key, c.Value)
+			if c.Not {
+				key = append(key, 2)
+			}
+		}
+	}
+	if prog, ok := assembled.Load(string(key)); ok {
+		return prog.([]byte), nil
+	}
+	raw, err := seccomp.Assemble(seccomp.Native, rules)
+	if err != nil {
+		return nil, err
+	}
+	prog := make([]byte, 0, 8*len(raw))
+	for _, in := range raw {
+		prog = binary.LittleEndian.AppendUint16(prog, in.Op)
+		prog = append(prog, in.Jt, in.Jf)
+		prog = binary.LittleEndian.AppendUint32(prog, in.K)
+	}
+	assembled.Store(string(key), prog)
+	return prog, nil
 }
 
 func explainFilter(err error) error {
@@ -210,18 +237,18 @@ func explainFilter(err error) error {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOSYS):
 		hint = ": a seccomp policy around this process forbids it, or the kernel has no seccomp; allow seccomp(2) in the container's policy"
 	}
-	return fmt.Errorf("seccomp(SECCOMP_SET_MODE_FILTER) in the command: %w%s", err, hint)
+	return fmt.Errorf("%w%s", err, hint)
 }
 
 // newImage looks at a program that has just been loaded.
 func (t *tracer) newImage(th *thread) (*image, error) {
-	im := &image{t: t, th: th}
+	im := &image{t: t, th: th, listener: -1}
 	var err error
 	if im.auxv, err = tracee.ReadAuxv(th.tid); err != nil {
 		return nil, fmt.Errorf("read the auxiliary vector: %w", err)
 	}
 	im.vdso = t.s.vdso.find(th.tid, im.auxv)
-	if im.sys, err = tracee.Begin(th.tid, im.vdso.insn); err != nil {
+	if im.sys, err = tracee.Begin(th.tid, im.vdso.text); err != nil {
 		return nil, err
 	}
 	return im, nil

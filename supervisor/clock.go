@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -285,8 +286,11 @@ func (s *Sandbox) planVDSO() error {
 		s.vdso.keep = []string{"clock_gettime", "gettimeofday", "time", "clock_getres"}
 	}
 	// Without a reference every vDSO is hidden, and reads become system calls.
-	if img, err := vdso.Self(); err == nil {
+	if img, err := ownVDSO(); err == nil {
 		s.vdso.reference = img
 	}
 	return nil
 }
+
+// ownVDSO is the vDSO of this process: it never changes, and is never written.
+var ownVDSO = sync.OnceValues(vdso.Self)

@@ -111,4 +111,6 @@ type image struct {
 	sys  *tracee.Remote // makes the program execute system calls
 	auxv tracee.Auxv
 	vdso vdsoInfo
+
+	listener int64 // the listener's number in the program, to be closed; or -1
 }

@@ -53,54 +53,65 @@ func (s *Sandbox) handOutPage(c *Call) Answer {
 
 // placeClock maps the region and points the vDSO's symbols at it.
 func (im *image) placeClock() error {
-	th, info := im.th, &im.vdso
-	if info.base == 0 {
-		th.proc.vdso.Store(0)
-		return nil
+	th, info, plan := im.th, &im.vdso, &im.t.s.vdso
+	calls := im.sys.List()
+	if im.listener >= 0 {
+		calls.Add("close the listener", unix.SYS_CLOSE, uint64(im.listener))
 	}
 	if info.img == nil {
 		th.proc.vdso.Store(0)
-		return im.auxv.HideVDSO(th.tid, im.sys.SP())
-	}
-	fd, err := im.sys.Call(pageCall)
-	if err != nil {
-		return fmt.Errorf("hand over the clock page: %w", err)
-	}
-	slots := vdso.SlotFunctions(im.t.s.vdso.kind)
-	size := uint64(vdso.SharedSize)
-	if len(slots) > 0 {
-		size += vdso.PageSize
-	}
-	region, err := im.sys.Call(unix.SYS_MMAP, 0, size, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED, fd, 0)
-	if err != nil {
-		return fmt.Errorf("map the clock page: %w", err)
-	}
-	if len(slots) > 0 {
-		if err := im.fillSlots(region+vdso.SlotOffset, fd, slots); err != nil {
+		if err := calls.Run(); err != nil {
 			return err
 		}
+		return im.auxv.HideVDSO(th.tid, im.sys.SP())
 	}
-	if _, err := im.sys.Call(unix.SYS_CLOSE, fd); err != nil {
-		return fmt.Errorf("close the clock page: %w", err)
-	}
-	offset, patch, err := info.img.Redirect(info.base, region, im.t.s.vdso.entries, im.t.s.vdso.keep...)
+	slots := vdso.SlotFunctions(plan.kind)
+	region, err := im.mapRegion(calls, len(slots) > 0)
 	if err != nil {
 		return err
 	}
-	if err := tracee.ForceWrite(th.tid, info.base+offset, patch); err != nil {
+	if err := im.fillSlots(region+vdso.SlotOffset, slots); err != nil {
+		return err
+	}
+	offset, patch, err := info.img.Redirect(info.base, region, plan.entries, plan.keep...)
+	if err != nil {
+		return err
+	}
+	if err := im.sys.Poke(info.base+offset, patch); err != nil {
 		return fmt.Errorf("patch the vDSO: %w", err)
 	}
 	th.proc.vdso.Store(info.base)
 	return nil
 }
 
-// fillSlots gives the code the addresses of the vDSO's own functions.
-func (im *image) fillSlots(at, fd uint64, functions []string) error {
-	_, err := im.sys.Call(unix.SYS_MMAP, at, vdso.PageSize, unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_FIXED, fd, vdso.SlotOffset)
-	if err != nil {
-		return fmt.Errorf("map the slot page: %w", err)
+// mapRegion maps the clock page, its code, and with slots a page of the
+// program's own after them. It returns where.
+func (im *image) mapRegion(calls *tracee.List, slots bool) (uint64, error) {
+	size := uint64(vdso.SharedSize)
+	if slots {
+		size += vdso.PageSize
 	}
+	fd := calls.Add("be given the clock page", pageCall)
+	region := calls.Add("map the clock page", unix.SYS_MMAP, 0, size, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED)
+	fd.Feed(region, 4)
+	if slots {
+		// The slots take the place of the region's last page.
+		if err := calls.Run(); err != nil {
+			return 0, err
+		}
+		calls = im.sys.List()
+		calls.Add("map the slot page", unix.SYS_MMAP, region.Result()+vdso.SlotOffset, vdso.PageSize,
+			unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED, fd.Result(), vdso.SlotOffset)
+		calls.Add("close the clock page", unix.SYS_CLOSE, fd.Result())
+	} else {
+		fd.Feed(calls.Add("close the clock page", unix.SYS_CLOSE), 0)
+	}
+	err := calls.Run()
+	return region.Result(), err
+}
+
+// fillSlots gives the code the addresses of the vDSO's own functions.
+func (im *image) fillSlots(at uint64, functions []string) error {
 	var page []byte
 	for _, fn := range functions {
 		value, ok := im.vdso.img.Lookup(fn)
@@ -133,7 +144,7 @@ func (im *image) pinATRandom() error {
 type vdsoInfo struct {
 	base uint64      // 0 if none
 	img  *vdso.Image // nil if it can't be patched
-	insn uint64      // a system-call instruction, or 0
+	text uint64      // where its functions begin, or 0
 }
 
 // vdsoPlan is what a sandbox does to the vDSO. It does not change after the
@@ -172,8 +183,8 @@ func (v *vdsoPlan) find(tid int, auxv tracee.Auxv) (info vdsoInfo) {
 		info.img = nil
 		return info
 	}
-	if off, ok := info.img.Syscall(); ok {
-		info.insn = base + off
+	if off, size := info.img.Text(); size >= tracee.TextSize {
+		info.text = base + off
 	}
 	return info
 }

@@ -24,7 +24,9 @@ type tracer struct {
 	procs map[int]*Process        // by tgid
 	early map[int]unix.WaitStatus // stops of threads whose creation isn't reported yet
 	state State
-	ended bool // the command has ended; everything else is killed
+	cpus  unix.CPUSet // where the command may run
+	here  unix.CPUSet // where the tracer is pinned
+	ended bool        // the command has ended; everything else is killed
 }
 
 // run handles stops until no tracee is left.
@@ -242,7 +244,7 @@ func (t *tracer) execed(th *thread) {
 	t.s.counts.execs.Add(1)
 	th.inside = true
 	th.onExit = func(st *Stop) {
-		if err := t.load(st.th); err != nil {
+		if err := t.near(st.th.tid, func() error { return t.load(st.th) }); err != nil {
 			t.s.fail(fmt.Errorf("supervisor: prepare %s in process %s: %w", exeOf(p.TGID), p.Lineage, err))
 		}
 	}

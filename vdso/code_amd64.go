@@ -8,8 +8,6 @@ const (
 	sysGetrandom    = 318
 )
 
-var syscallInsn = []byte{0x0f, 0x05}
-
 // slotClockGettime is where Shifted code finds the original clock_gettime: an
 // 8-byte address in the slot page.
 const slotClockGettime = SlotOffset

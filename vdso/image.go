@@ -117,17 +117,14 @@ func harmless(fn string, keep []string) bool {
 	return strings.HasPrefix(fn, "LINUX_") || strings.Contains(fn, "sigreturn") || strings.HasPrefix(fn, "sgx_") || fn == ""
 }
 
-// Syscall returns the offset of a system-call instruction in the image's text,
-// which a tracer can use without writing one of its own.
-func (img *Image) Syscall() (uint64, bool) {
-	text := uint64(len(img.Raw))
+// Text returns where the image's functions begin, and how much of it is left
+// from there.
+func (img *Image) Text() (offset, size uint64) {
+	offset = uint64(len(img.Raw))
 	for _, s := range img.syms {
-		if s.value > 0 && s.value < text {
-			text = s.value
+		if s.value > 0 && s.value < offset {
+			offset = s.value
 		}
 	}
-	if i := bytes.Index(img.Raw[text:], syscallInsn); i >= 0 && len(syscallInsn) > 0 {
-		return text + uint64(i), true
-	}
-	return 0, false
+	return offset, uint64(len(img.Raw)) - offset
 }

@@ -70,24 +70,6 @@ func ReadString(pid int, addr uint64, buf []byte) ([]byte, error) {
 	return nil, unix.ENAMETOOLONG
 }
 
-// ForceWrite writes into a stopped tracee's memory whatever its protection is;
-// read-only private pages are copied for the tracee alone (proc_pid_mem(5)).
-func ForceWrite(pid int, addr uint64, buf []byte) error {
-	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/mem", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open memory: %w", err)
-	}
-	defer unix.Close(fd)
-	for len(buf) > 0 {
-		n, err := unix.Pwrite(fd, buf, int64(addr))
-		if err != nil {
-			return fmt.Errorf("write %d bytes at %#x: %w", len(buf), addr, err)
-		}
-		buf, addr = buf[n:], addr+uint64(n)
-	}
-	return nil
-}
-
 // An Auxv holds the entries of a program's auxiliary vector (getauxval(3)).
 type Auxv struct{ raw []byte }
 

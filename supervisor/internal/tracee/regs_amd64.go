@@ -47,15 +47,34 @@ func (r *Regs) arg(i int) *uint64 {
 	return [...]*uint64{&r.raw.Rdi, &r.raw.Rsi, &r.raw.Rdx, &r.raw.R10, &r.raw.R8, &r.raw.R9}[i]
 }
 
-// prepare makes the thread execute the system-call instruction at insn next.
-func (r *Regs) prepare(insn uint64, nr uintptr, args []uint64) {
-	r.raw.Rip = insn
-	r.raw.Rax = uint64(nr)
+// jump makes the thread run code, which finds its list at the given address.
+func (r *Regs) jump(code, list uint64) {
+	r.raw.Rip = code
+	r.raw.Rbx = list
 	r.raw.Orig_rax = ^uint64(0) // no restart of the call that was interrupted
-	for i, a := range args {
-		r.SetArg(i, a)
-	}
 }
 
-// syscallInsn is written where a process has no such instruction to borrow.
-var syscallInsn = []byte{0x0f, 0x05}
+// runList executes the list at rbx, see List.encode.
+var runList = []byte{
+	0x48, 0x8b, 0x03, // next: mov rax, [rbx]
+	0x48, 0x85, 0xc0, // test rax, rax
+	0x78, 50, // js done
+	0x48, 0x8b, 0x7b, 0x08, // mov rdi, [rbx+8]
+	0x48, 0x8b, 0x73, 0x10, // mov rsi, [rbx+16]
+	0x48, 0x8b, 0x53, 0x18, // mov rdx, [rbx+24]
+	0x4c, 0x8b, 0x53, 0x20, // mov r10, [rbx+32]
+	0x4c, 0x8b, 0x43, 0x28, // mov r8, [rbx+40]
+	0x4c, 0x8b, 0x4b, 0x30, // mov r9, [rbx+48]
+	0x0f, 0x05, // syscall
+	0x48, 0x89, 0x43, 0x38, // mov [rbx+56], rax
+	0x48, 0x8b, 0x4b, 0x40, // mov rcx, [rbx+64]
+	0x48, 0x89, 0x01, // mov [rcx], rax
+	0x48, 0x8b, 0x4b, 0x48, // mov rcx, [rbx+72]
+	0x48, 0x89, 0x01, // mov [rcx], rax
+	0x48, 0x83, 0xc3, 0x50, // add rbx, 80
+	0xeb, 0xc6, // jmp next
+	0xcc, // done: int3
+}
+
+// TextSize is how much executable memory a Remote overwrites.
+const TextSize = 59

@@ -13,16 +13,19 @@ var errArch = errors.New("tracee: arm64 is not supported yet: registers and remo
 func GetRegs(int) (Regs, error) { return Regs{}, errArch }
 
 // The methods exist so that the module compiles; no stop ever gets this far.
-func (r *Regs) Store(int) error                   { return errArch }
-func (r *Regs) Nr() int                           { return -1 }
-func (r *Regs) SetNr(int)                         {}
-func (r *Regs) Result() int64                     { return 0 }
-func (r *Regs) SetResult(int64)                   {}
-func (r *Regs) PC() uint64                        { return 0 }
-func (r *Regs) SP() uint64                        { return 0 }
-func (r *Regs) Compat() bool                      { return false }
-func (r *Regs) Arg(int) uint64                    { return 0 }
-func (r *Regs) SetArg(int, uint64)                {}
-func (r *Regs) prepare(uint64, uintptr, []uint64) {}
+func (r *Regs) Store(int) error     { return errArch }
+func (r *Regs) Nr() int             { return -1 }
+func (r *Regs) SetNr(int)           {}
+func (r *Regs) Result() int64       { return 0 }
+func (r *Regs) SetResult(int64)     {}
+func (r *Regs) PC() uint64          { return 0 }
+func (r *Regs) SP() uint64          { return 0 }
+func (r *Regs) Compat() bool        { return false }
+func (r *Regs) Arg(int) uint64      { return 0 }
+func (r *Regs) SetArg(int, uint64)  {}
+func (r *Regs) jump(uint64, uint64) {}
 
-var syscallInsn []byte
+var runList []byte
+
+// TextSize is 0: there are no instructions to place.
+const TextSize = 0

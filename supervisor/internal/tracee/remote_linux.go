@@ -1,8 +1,10 @@
 package tracee
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,74 +12,189 @@ import (
 // ErrGone is the error of a thread that died while something was done to it.
 var ErrGone = errors.New("the process died")
 
-// A Remote makes a stopped thread execute system calls. Begin saves the thread's
-// registers and blocks its signals, End restores both; the thread must stand at
-// the edge of user mode (a signal-delivery stop or the exit of a call).
+// A Remote makes a stopped thread execute system calls. It runs a few
+// instructions that work off a list of calls, so that a list costs one stop
+// however long it is. Begin saves the thread's registers and the memory it needs
+// and blocks the thread's signals, End puts everything back; the thread must
+// stand at the edge of user mode (a signal-delivery stop or the exit of a call).
 type Remote struct {
 	tid      int
+	mem      int // /proc/TID/mem
 	saved    Regs
 	mask     uint64
-	insn     uint64
-	original []byte // what stood at insn, if it was overwritten
+	text     uint64
+	original []byte // what stands at text
 	deferred []int32
 }
 
-// Begin prepares a thread. insn is the address of a system-call instruction in
-// its memory; with 0 one is written at its instruction pointer until End.
-func Begin(tid int, insn uint64) (*Remote, error) {
-	r := &Remote{tid: tid, insn: insn}
-	var err error
+// Begin prepares a thread. text is the address of executable memory that may be
+// overwritten until End, TextSize bytes of it; 0 means its instruction pointer.
+func Begin(tid int, text uint64) (r *Remote, err error) {
+	r = &Remote{tid: tid, text: text, original: make([]byte, TextSize)}
 	if r.saved, err = GetRegs(tid); err != nil {
 		return nil, fmt.Errorf("read registers: %w", gone(err))
+	}
+	if text == 0 {
+		r.text = r.saved.PC()
 	}
 	if r.mask, err = getSigmask(tid); err != nil {
 		return nil, fmt.Errorf("read signal mask: %w", gone(err))
 	}
-	if err := setSigmask(tid, ^uint64(0)); err != nil {
+	// The trap that ends a list must get through: the kernel would reset its
+	// disposition if it were blocked (force_sig_info_to_task, kernel/signal.c).
+	if err := setSigmask(tid, ^uint64(1<<(unix.SIGTRAP-1))); err != nil {
 		return nil, fmt.Errorf("block signals: %w", gone(err))
 	}
-	if insn == 0 {
-		r.insn = r.saved.PC()
-		r.original = make([]byte, len(syscallInsn))
-		if err := ReadMem(tid, r.insn, r.original); err != nil {
-			return nil, err
-		}
-		if err := ForceWrite(tid, r.insn, syscallInsn); err != nil {
-			return nil, err
-		}
+	if r.mem, err = unix.Open("/proc/"+strconv.Itoa(tid)+"/mem", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("open memory: %w", err)
+	}
+	if err = ReadMem(tid, r.text, r.original); err == nil {
+		err = r.Poke(r.text, runList)
+	}
+	if err != nil {
+		unix.Close(r.mem)
+		return nil, fmt.Errorf("place instructions: %w", gone(err))
 	}
 	return r, nil
 }
 
-// SP returns the thread's stack pointer; what lies below it is free for use.
+// SP returns the thread's stack pointer.
 func (r *Remote) SP() uint64 { return r.saved.SP() }
 
-// Call executes one system call and returns its result; an error is the call's
-// errno, or something worse.
-func (r *Remote) Call(nr uintptr, args ...uint64) (uint64, error) {
-	regs := r.saved
-	regs.prepare(r.insn, nr, args)
-	if err := regs.Store(r.tid); err != nil {
-		return 0, gone(err)
+// Poke writes into the thread's memory whatever its protection is; read-only
+// private pages are copied for it alone (proc_pid_mem(5)).
+func (r *Remote) Poke(addr uint64, buf []byte) error {
+	for len(buf) > 0 {
+		n, err := unix.Pwrite(r.mem, buf, int64(addr))
+		if err != nil {
+			return fmt.Errorf("write %d bytes at %#x: %w", len(buf), addr, err)
+		}
+		buf, addr = buf[n:], addr+uint64(n)
 	}
-	if err := r.step(); err != nil {
-		return 0, err
-	}
-	regs, err := GetRegs(r.tid)
-	if err != nil {
-		return 0, gone(err)
-	}
-	if v := regs.Result(); v < 0 && v >= -4095 {
-		return 0, unix.Errno(-v)
-	}
-	return uint64(regs.Result()), nil
+	return nil
 }
 
-// step runs one instruction. All signals are blocked, so what can come between
-// is a SIGSTOP, which is kept for End.
-func (r *Remote) step() error {
+// A List is system calls to be executed one after another. A call that fails
+// doesn't keep the next ones from being executed.
+type List struct {
+	r     *Remote
+	calls []*Pending
+}
+
+// A Pending is one call of a list.
+type Pending struct {
+	what   string
+	nr     uintptr
+	args   [6]uint64
+	feeds  []feed
+	result int64
+}
+
+// A feed says that the result of a call is an argument of a later one.
+type feed struct {
+	call *Pending
+	arg  int
+}
+
+// maxFeeds is how many arguments one result can become.
+const maxFeeds = 2
+
+// List returns an empty list.
+func (r *Remote) List() *List { return &List{r: r} }
+
+// Add appends a call; what describes it in errors.
+func (l *List) Add(what string, nr uintptr, args ...uint64) *Pending {
+	p := &Pending{what: what, nr: nr}
+	copy(p.args[:], args)
+	l.calls = append(l.calls, p)
+	return p
+}
+
+// Feed makes the result of p argument i of a later call, of two at most.
+func (p *Pending) Feed(to *Pending, i int) {
+	if len(p.feeds) == maxFeeds {
+		panic("tracee: a result is fed to more than two calls")
+	}
+	p.feeds = append(p.feeds, feed{to, i})
+}
+
+// Result is what the call returned, after Run.
+func (p *Pending) Result() uint64 { return uint64(p.result) }
+
+// The list in memory: entries of words, ended by a negative number.
+const (
+	entryWords  = 10 // number, six arguments, result, two more places for it
+	entrySize   = 8 * entryWords
+	entryArgs   = 8
+	entryResult = 56
+	redZone     = 256 // kept free below the stack pointer, 128 by the ABI
+)
+
+// Run executes the list. The error is that of the first call that failed, an
+// errno, or something worse.
+func (l *List) Run() error {
+	r := l.r
+	size := uint64(len(l.calls))*entrySize + 8
+	at := (r.SP() - redZone - size) &^ 15
+	buf := l.encode(at)
+	if _, err := WriteMem(r.tid, at, buf); err != nil {
+		return fmt.Errorf("place a list of calls: %w", gone(err))
+	}
+	regs := r.saved
+	regs.jump(r.text, at)
+	if err := regs.Store(r.tid); err != nil {
+		return gone(err)
+	}
+	if err := r.untilTrap(); err != nil {
+		return err
+	}
+	if err := ReadMem(r.tid, at, buf); err != nil {
+		return fmt.Errorf("read results: %w", gone(err))
+	}
+	var failed error
+	for i, p := range l.calls {
+		p.result = int64(binary.NativeEndian.Uint64(buf[i*entrySize+entryResult:]))
+		if p.result < 0 && p.result >= -4095 && failed == nil {
+			failed = fmt.Errorf("%s: %w", p.what, unix.Errno(-p.result))
+		}
+	}
+	// The stack of a new program is zero, and stays so.
+	clear(buf)
+	if _, err := WriteMem(r.tid, at, buf); err != nil {
+		return fmt.Errorf("clear a list of calls: %w", gone(err))
+	}
+	return failed
+}
+
+func (l *List) encode(at uint64) []byte {
+	index := map[*Pending]int{}
+	for i, p := range l.calls {
+		index[p] = i
+	}
+	var buf []byte
+	for i, p := range l.calls {
+		buf = binary.NativeEndian.AppendUint64(buf, uint64(p.nr))
+		for _, a := range p.args {
+			buf = binary.NativeEndian.AppendUint64(buf, a)
+		}
+		buf = binary.NativeEndian.AppendUint64(buf, 0)
+		for n := range maxFeeds {
+			to := at + uint64(i)*entrySize + entryResult
+			if n < len(p.feeds) {
+				to = at + uint64(index[p.feeds[n].call])*entrySize + entryArgs + 8*uint64(p.feeds[n].arg)
+			}
+			buf = binary.NativeEndian.AppendUint64(buf, to)
+		}
+	}
+	return binary.NativeEndian.AppendUint64(buf, ^uint64(0))
+}
+
+// untilTrap lets the thread run to the trap at the end of the list. All other
+// signals are blocked, so what can come between is a SIGSTOP, which is kept for
+// End, and the stops of a group that is stopped.
+func (r *Remote) untilTrap() error {
 	for {
-		if err := unix.PtraceSingleStep(r.tid); err != nil {
+		if err := Cont(r.tid, 0); err != nil {
 			return gone(err)
 		}
 		_, ws, err := WaitFor(r.tid)
@@ -89,7 +206,7 @@ func (r *Remote) step() error {
 		case ws.StopSignal() == unix.SIGTRAP && Event(ws) == 0:
 			return nil
 		case Event(ws) != 0:
-			// A group-stop, or a trap that announces one: it is reported again.
+			// It is reported again once the thread goes on.
 		default:
 			r.deferred = append(r.deferred, int32(ws.StopSignal()))
 		}
@@ -99,10 +216,9 @@ func (r *Remote) step() error {
 // End puts the thread back where it stood. Signals that came meanwhile are
 // returned; they are to be sent again.
 func (r *Remote) End() (deferred []int32, err error) {
-	if r.original != nil {
-		if err := ForceWrite(r.tid, r.insn, r.original); err != nil {
-			return nil, err
-		}
+	defer unix.Close(r.mem)
+	if err := r.Poke(r.text, r.original); err != nil {
+		return nil, gone(err)
 	}
 	if err := setSigmask(r.tid, r.mask); err != nil {
 		return nil, gone(err)
