@@ -1,6 +1,8 @@
 package seccomp
 
 import (
+	"runtime"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -128,4 +130,22 @@ func (l *Listener) Send(r *Resp) error { return ioctl(l.fd, ioctlSend, r) }
 func (l *Listener) Valid(id uint64) bool { return ioctl(l.fd, ioctlValid, &id) == nil }
 
 // AddFD puts a descriptor into the caller and returns its number there.
-func (l *Listener) AddFD(a *AddFD) (int, error) { return ioctlResult(l.fd, ioctlAddFD, a) }
+//
+// The ioctl waits for the caller to take the descriptor. A signal to this thread
+// at that moment would restart it, and with AddFDSend the first try has ended the
+// call already, without a result (seccomp_notify_addfd in kernel/seccomp.c): the
+// program would take 0 for its descriptor. So signals stay blocked meanwhile; Go
+// sends itself some for preemption.
+func (l *Listener) AddFD(a *AddFD) (int, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, old unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
+		return -1, err
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	return ioctlResult(l.fd, ioctlAddFD, a)
+}
