@@ -133,14 +133,15 @@ type receivers struct {
 	baton    sync.Mutex
 	idle     atomic.Int32 // receivers waiting for the baton
 	wg       sync.WaitGroup
+	loop     func(*receivers)
 }
 
-func (rs *receivers) start() { rs.wg.Go(rs.loop) }
+func (rs *receivers) start() { rs.wg.Go(func() { rs.loop(rs) }) }
 
 // pass hands the baton on, to a new receiver if none waits for it.
 func (rs *receivers) pass() {
 	if rs.idle.Load() == 0 {
-		rs.wg.Go(rs.loop)
+		rs.start()
 	}
 	rs.baton.Unlock()
 }
@@ -148,7 +149,8 @@ func (rs *receivers) pass() {
 // maxIdle is how many receivers without work are kept.
 const maxIdle = 4
 
-func (rs *receivers) loop() {
+// serveCalls receives and answers calls until the last process has ended.
+func (rs *receivers) serveCalls() {
 	c := &Call{s: rs.s, rs: rs}
 	rs.baton.Lock()
 	for {

@@ -3,7 +3,6 @@
 package supervisor
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"path"
@@ -20,7 +19,28 @@ import (
 // supervisor as for the process. It isn't below /proc/self, and behind a magic
 // link (/proc/PID/fd/N, cwd, root, exe) a walk isn't one by names; there it goes
 // on component by component.
-type resolver struct{}
+type resolver struct {
+	names    map[string]bool // last components of the files that may be synthetic
+	virtual  map[uint64]bool // devices of /proc and /sys
+	hostname [2]uint64       // device and inode of /etc/hostname
+}
+
+func newResolver() *resolver {
+	r := &resolver{names: map[string]bool{}, virtual: map[uint64]bool{}}
+	for name := range syntheticFiles {
+		r.names[path.Base(name)] = true
+	}
+	var st unix.Stat_t
+	for _, dir := range []string{"/proc", "/sys"} {
+		if unix.Stat(dir, &st) == nil {
+			r.virtual[st.Dev] = true
+		}
+	}
+	if unix.Stat("/etc/hostname", &st) == nil {
+		r.hostname = [2]uint64{st.Dev, st.Ino}
+	}
+	return r
+}
 
 // A place is what a path resolves to.
 type place struct {
@@ -33,38 +53,40 @@ type place struct {
 const maxSymlinks = 40
 
 // resolve finds what name means to the thread, relative to dirfd. An error is
-// what the kernel would answer, unless it is fatal.
-func (resolver) resolve(c *Call, dirfd int32, name []byte, nofollow bool) (place, error) {
-	if len(name) == 0 {
+// what the kernel would answer, unless it is the supervisor's own trouble.
+func (r *resolver) resolve(c *Call, dirfd int32, name string, nofollow bool) (place, error) {
+	if name == "" {
 		return place{}, unix.ENOENT
 	}
-	base, err := openBase(c, dirfd, name)
-	if err != nil {
-		return place{}, err
-	}
-	defer unix.Close(base)
-	rel := strings.TrimLeft(string(name), "/")
-	if rel == "" {
-		rel = "."
+	base, rel := unix.AT_FDCWD, name
+	if name[0] != '/' || c.Process.rootChanged.Load() {
+		var err error
+		if base, err = openBase(c, dirfd, name[0] == '/'); err != nil {
+			return place{}, err
+		}
+		defer unix.Close(base)
+		if rel = strings.TrimLeft(name, "/"); rel == "" {
+			rel = "."
+		}
 	}
 	fd, err := openat2(base, rel, nofollow, unix.RESOLVE_NO_MAGICLINKS)
 	switch {
 	case err == nil:
 		defer unix.Close(fd)
-		return identify(c, fd)
-	case errors.Is(err, unix.ELOOP):
-		return walk(c, base, rel, nofollow)
-	case errors.Is(err, unix.ENOENT):
-		return missing(c, base, rel)
+		return r.identify(c, fd)
+	case err == unix.ELOOP:
+		return r.walk(c, base, rel, nofollow)
+	case err == unix.ENOENT && r.names[path.Base(rel)]:
+		return r.missing(c, base, rel)
 	}
 	return place{}, err
 }
 
 // openBase opens the directory at which a walk begins.
-func openBase(c *Call, dirfd int32, name []byte) (int, error) {
+func openBase(c *Call, dirfd int32, root bool) (int, error) {
 	at := "/proc/" + strconv.Itoa(int(c.n.PID))
 	switch {
-	case name[0] == '/':
+	case root:
 		at += "/root"
 	case dirfd == unix.AT_FDCWD:
 		at += "/cwd"
@@ -89,10 +111,13 @@ func openat2(base int, rel string, nofollow bool, resolve uint64) (int, error) {
 }
 
 // identify names an object that an O_PATH descriptor stands for.
-func identify(c *Call, fd int) (place, error) {
+func (r *resolver) identify(c *Call, fd int) (place, error) {
 	p := place{ok: true}
 	if err := unix.Fstat(fd, &p.stat); err != nil {
 		return p, err
+	}
+	if !r.virtual[p.stat.Dev] && r.hostname != [2]uint64{p.stat.Dev, p.stat.Ino} {
+		return p, nil
 	}
 	var err error
 	if p.path, err = fdPath(fd); err != nil {
@@ -115,7 +140,7 @@ func fdPath(fd int) (string, error) {
 }
 
 // missing names a file that doesn't exist in a directory that does.
-func missing(c *Call, base int, rel string) (place, error) {
+func (r *resolver) missing(c *Call, base int, rel string) (place, error) {
 	dir, file := path.Split(strings.TrimRight(rel, "/"))
 	if dir == "" {
 		dir = "."
@@ -125,16 +150,19 @@ func missing(c *Call, base int, rel string) (place, error) {
 		return place{}, unix.ENOENT
 	}
 	defer unix.Close(fd)
-	parent, err := identify(c, fd)
-	if err != nil {
-		return place{}, err
-	}
-	return place{path: path.Join(parent.path, file)}, nil
+	at, err := fdPath(fd)
+	return place{path: path.Join(at, file)}, err
 }
 
 // walk resolves a path that goes through magic links.
-func walk(c *Call, base int, rel string, nofollow bool) (place, error) {
-	cur, err := unix.FcntlInt(uintptr(base), unix.F_DUPFD_CLOEXEC, 0)
+func (r *resolver) walk(c *Call, base int, rel string, nofollow bool) (place, error) {
+	var cur int
+	var err error
+	if base == unix.AT_FDCWD {
+		cur, err = openBase(c, unix.AT_FDCWD, true)
+	} else {
+		cur, err = unix.FcntlInt(uintptr(base), unix.F_DUPFD_CLOEXEC, 0)
+	}
 	if err != nil {
 		return place{}, err
 	}
@@ -175,7 +203,7 @@ func walk(c *Call, base int, rel string, nofollow bool) (place, error) {
 			}
 			step(fd)
 		case strings.HasPrefix(target, "/"):
-			if fd, err = openBase(c, unix.AT_FDCWD, []byte("/")); err != nil {
+			if fd, err = openBase(c, unix.AT_FDCWD, true); err != nil {
 				return place{}, err
 			}
 			step(fd)
@@ -184,7 +212,7 @@ func walk(c *Call, base int, rel string, nofollow bool) (place, error) {
 			todo = append(strings.Split(target, "/"), todo...)
 		}
 	}
-	return identify(c, cur)
+	return r.identify(c, cur)
 }
 
 // readLink reads a symbolic link for the thread: fd is the link, name its name
@@ -236,7 +264,7 @@ func (c *Call) path(dirfd int32, at uint64, nofollow bool) (place, Answer, bool)
 	if err != nil {
 		return place{}, c.failed(err), false
 	}
-	p, err := resolver{}.resolve(c, dirfd, bytes.Clone(name), nofollow)
+	p, err := c.s.resolver.resolve(c, dirfd, string(name), nofollow)
 	if err != nil && ours(err) {
 		return place{}, Fatal(fmt.Errorf("%s %q of process %s: resolve: %w", c.Name(), name, c.Process.Lineage, err)), false
 	}

@@ -24,6 +24,8 @@ type Process struct {
 	born   time.Duration // where the clock stood
 	vdso   atomic.Uint64 // where the vDSO lies, 0 if hidden
 
+	rootChanged atomic.Bool // it may have called chroot
+
 	// The tracer's own.
 	children int    // processes created so far
 	execs    uint64 // programs executed so far
@@ -43,6 +45,7 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 		parent.children++
 		p.Lineage = parent.Lineage.Child(parent.children)
 		p.vdso.Store(parent.vdso.Load())
+		p.rootChanged.Store(parent.rootChanged.Load())
 		p.affinity.inherit(&parent.affinity)
 	}
 	return p

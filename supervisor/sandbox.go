@@ -24,14 +24,17 @@ type Sandbox struct {
 	page  *clockPage
 	vdso  vdsoPlan
 
+	resolver  *resolver
 	threads   threads
 	receivers *receivers // nil until the command is armed
 	counts    counts
 
-	began  time.Time
-	killed atomic.Bool
-	done   chan struct{} // closed when nothing of the command is left
-	state  State         // valid after done
+	// minimal replaces the receivers' loop where the cost of one is measured.
+	minimal func(*receivers)
+
+	began time.Time
+	done  chan struct{} // closed when nothing of the command is left
+	state State         // valid after done
 
 	errMu sync.Mutex
 	err   error
@@ -43,13 +46,16 @@ type Sandbox struct {
 // Errors: what [os/exec.Cmd.Start] reports for a command that can't be started
 // (exec.ErrNotFound, fs.ErrNotExist, fs.ErrPermission), and an explanation where
 // ptrace or seccomp are not permitted. Nothing is left running then.
-func Start(cmd *exec.Cmd, cfg Config) (*Sandbox, error) {
+func Start(cmd *exec.Cmd, cfg Config) (*Sandbox, error) { return start(cmd, cfg, nil) }
+
+func start(cmd *exec.Cmd, cfg Config, minimal func(*receivers)) (*Sandbox, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	s := &Sandbox{cfg: cfg, cmd: cmd, done: make(chan struct{}), began: time.Now()}
+	s := &Sandbox{cfg: cfg, cmd: cmd, minimal: minimal, done: make(chan struct{}), began: time.Now()}
 	s.threads.m = map[int]*thread{}
+	s.resolver = newResolver()
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}
@@ -122,7 +128,10 @@ func (s *Sandbox) trace(started chan<- error) {
 func (s *Sandbox) listen(fd int) {
 	l := seccomp.NewListener(fd, !kernelAtLeast(6, 11))
 	_ = l.SyncWakeUp() // an older kernel is slower, no more
-	s.receivers = &receivers{s: s, listener: l}
+	s.receivers = &receivers{s: s, listener: l, loop: (*receivers).serveCalls}
+	if s.minimal != nil {
+		s.receivers.loop = s.minimal
+	}
 	s.receivers.start()
 }
 
@@ -157,7 +166,6 @@ func (s *Sandbox) Signal(sig unix.Signal) error { return s.cmd.Process.Signal(si
 
 // killWith ends the command with a signal; the tracer then kills the rest.
 func (s *Sandbox) killWith(sig unix.Signal) {
-	s.killed.Store(true)
 	if p := s.cmd.Process; p != nil {
 		_ = p.Signal(sig) // an error means that it has ended
 		if sig != unix.SIGKILL {

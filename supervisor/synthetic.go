@@ -22,8 +22,16 @@ func synthetic(s *Sandbox) feature {
 		{name: "open", notify: func(c *Call) Answer { return s.open(c, unix.AT_FDCWD, c.Arg(0), c.Arg(1)) }},
 		{name: "openat", notify: func(c *Call) Answer { return s.open(c, c.Int(0), c.Arg(1), c.Arg(2)) }},
 		{name: "openat2", notify: s.openat2},
+		{name: "chroot", notify: noteRoot},
+
 		{name: "creat", notify: func(c *Call) Answer { return s.open(c, unix.AT_FDCWD, c.Arg(0), unix.O_WRONLY) }},
 	}}
+}
+
+// noteRoot remembers that the process's root may differ from the supervisor's.
+func noteRoot(c *Call) Answer {
+	c.Process.rootChanged.Store(true)
+	return Continue()
 }
 
 // syntheticFiles is what stands at a canonical path.
@@ -78,7 +86,6 @@ func (s *Sandbox) open(c *Call, dirfd int32, name, flags uint64) Answer {
 	if flags&unix.O_PATH != 0 {
 		return goOn // opened for real only through /proc/self/fd, which comes here again
 	}
-	c.Yield()
 	p, a, ok := c.path(dirfd, name, flags&unix.O_NOFOLLOW != 0)
 	if !ok {
 		return a
