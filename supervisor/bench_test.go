@@ -1,0 +1,185 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+)
+
+// beside runs a benchmark bare and in a sandbox, and reports the second as a
+// ratio to the first. make returns a command that does something n times; what
+// it costs to start it is measured with n = 0 and left out.
+func beside(b *testing.B, make func(n int) *exec.Cmd) {
+	var bare float64
+	measure := func(b *testing.B, run func(*exec.Cmd)) float64 {
+		timed := func(n int) time.Duration {
+			start := time.Now()
+			run(make(n))
+			return time.Since(start)
+		}
+		empty := min(timed(0), timed(0), timed(0))
+		b.ResetTimer()
+		ns := float64(max(timed(b.N)-empty, 0)) / float64(b.N)
+		b.StopTimer()
+		b.ReportMetric(ns, "ns/op")
+		return ns
+	}
+	b.Run("bare", func(b *testing.B) {
+		bare = measure(b, func(cmd *exec.Cmd) {
+			if out, err := cmd.CombinedOutput(); err != nil {
+				b.Fatalf("%v\n%s", err, out)
+			}
+		})
+	})
+	b.Run("sandbox", func(b *testing.B) {
+		ns := measure(b, func(cmd *exec.Cmd) { output(b, Config{}, cmd) })
+		b.ReportMetric(ns/bare, "x-bare")
+		b.ReportMetric((ns-bare)/1000, "us-above-bare")
+	})
+}
+
+func besideProgram(b *testing.B, name string, args ...string) {
+	beside(b, func(n int) *exec.Cmd {
+		return program(b, name, append([]string{strconv.Itoa(n)}, args...)...)
+	})
+}
+
+func BenchmarkClockRead(b *testing.B) { besideProgram(b, "clock") }
+func BenchmarkGetrandom(b *testing.B) { besideProgram(b, "getrandom") }
+func BenchmarkForkExec(b *testing.B)  { besideProgram(b, "fork") }
+func BenchmarkOpen(b *testing.B)      { besideProgram(b, "open") }
+
+func BenchmarkGetdents10000(b *testing.B) {
+	dir := b.TempDir()
+	for i := range 10_000 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("name-%d", i*7919%10_000)), nil, 0o666); err != nil {
+			b.Fatal(err)
+		}
+	}
+	besideProgram(b, "getdents", dir)
+}
+
+// BenchmarkRoundTrip compares an answered uname with the least a supervisor in
+// Go can do: a loop of the two ioctls.
+func BenchmarkRoundTrip(b *testing.B) {
+	measure := func(b *testing.B, minimal func(*receivers)) float64 {
+		timed := func(n int) time.Duration {
+			cmd := program(b, "uname", strconv.Itoa(n))
+			began := time.Now()
+			s, err := start(cmd, Config{}, minimal)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := s.Wait(); err != nil {
+				b.Fatal(err)
+			}
+			return time.Since(began)
+		}
+		empty := min(timed(0), timed(0), timed(0))
+		b.ReportAllocs()
+		b.ResetTimer()
+		ns := float64(max(timed(b.N)-empty, 0)) / float64(b.N)
+		b.StopTimer()
+		b.ReportMetric(ns, "ns/op")
+		return ns
+	}
+	var two float64
+	b.Run("two-ioctls", func(b *testing.B) { two = measure(b, twoIoctls) })
+	b.Run("sandbox", func(b *testing.B) { b.ReportMetric(measure(b, nil)/two, "x-two-ioctls") })
+}
+
+// twoIoctls serves uname with nothing but RECV and SEND; what else the program
+// calls is left to the receivers' own code.
+func twoIoctls(rs *receivers) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	uname, _ := seccomp.Number("uname")
+	c := &Call{s: rs.s, rs: rs, yielded: true}
+	for {
+		if err := rs.listener.Recv(&c.n); err != nil {
+			if rs.listener.Alive() {
+				continue
+			}
+			return
+		}
+		if c.n.Nr != int32(uname) {
+			rs.serve(c)
+			continue
+		}
+		if err := rs.listener.Send(&seccomp.Resp{ID: c.n.ID}); err != nil {
+			return
+		}
+	}
+}
+
+func BenchmarkStart(b *testing.B) {
+	var bare float64
+	b.Run("bare", func(b *testing.B) {
+		for b.Loop() {
+			if err := exec.Command("/bin/true").Run(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		bare = float64(b.Elapsed()) / float64(b.N)
+	})
+	b.Run("sandbox", func(b *testing.B) {
+		for b.Loop() {
+			output(b, Config{}, exec.Command("/bin/true"))
+		}
+		ns := float64(b.Elapsed()) / float64(b.N)
+		b.ReportMetric((ns-bare)/1000, "us-above-bare")
+		b.ReportMetric(ns/bare, "x-bare")
+	})
+}
+
+// BenchmarkGoBuild builds a small module from scratch with a warm cache for the
+// standard library.
+func BenchmarkGoBuild(b *testing.B) {
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		b.Skip(err)
+	}
+	dir := b.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+			b.Fatal(err)
+		}
+	}
+	write("go.mod", "module small\n\ngo 1.26\n")
+	write("main.go", "package main\n\nimport (\n\t\"fmt\"\n\t\"net/http\"\n)\n\nfunc main() { fmt.Println(http.StatusText(200)) }\n")
+	command := func() *exec.Cmd {
+		// The source differs each time, so nothing of it is in the cache
+		write("n.go", fmt.Sprintf("package main\n\nvar _ = %d\n", time.Now().UnixNano()))
+		cmd := exec.Command(goTool, "build", "-o", filepath.Join(dir, "out"), ".")
+		cmd.Dir = dir
+		return cmd
+	}
+	output(b, Config{Clock: det.Host}, command())
+	var bare float64
+	b.Run("bare", func(b *testing.B) {
+		for b.Loop() {
+			if out, err := command().CombinedOutput(); err != nil {
+				b.Fatalf("%v\n%s", err, out)
+			}
+		}
+		bare = float64(b.Elapsed()) / float64(b.N)
+	})
+	b.Run("sandbox", func(b *testing.B) {
+		for b.Loop() {
+			// In a clock before the files' times, the go command takes each of them for
+			// new and uses no index.
+			output(b, Config{Time: time.Now()}, command())
+		}
+		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/bare, "x-bare")
+	})
+}
