@@ -2,6 +2,9 @@ package det
 
 import (
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -76,8 +79,8 @@ type Clock struct {
 	changed func(elapsed time.Duration)
 }
 
-// NewClock returns a clock standing at start. changed, if not nil, is called
-// for every move, and once at the beginning, with the clock locked.
+// NewClock returns a clock standing at start. changed, if not nil, is called once
+// at the beginning, and then for every move with the clock locked.
 func NewClock(start time.Time, changed func(elapsed time.Duration)) *Clock {
 	c := &Clock{start: start, changed: changed}
 	if changed != nil {
@@ -103,10 +106,16 @@ func (c *Clock) Now() time.Time { return c.start.Add(c.Elapsed()) }
 func (c *Clock) Read(s Scale) int64 { return s.Start(c.start) + int64(c.Elapsed()) }
 
 // AdvanceTo moves the clock on to the given elapsed time. A clock never runs
-// backwards: an earlier time is ignored.
+// backwards: an earlier time is ignored. It stops at the end of the year range,
+// where a scale would overflow (2262 for Realtime).
 func (c *Clock) AdvanceTo(elapsed time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for s := range Scales {
+		if at := s.Start(c.start); at > 0 {
+			elapsed = min(elapsed, time.Duration(math.MaxInt64-at))
+		}
+	}
 	if elapsed <= c.elapsed {
 		return
 	}
@@ -147,10 +156,19 @@ func CheckTime(t time.Time) error {
 	return nil
 }
 
+// parseUnix reads seconds since 1970 with at most nine digits of a fraction.
 func parseUnix(s string) (time.Time, error) {
-	d, err := time.ParseDuration(s + "s")
+	whole, fraction, _ := strings.Cut(s, ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return time.Unix(0, int64(d)), nil
+	nsec, err := strconv.ParseUint((fraction + "000000000")[:max(9, len(fraction))], 10, 30)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if strings.HasPrefix(whole, "-") {
+		return time.Unix(sec, -int64(nsec)), nil
+	}
+	return time.Unix(sec, int64(nsec)), nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -76,7 +77,7 @@ func rank(name []byte) int {
 // limit bytes.
 func AppendDirent64(buf []byte, e Dirent, next int64, limit int) ([]byte, bool) {
 	reclen := align8(dirent64Name + len(e.Name) + 1)
-	if len(buf)+reclen > limit {
+	if len(buf)+reclen > limit || reclen > math.MaxUint16 {
 		return buf, false
 	}
 	at := len(buf)
@@ -90,7 +91,7 @@ func AppendDirent64(buf []byte, e Dirent, next int64, limit int) ([]byte, bool) 
 // stands in the last byte of the entry.
 func AppendDirent(buf []byte, e Dirent, next int64, limit int) ([]byte, bool) {
 	reclen := align8(direntName + len(e.Name) + 2)
-	if len(buf)+reclen > limit {
+	if len(buf)+reclen > limit || reclen > math.MaxUint16 {
 		return buf, false
 	}
 	at := len(buf)

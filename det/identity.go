@@ -125,11 +125,9 @@ func (id Identity) Stat(start time.Time, elapsed time.Duration) string {
 
 // UptimeText is the text of /proc/uptime after the given time since the start.
 func (id Identity) UptimeText(elapsed time.Duration) string {
-	up := Uptime + elapsed
-	cs := func(d time.Duration) string {
-		return fmt.Sprintf("%d.%02d", d/time.Second, d%time.Second/(10*time.Millisecond))
-	}
-	return cs(up) + " " + cs(up*time.Duration(id.CPUs)) + "\n"
+	cs := func(hundredths int64) string { return fmt.Sprintf("%d.%02d", hundredths/100, hundredths%100) }
+	up := Ticks(Uptime + elapsed)
+	return cs(up) + " " + cs(up*int64(id.CPUs)) + "\n"
 }
 
 // LoadAvg is the text of /proc/loadavg: an idle machine.

@@ -34,6 +34,7 @@ const (
 // Offsets in the data page.
 const (
 	offSeq   = 0   // uint32, odd while the page is being written
+	pairs    = 4   // realtime, monotonic, boottime, TAI
 	offPairs = 16  // per scale: seconds and nanoseconds, 8 bytes each
 	offTable = 128 // clock id -> scale, one byte each, 0xff for "ask the kernel"
 )
