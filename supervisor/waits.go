@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"encoding/binary"
+	"math"
 	"time"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -58,6 +59,9 @@ func (w wait) stop(st *Stop) {
 		return
 	}
 	until := st.t.s.clock.elapsed() + d
+	if until < 0 {
+		until = math.MaxInt64 // the clock has an end of its own
+	}
 	st.OnExit(func(st *Stop) {
 		if st.Result() == w.ends {
 			st.t.s.clock.virtual.AdvanceTo(until)

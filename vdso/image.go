@@ -43,7 +43,7 @@ func Parse(raw []byte) (img *Image, err error) {
 	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_LOAD && (p.Vaddr != 0 || p.Off != 0) {
-			return nil, fmt.Errorf("vdso: image is linked at %#x, want 0", p.Vaddr)
+			return nil, fmt.Errorf("vdso: image is linked at %#x from offset %#x, want 0 from 0", p.Vaddr, p.Off)
 		}
 	}
 	table := f.SectionByType(elf.SHT_DYNSYM)

@@ -6,8 +6,8 @@ import (
 )
 
 // A Data is the data page as the supervisor writes it. One goroutine at a time
-// may call its methods; readers in other processes always see a consistent
-// pair.
+// may call its methods. Frozen functions in other processes always see a
+// consistent pair; Shifted ones expect it to be set once, before they run.
 type Data struct{ mem []byte }
 
 // NewData lays out a data page in mem, PageSize bytes that are mapped shared.
@@ -19,12 +19,12 @@ func NewData(mem []byte) *Data {
 
 func (d *Data) seq() *uint32 { return (*uint32)(unsafe.Pointer(&d.mem[offSeq])) }
 
-// Set stores the pairs of all scales, each given in nanoseconds; a negative
+// Set stores the pairs of the scales, four at most, given in nanoseconds; a negative
 // value gives negative seconds and nanoseconds from 0 to 999,999,999.
 func (d *Data) Set(scales ...int64) {
 	seq := d.seq()
 	atomic.AddUint32(seq, 1)
-	for i, ns := range scales {
+	for i, ns := range scales[:min(len(scales), pairs)] {
 		sec, nsec := ns/1e9, ns%1e9
 		if nsec < 0 {
 			sec, nsec = sec-1, nsec+1e9
