@@ -76,7 +76,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 		timed := func(n int) time.Duration {
 			cmd := program(b, "uname", strconv.Itoa(n))
 			began := time.Now()
-			s, err := start(cmd, Config{}, minimal)
+			s, err := start(cmd, Config{}, hooks{receive: minimal})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
@@ -61,7 +62,7 @@ type table struct {
 
 func newTable(s *Sandbox) (*table, error) {
 	t := &table{notify: map[int][]func(*Call) Answer{}, stop: map[int][]func(*Stop){}}
-	for _, build := range features {
+	for _, build := range slices.Concat(s.hooks.features, features) {
 		f := build(s)
 		t.features = append(t.features, f)
 		for _, c := range f.calls {

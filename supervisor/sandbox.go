@@ -29,8 +29,7 @@ type Sandbox struct {
 	receivers *receivers // nil until the command is armed
 	counts    counts
 
-	// minimal replaces the receivers' loop where the cost of one is measured.
-	minimal func(*receivers)
+	hooks hooks
 
 	began time.Time
 	done  chan struct{} // closed when nothing of the command is left
@@ -46,14 +45,20 @@ type Sandbox struct {
 // Errors: what [os/exec.Cmd.Start] reports for a command that can't be started
 // (exec.ErrNotFound, fs.ErrNotExist, fs.ErrPermission), and an explanation where
 // ptrace or seccomp are not permitted. Nothing is left running then.
-func Start(cmd *exec.Cmd, cfg Config) (*Sandbox, error) { return start(cmd, cfg, nil) }
+func Start(cmd *exec.Cmd, cfg Config) (*Sandbox, error) { return start(cmd, cfg, hooks{}) }
 
-func start(cmd *exec.Cmd, cfg Config, minimal func(*receivers)) (*Sandbox, error) {
+// hooks are what tests change about a sandbox.
+type hooks struct {
+	receive  func(*receivers)         // instead of serveCalls
+	features []func(*Sandbox) feature // asked before all others
+}
+
+func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	s := &Sandbox{cfg: cfg, cmd: cmd, minimal: minimal, done: make(chan struct{}), began: time.Now()}
+	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, done: make(chan struct{}), began: time.Now()}
 	s.threads.m = map[int]*thread{}
 	s.resolver = newResolver()
 	if err := s.prepare(); err != nil {
@@ -129,8 +134,8 @@ func (s *Sandbox) listen(fd int) {
 	l := seccomp.NewListener(fd, !kernelAtLeast(6, 11))
 	_ = l.SyncWakeUp() // an older kernel is slower, no more
 	s.receivers = &receivers{s: s, listener: l, loop: (*receivers).serveCalls}
-	if s.minimal != nil {
-		s.receivers.loop = s.minimal
+	if s.hooks.receive != nil {
+		s.receivers.loop = s.hooks.receive
 	}
 	s.receivers.start()
 }
