@@ -60,7 +60,9 @@ func InjectFDAt(target, fd int, cloexec bool) Answer {
 	return Answer{kind: answerInjectAt, value: int64(target), file: &injected{fd, cloexec}}
 }
 
-// Kill ends the whole sandbox with a signal.
+// Kill ends the whole sandbox: the command gets the signal, and when that has
+// ended it, as SIGKILL always does, everything else is killed. The call fails
+// with EINTR should the caller live to see it.
 func Kill(sig unix.Signal) Answer { return Answer{kind: answerKill, value: int64(sig)} }
 
 // Fatal ends the whole sandbox because something couldn't be virtualised; err

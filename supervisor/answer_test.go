@@ -106,8 +106,11 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestAnswerKill(t *testing.T) {
-	state, out, err := answered(t, program(t, "ask"), func(*Call) Answer { return Kill(unix.SIGUSR1) })
-	if err != nil || state.ExitCode != -1 || state.Signal != unix.SIGUSR1 || out != "" {
+	// The shell has no handler, and waits while the program asks.
+	cmd := sh(programVar + `=ask "$0"; echo still there`)
+	cmd.Args = append(cmd.Args, program(t, "ask").Path)
+	state, out, err := answered(t, cmd, func(*Call) Answer { return Kill(unix.SIGUSR1) })
+	if err != nil || state.ExitCode != -1 || state.Signal != unix.SIGUSR1 || strings.Contains(out, "still there") {
 		t.Errorf("got %+v, output %q, %v; want death by SIGUSR1", state, out, err)
 	}
 }

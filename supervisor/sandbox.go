@@ -169,13 +169,11 @@ func (s *Sandbox) Kill() { s.killWith(unix.SIGKILL) }
 // Signal sends a signal to the command.
 func (s *Sandbox) Signal(sig unix.Signal) error { return s.cmd.Process.Signal(sig) }
 
-// killWith ends the command with a signal; the tracer then kills the rest.
+// killWith sends the command a signal; when it has ended, the tracer kills the
+// rest.
 func (s *Sandbox) killWith(sig unix.Signal) {
 	if p := s.cmd.Process; p != nil {
 		_ = p.Signal(sig) // an error means that it has ended
-		if sig != unix.SIGKILL {
-			_ = p.Kill()
-		}
 	}
 }
 
