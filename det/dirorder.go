@@ -2,6 +2,7 @@ package det
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -54,23 +55,64 @@ func ParseDirents64(list []Dirent, buf []byte) ([]Dirent, error) {
 // SortDirents puts "." and ".." first and the rest in the order of their names'
 // bytes.
 func SortDirents(list []Dirent) {
-	slices.SortFunc(list, func(a, b Dirent) int {
-		if d := rank(a.Name) - rank(b.Name); d != 0 {
-			return d
+	// Most comparisons are decided by eight bytes after what all names share.
+	type keyed struct {
+		key uint64
+		e   Dirent
+	}
+	skip := commonPrefix(list)
+	keys := make([]keyed, len(list))
+	for i, e := range list {
+		keys[i] = keyed{sortKey(e.Name, skip), e}
+	}
+	slices.SortFunc(keys, func(a, b keyed) int {
+		if a.key != b.key {
+			return cmp.Compare(a.key, b.key)
 		}
-		return bytes.Compare(a.Name, b.Name)
+		return bytes.Compare(a.e.Name, b.e.Name)
 	})
+	for i := range keys {
+		list[i] = keys[i].e
+	}
 }
 
-func rank(name []byte) int {
-	switch string(name) {
-	case ".":
+// sortKey returns the first eight bytes of a name after skip, so that keys are in
+// the order of names, or in doubt equal. Zero is left to "." and "..", which no
+// other key can be: a name has no zero byte.
+func sortKey(name []byte, skip int) uint64 {
+	if isDot(name) {
 		return 0
-	case "..":
-		return 1
 	}
-	return 2
+	if len(name)-skip >= 8 {
+		return binary.BigEndian.Uint64(name[skip:])
+	}
+	var b [8]byte
+	if copy(b[:], name[min(skip, len(name)):]) == 0 {
+		return 1 // the name is the common prefix itself, and comes first
+	}
+	return binary.BigEndian.Uint64(b[:])
 }
+
+// commonPrefix is how many bytes all names but "." and ".." begin with.
+func commonPrefix(list []Dirent) int {
+	var first []byte
+	n := 0
+	for _, e := range list {
+		switch {
+		case isDot(e.Name):
+		case first == nil:
+			first, n = e.Name, len(e.Name)
+		default:
+			n = min(n, len(e.Name))
+			for n > 0 && !bytes.Equal(first[:n], e.Name[:n]) {
+				n--
+			}
+		}
+	}
+	return n
+}
+
+func isDot(name []byte) bool { return string(name) == "." || string(name) == ".." }
 
 // AppendDirent64 appends e as getdents64(2) would write it, with next as its
 // d_off. It returns false, with buf as it was, when that would take buf beyond

@@ -242,7 +242,7 @@ type clockPage struct {
 }
 
 func newClockPage(mode det.Mode) (*clockPage, error) {
-	code, entries, err := vdso.Code(vdsoKind[mode])
+	code, entries, err := clockCode[mode]()
 	if err != nil {
 		return nil, err
 	}
@@ -275,9 +275,25 @@ func (p *clockPage) close() error {
 	return unix.Munmap(p.mem)
 }
 
-var vdsoKind = map[det.Mode]vdso.Kind{
+var vdsoKind = [...]vdso.Kind{
 	det.Virtual: vdso.Frozen, det.Running: vdso.Shifted, det.Host: vdso.Untouched,
 }
+
+// clockCode returns the code page of each mode, made once.
+var clockCode = func() (code [len(vdsoKind)]func() ([]byte, map[string]int, error)) {
+	for mode, kind := range vdsoKind {
+		page := sync.OnceValue(func() (p struct {
+			code    []byte
+			entries map[string]int
+			err     error
+		}) {
+			p.code, p.entries, p.err = vdso.Code(kind)
+			return p
+		})
+		code[mode] = func() ([]byte, map[string]int, error) { p := page(); return p.code, p.entries, p.err }
+	}
+	return code
+}()
 
 // planVDSO decides what is done to the vDSO of every program.
 func (s *Sandbox) planVDSO() error {

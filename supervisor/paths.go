@@ -8,6 +8,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,21 +27,25 @@ type resolver struct {
 }
 
 func newResolver() *resolver {
-	r := &resolver{names: map[string]bool{}, virtual: map[uint64]bool{}}
-	for name := range syntheticFiles {
-		r.names[path.Base(name)] = true
-	}
+	r := &resolver{names: syntheticNames, virtual: virtualDevices()}
 	var st unix.Stat_t
-	for _, dir := range []string{"/proc", "/sys"} {
-		if unix.Stat(dir, &st) == nil {
-			r.virtual[st.Dev] = true
-		}
-	}
 	if unix.Stat("/etc/hostname", &st) == nil {
 		r.hostname = [2]uint64{st.Dev, st.Ino}
 	}
 	return r
 }
+
+// virtualDevices finds the devices of /proc and /sys, which stay what they are.
+var virtualDevices = sync.OnceValue(func() map[uint64]bool {
+	devices := map[uint64]bool{}
+	var st unix.Stat_t
+	for _, dir := range []string{"/proc", "/sys"} {
+		if unix.Stat(dir, &st) == nil {
+			devices[st.Dev] = true
+		}
+	}
+	return devices
+})
 
 // A place is what a path resolves to.
 type place struct {

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
 )
 
 // A Stop is a thread standing at the entry of a call that a feature traps with
@@ -54,16 +55,21 @@ const restartBlock = 516
 // syscallStop handles the entry or exit of a call that a handler follows with
 // OnExit.
 func (t *tracer) syscallStop(th *thread) {
-	if !th.inside { // the entry of a call that is gone on with
-		th.inside = true
-		t.resume(th, 0)
-		return
-	}
-	th.inside = false
 	regs, err := tracee.GetRegs(th.tid)
 	if err != nil {
 		return
 	}
+	if !th.inside {
+		// The entry of a call: the one that goes on, unless a handler ran instead.
+		if regs.Nr() == unix.SYS_RESTART_SYSCALL {
+			th.inside = true
+		} else {
+			th.onExit = nil
+		}
+		t.resume(th, 0)
+		return
+	}
+	th.inside = false
 	if fn := th.onExit; fn != nil && regs.Result() != -restartBlock {
 		th.onExit = nil
 		fn(&Stop{t: t, th: th, regs: regs})

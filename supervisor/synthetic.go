@@ -5,6 +5,7 @@ package supervisor
 import (
 	"encoding/binary"
 	"fmt"
+	"path"
 	"strconv"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -53,6 +54,15 @@ var syntheticFiles = map[string]func(*Call) string{
 	"/sys/devices/system/cpu/possible": func(c *Call) string { return c.s.cfg.Identity.CPUList() },
 	"/sys/devices/system/cpu/present":  func(c *Call) string { return c.s.cfg.Identity.CPUList() },
 }
+
+// syntheticNames holds the last components of those paths.
+var syntheticNames = func() map[string]bool {
+	names := map[string]bool{}
+	for file := range syntheticFiles {
+		names[path.Base(file)] = true
+	}
+	return names
+}()
 
 func bootID(c *Call) string {
 	return det.NewUUID(det.NewStream(c.s.cfg.Seed, det.BootID, det.Root, 0)) + "\n"
