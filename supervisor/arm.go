@@ -46,8 +46,9 @@ func (t *tracer) start() error {
 		return explainStart(cmd, err)
 	}
 	pid := cmd.Process.Pid
-	defer t.release(pid)
-	if err := t.takeOver(pid, userDeathSignal); err != nil {
+	err = t.takeOver(pid, userDeathSignal)
+	t.release(pid)
+	if err != nil {
 		// Nothing has run yet: the kill ends the only process there is.
 		_ = unix.Kill(pid, unix.SIGKILL)
 		t.reap(pid)
@@ -129,6 +130,7 @@ func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
 		}
 	}
 	t.root = newProcess(pid, nil, 0)
+	t.root.rootChanged.Store(t.s.cmd.SysProcAttr.Chroot != "")
 	t.procs[pid] = t.root
 	th := &thread{tid: pid, proc: t.root}
 	t.s.threads.add(th)

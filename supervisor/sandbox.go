@@ -35,6 +35,9 @@ type Sandbox struct {
 	done  chan struct{} // closed when nothing of the command is left
 	state State         // valid after done
 
+	waitOnce sync.Once
+	waitErr  error // what os/exec says at the end
+
 	errMu sync.Mutex
 	err   error
 }
@@ -143,10 +146,11 @@ func (s *Sandbox) listen(fd int) {
 // Wait waits until the command has ended, kills what it left behind, and
 // returns how it ended. An error means that the sandbox failed: the state tells
 // nothing then. An error of the copying of standard input or output comes
-// with a valid state.
+// with a valid state. It may be called more than once, and by several goroutines.
 func (s *Sandbox) Wait() (*State, error) {
 	<-s.done
-	err := s.cmd.Wait()
+	s.waitOnce.Do(func() { s.waitErr = s.cmd.Wait() })
+	err := s.waitErr
 	var exit *exec.ExitError
 	if errors.Is(err, unix.ECHILD) || errors.As(err, &exit) {
 		err = nil // the tracer has consumed the status
