@@ -23,6 +23,10 @@ import (
 
 const erestartsys = 512
 
+// realTime is the first signal of which more than one can be pending
+// (signal(7)).
+const realTime = 32
+
 // signal handles a signal-delivery stop.
 func (t *tracer) signal(th *thread, sig unix.Signal) {
 	if th.nheld.Load() > 0 && th.deliverHeld(sig) {
@@ -51,6 +55,15 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 func (th *thread) hold(info tracee.Siginfo) {
 	th.heldMu.Lock()
 	defer th.heldMu.Unlock()
+	if info.Signo < realTime {
+		// One of each is pending at most, here as in the kernel: a second one sent
+		// would merge with the first, and its entry would stay for ever.
+		for _, h := range th.held {
+			if h.info.Signo == info.Signo {
+				return
+			}
+		}
+	}
 	th.held = append(th.held, heldSignal{info: info})
 	th.nheld.Add(1)
 }
