@@ -36,8 +36,8 @@ type program struct {
 	version []string // tells the version; none when no line begins with "~ "
 
 	// build makes the program, and returns its command. It skips the test where
-	// that can't be done.
-	build func(t *testing.T) []string
+	// that can't be done. Programs share the directory cache.
+	build func(t *testing.T, cache string) []string
 
 	opts sandtest.Options
 
@@ -101,11 +101,12 @@ var programs = []program{
 const awkProgram = `BEGIN { print "~", rand(); srand(); print "~", rand(); print srand() }`
 
 func TestPrograms(t *testing.T) {
+	cache := t.TempDir()
 	for _, p := range programs {
 		t.Run(p.name, func(t *testing.T) {
 			args := p.command
 			if p.build != nil {
-				args = p.build(t)
+				args = p.build(t, cache)
 			} else if _, err := exec.LookPath(args[0]); err != nil {
 				t.Skip(err)
 			}
@@ -260,44 +261,42 @@ func load(t *testing.T) (stop func()) {
 
 // python finds the interpreter itself: where python3 is a script that looks for
 // one, the processes it starts differ from machine to machine.
-func python(t *testing.T) []string {
+func python(t *testing.T, _ string) []string {
 	out := tool(t, exec.Command("python3", "-I", "-S", "-c", "import sys; print(sys.executable)"))
 	return []string{strings.TrimSpace(out), "-I", "-S", "-B", "testdata/src/native.py"}
 }
 
-func compileC(t *testing.T) []string {
+func compileC(t *testing.T, _ string) []string {
 	exe := filepath.Join(t.TempDir(), "native")
 	tool(t, exec.Command("gcc", "-static", "-O1", "-o", exe, "testdata/src/native.c"))
 	return []string{exe}
 }
 
-func compileJava(t *testing.T) []string {
+func compileJava(t *testing.T, _ string) []string {
 	dir := t.TempDir()
 	tool(t, exec.Command("javac", "-d", dir, "testdata/src/Native.java"))
 	// Performance data are kept in a file whose name has the pid in it.
 	return []string{"java", "-XX:-UsePerfData", "-cp", dir, "Native"}
 }
 
-func compileGo(source string) func(*testing.T) []string {
-	return func(t *testing.T) []string {
-		return []string{goProgram(t, filepath.Join("testdata", "src", source))}
+func compileGo(source string) func(*testing.T, string) []string {
+	return func(t *testing.T, cache string) []string {
+		return []string{goProgram(t, cache, source)}
 	}
 }
 
-// goProgram builds a static program. Nothing is written outside of the test's
-// directory but the build cache, if there is one.
-func goProgram(t *testing.T, source string) string {
+// goProgram builds a static program. It writes only into the build cache, or into
+// the one given where that can't be written.
+func goProgram(t *testing.T, cache, source string) string {
 	t.Helper()
-	dir := t.TempDir()
-	cache := strings.TrimSpace(tool(t, exec.Command("go", "env", "GOCACHE")))
-	if probe, err := os.CreateTemp(cache, "probe"); err != nil {
-		cache = filepath.Join(dir, "cache")
-	} else {
-		probe.Close()
-		os.Remove(probe.Name())
+	own := strings.TrimSpace(tool(t, exec.Command("go", "env", "GOCACHE")))
+	if probe, err := os.CreateTemp(own, "probe"); err == nil {
+		cache = own
+		_, _ = probe.Close(), os.Remove(probe.Name())
 	}
-	exe := filepath.Join(dir, "native")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", exe, source)
+	dir := t.TempDir()
+	exe := filepath.Join(dir, "program")
+	cmd := exec.Command("go", "build", "-o", exe, filepath.Join("testdata", "src", source))
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOTOOLCHAIN=local", "GOENV=off",
 		"HOME="+dir, "XDG_CONFIG_HOME="+dir, "GOCACHE="+cache)
 	tool(t, cmd)
@@ -319,8 +318,8 @@ func tool(t *testing.T, cmd *exec.Cmd) string {
 
 // inDirectory makes a command that lists a directory whose entries were made in
 // an order that isn't that of their names.
-func inDirectory(args ...string) func(*testing.T) []string {
-	return func(t *testing.T) []string {
+func inDirectory(args ...string) func(*testing.T, string) []string {
+	return func(t *testing.T, _ string) []string {
 		if _, err := exec.LookPath(args[0]); err != nil {
 			t.Skip(err)
 		}

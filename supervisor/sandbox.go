@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,7 +68,7 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 		return nil, err
 	}
 	started := make(chan error)
-	go s.trace(started)
+	go tracee.OnOwnThread(func() { s.trace(started) })
 	if err := <-started; err != nil {
 		<-s.done
 		if s.err != nil {
@@ -98,8 +98,6 @@ func (s *Sandbox) prepare() (err error) {
 // trace is the tracer's thread, from before the command starts until nothing of
 // it is left.
 func (s *Sandbox) trace(started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	defer close(s.done)
 	t := &tracer{s: s, procs: map[int]*Process{}, early: map[int]unix.WaitStatus{}}
 	err := t.start()

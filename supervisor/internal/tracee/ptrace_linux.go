@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"fmt"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,27 @@ func WaitFor(tid int) (int, unix.WaitStatus, error) {
 		}
 		return got, ws, err
 	}
+}
+
+// OnOwnThread runs f on an OS thread that has no children and will get none but
+// f's, so that Wait speaks of f's alone. A thread of Go's pool may have started
+// processes for others; it is kept out of the way meanwhile. The main thread is
+// none either: it inherits the children of threads that end.
+func OnOwnThread(f func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// With WNOWAIT nothing is consumed.
+	err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL|unix.WNOTHREAD, nil)
+	if err == unix.ECHILD && unix.Gettid() != unix.Getpid() {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		OnOwnThread(f)
+	}()
+	<-done
 }
 
 // Event returns the PTRACE_EVENT_* of a stop, or 0.
