@@ -147,13 +147,24 @@ type vdsoInfo struct {
 	text uint64      // where its functions begin, or 0
 }
 
-// vdsoPlan is what a sandbox does to the vDSO. It does not change after the
-// start.
+// vdsoPlan is what a sandbox does to the vDSO.
 type vdsoPlan struct {
 	kind      vdso.Kind
 	reference *vdso.Image // what this process has, and nearly always the command
 	entries   map[string]int
 	keep      []string
+	complete  bool   // every function of the reference has a replacement
+	raw       []byte // the tracer's scratch
+}
+
+// replaces reports whether every function of an image is replaced or kept.
+func (v *vdsoPlan) replaces(img *vdso.Image) bool {
+	if img == v.reference && v.complete {
+		return true
+	}
+	_, _, err := img.Redirect(0, 0, v.entries, v.keep...)
+	v.complete = err == nil && img == v.reference
+	return err == nil
 }
 
 // find identifies a program's vDSO. Its image is compared with the reference
@@ -167,19 +178,22 @@ func (v *vdsoPlan) find(tid int, auxv tracee.Auxv) (info vdsoInfo) {
 	if v.reference == nil {
 		return info
 	}
-	raw := make([]byte, len(v.reference.Raw))
-	if tracee.ReadMem(tid, base, raw) != nil {
+	if len(v.raw) < len(v.reference.Raw) {
+		v.raw = make([]byte, len(v.reference.Raw))
+	}
+	if tracee.ReadMem(tid, base, v.raw) != nil {
 		return info
 	}
-	if bytes.Equal(raw, v.reference.Raw) {
-		info.img = v.reference
-	} else if img, err := vdso.Parse(raw); err == nil {
+	info.img = v.reference
+	if !bytes.Equal(v.raw, v.reference.Raw) {
+		img, err := vdso.Parse(bytes.Clone(v.raw))
+		if err != nil {
+			return info
+		}
 		info.img = img
-	} else {
-		return info
 	}
 	// An image with a function that isn't known is left alone, and hidden.
-	if _, _, err := info.img.Redirect(base, 0, v.entries, v.keep...); err != nil {
+	if !v.replaces(info.img) {
 		info.img = nil
 		return info
 	}

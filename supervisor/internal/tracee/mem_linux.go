@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -84,8 +83,17 @@ const (
 
 // ReadAuxv returns the vector of the program that the process executes.
 func ReadAuxv(pid int) (Auxv, error) {
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/auxv")
-	return Auxv{raw}, err
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/auxv", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return Auxv{}, fmt.Errorf("open: %w", err)
+	}
+	defer unix.Close(fd)
+	raw := make([]byte, 1024) // the kernel keeps 52 entries at most (linux/mm_types.h)
+	n, err := unix.Read(fd, raw)
+	if err != nil {
+		return Auxv{}, fmt.Errorf("read: %w", err)
+	}
+	return Auxv{raw[:n]}, nil
 }
 
 // Get returns the value of a key.
