@@ -202,22 +202,28 @@ func emitGetrandom(e *emitter) {
 	e.op(0xc3)                                     // ret
 }
 
-// emitShiftedClockGettime adds the pair of the clock to what the original says.
+// emitShiftedClockGettime adds the pair of the clock's scale to what the original
+// says of the host's clock for it.
 func emitShiftedClockGettime(e *emitter) {
+	loadScale(e, "sg.kernel")
+	e.op(0x89, 0xc1)             // mov ecx, eax
+	e.op(0xc1, 0xe9, 4)          // shr ecx, 4
+	e.op(0x0f, 0xb6, 0xbc, 0x0a) // movzx edi, byte [rdx+rcx+offHost]
+	e.imm32(offHost)
 	e.op(0x56)                   // push rsi
-	e.op(0x57)                   // push rdi
+	e.op(0x50)                   // push rax
 	e.op(0x48, 0x83, 0xec, 0x08) // sub rsp, 8
 	e.op(0xff, 0x15)             // call [slot]
 	e.region(slotClockGettime)
 	e.op(0x48, 0x83, 0xc4, 0x08) // add rsp, 8
-	e.op(0x5f)                   // pop rdi
+	e.op(0x59)                   // pop rcx
 	e.op(0x5e)                   // pop rsi
-	e.op(0x41, 0x89, 0xc0)       // mov r8d, eax
 	e.op(0x85, 0xc0)             // test eax, eax
 	e.jump(0x75, "sg.out")       // jne
-	loadScale(e, "sg.out")
-	e.op(0x4c, 0x8b, 0x4c, 0x02, offPairs)         // mov r9, [rdx+rax+offPairs]
-	e.op(0x4c, 0x8b, 0x54, 0x02, offPairs+8)       // mov r10, [rdx+rax+offPairs+8]
+	e.op(0x48, 0x8d, 0x15)       // lea rdx, [data]
+	e.region(0)
+	e.op(0x4c, 0x8b, 0x4c, 0x0a, offPairs)         // mov r9, [rdx+rcx+offPairs]
+	e.op(0x4c, 0x8b, 0x54, 0x0a, offPairs+8)       // mov r10, [rdx+rcx+offPairs+8]
 	e.op(0x4c, 0x03, 0x0e)                         // add r9, [rsi]
 	e.op(0x4c, 0x03, 0x56, 0x08)                   // add r10, [rsi+8]
 	e.op(0x49, 0x81, 0xfa, 0x00, 0xca, 0x9a, 0x3b) // cmp r10, 1e9
@@ -228,8 +234,9 @@ func emitShiftedClockGettime(e *emitter) {
 	e.op(0x4c, 0x89, 0x0e)       // mov [rsi], r9
 	e.op(0x4c, 0x89, 0x56, 0x08) // mov [rsi+8], r10
 	e.label("sg.out")
-	e.op(0x44, 0x89, 0xc0) // mov eax, r8d
-	e.op(0xc3)             // ret
+	e.op(0xc3) // ret
+	e.label("sg.kernel")
+	kernel(e, sysClockGettime)
 }
 
 func emitShiftedGettimeofday(e *emitter) {

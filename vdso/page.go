@@ -36,6 +36,7 @@ const (
 	offSeq   = 0   // uint32, odd while the page is being written
 	pairs    = 4   // realtime, monotonic, boottime, TAI
 	offPairs = 16  // per scale: seconds and nanoseconds, 8 bytes each
+	offHost  = 96  // per scale: the host's clock that Shifted functions read, one byte each
 	offTable = 128 // clock id -> scale, one byte each, 0xff for "ask the kernel"
 )
 
@@ -58,6 +59,10 @@ var clockScale = [MaxClock + 1]byte{
 	10: 0xff, // unused
 	11: 3,    // CLOCK_TAI
 }
+
+// hostClock is the host's clock that is read for each scale: the fine one, so
+// that coarse and raw clocks agree with it.
+var hostClock = [pairs]byte{0, 1, 7, 11}
 
 // ScaleOf returns the index of the pair that a clock id reads, and false for a
 // clock that has none.

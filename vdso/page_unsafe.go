@@ -14,6 +14,7 @@ type Data struct{ mem []byte }
 func NewData(mem []byte) *Data {
 	_ = mem[PageSize-1]
 	copy(mem[offTable:], clockScale[:])
+	copy(mem[offHost:], hostClock[:])
 	return &Data{mem: mem}
 }
 
