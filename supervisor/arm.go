@@ -37,9 +37,7 @@ func (t *tracer) start() error {
 	if err != nil {
 		return err
 	}
-	if unix.SchedGetaffinity(0, &t.cpus) == nil && t.pin() {
-		defer t.unpin()
-	}
+	t.place()
 	err = cmd.Start()
 	restore()
 	if err != nil {
@@ -47,13 +45,13 @@ func (t *tracer) start() error {
 	}
 	pid := cmd.Process.Pid
 	err = t.takeOver(pid, userDeathSignal)
-	t.release(pid)
+	t.placed(pid)
 	if err != nil {
 		// Nothing has run yet: the kill ends the only process there is.
 		_ = unix.Kill(pid, unix.SIGKILL)
 		t.reap(pid)
 		_ = cmd.Wait() // closes its pipes; the process itself is gone
-		return fmt.Errorf("supervisor: arm %s: %w", cmd.Path, err)
+		return fmt.Errorf("supervisor: arm %s: %w", cmd.Path, explainRefusal(err))
 	}
 	return nil
 }
@@ -146,6 +144,7 @@ func (t *tracer) arm(th *thread, deathSignal syscall.Signal) error {
 	if err != nil {
 		return err
 	}
+	defer im.sys.Close()
 	calls := im.sys.List()
 	calls.Add("prctl(PR_SET_PDEATHSIG)", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uint64(deathSignal))
 	calls.Add("prctl(PR_SET_NO_NEW_PRIVS)", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
@@ -172,7 +171,7 @@ func (t *tracer) installFilter(im *image, calls *tracee.List) error {
 	binary.LittleEndian.PutUint64(blob[8:], at+16)
 	blob = append(blob, prog...)
 	if _, err := tracee.WriteMem(im.th.tid, at, blob); err != nil {
-		return fmt.Errorf("place the filter: %w", err)
+		return fmt.Errorf("place the filter (process_vm_writev): %w", err)
 	}
 	flags := uint64(seccomp.FlagNewListener)
 	if kernelAtLeast(5, 19) {
@@ -180,14 +179,14 @@ func (t *tracer) installFilter(im *image, calls *tracee.List) error {
 	}
 	install := calls.Add("seccomp(SECCOMP_SET_MODE_FILTER)", unix.SYS_SECCOMP, seccomp.SetModeFilter, flags, at)
 	if err := calls.Run(); err != nil {
-		return explainFilter(err)
+		return err
 	}
 	fd := install.Result()
 	clear(blob)
 	if _, err := tracee.WriteMem(im.th.tid, at, blob); err != nil {
 		return fmt.Errorf("clear the filter: %w", err)
 	}
-	listener, err := t.root.fd(int32(fd))
+	listener, err := t.root.fd(t.root.TGID, int32(fd))
 	if err != nil {
 		return fmt.Errorf("take the listener (pidfd_getfd): %w", err)
 	}
@@ -231,13 +230,14 @@ func filterProgram(rules []seccomp.Rule) ([]byte, error) {
 	return prog, nil
 }
 
-func explainFilter(err error) error {
+// explainRefusal says what to do where the kernel refuses what arming needs.
+func explainRefusal(err error) error {
 	hint := ""
 	switch {
 	case errors.Is(err, unix.EBUSY):
 		hint = ": a filter with a listener is in force already; a sandbox can't be nested in another"
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOSYS):
-		hint = ": a seccomp policy around this process forbids it, or the kernel has no seccomp; allow seccomp(2) in the container's policy"
+		hint = ": a seccomp policy around this process forbids it, or the kernel has none of it; allow it in the container's policy"
 	}
 	return fmt.Errorf("%w%s", err, hint)
 }
@@ -265,10 +265,11 @@ func (t *tracer) load(th *thread) error {
 	}
 	im, err := t.newImage(th)
 	if err == nil {
+		defer im.sys.Close()
 		err = im.finish()
 	}
-	if errors.Is(err, tracee.ErrGone) {
-		return nil
+	if _, stopped := tracee.GetRegs(th.tid); stopped == unix.ESRCH {
+		return nil // killed meanwhile, which is what made it fail
 	}
 	return err
 }

@@ -248,7 +248,7 @@ func newClockPage(mode det.Mode) (*clockPage, error) {
 	}
 	fd, err := unix.MemfdCreate("sandtest-clock", unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("create the clock page: %w", err)
+		return nil, fmt.Errorf("create the clock page (memfd_create): %w", err)
 	}
 	defer unix.Close(fd)
 	if err := unix.Ftruncate(fd, vdso.SlotOffset+vdso.PageSize); err != nil {

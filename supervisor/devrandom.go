@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,9 @@ import (
 // asked for is there, so that a read of a megabyte returns a megabyte, as from
 // the device. What is written to it is thrown away.
 //
-// What remains: fstat says that it is a socket, and it can't be sought.
+// What remains: fstat says that it is a socket, it can't be sought, and a program
+// that sets O_NONBLOCK on it (as Go's os package does) may get less than it asked
+// for. Opening with O_NONBLOCK has no effect, as on the device.
 
 // isRandomDevice reports whether a file is one of the kernel's random devices,
 // under whatever name (Documentation/admin-guide/devices.txt).
@@ -27,18 +30,24 @@ func isRandomDevice(st *unix.Stat_t) bool {
 		(st.Rdev == unix.Mkdev(1, 8) || st.Rdev == unix.Mkdev(1, 9))
 }
 
+// randomReady is how much can be read as soon as the device is open.
+const randomReady = 64 << 10
+
 func (s *Sandbox) openRandom(c *Call, flags uint64) Answer {
-	if flags&unix.O_DIRECTORY != 0 {
+	switch {
+	case flags&unix.O_DIRECTORY != 0:
 		return Errno(unix.ENOTDIR)
+	case flags&(unix.O_CREAT|unix.O_EXCL) == unix.O_CREAT|unix.O_EXCL:
+		return Errno(unix.EEXIST)
 	}
-	theirs, err := s.feedRandom(c.Process, flags)
+	theirs, err := s.feedRandom(c.Process)
 	if err != nil {
 		return Fatal(fmt.Errorf("make a random device: %w", err))
 	}
 	return InjectFD(theirs, flags&unix.O_CLOEXEC != 0)
 }
 
-func (s *Sandbox) feedRandom(p *Process, flags uint64) (theirs int, err error) {
+func (s *Sandbox) feedRandom(p *Process) (theirs int, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
@@ -53,15 +62,17 @@ func (s *Sandbox) feedRandom(p *Process, flags uint64) (theirs int, err error) {
 	if err := unix.SetsockoptInt(theirs, unix.SOL_SOCKET, unix.SO_RCVLOWAT, math.MaxInt32); err != nil {
 		return -1, err
 	}
-	if flags&unix.O_NONBLOCK != 0 {
-		if err := unix.SetNonblock(theirs, true); err != nil {
-			return -1, err
-		}
-	}
 	if err := unix.SetNonblock(ours, true); err != nil {
 		return -1, err
 	}
 	stream := det.NewStream(s.cfg.Seed, det.URandom, p.Lineage, p.random.count(det.URandom))
+	// The device is always ready, so the first bytes are there before anybody asks.
+	first := make([]byte, randomReady)
+	stream.Read(first)
+	n, err := unix.Write(ours, first)
+	if err != nil {
+		return -1, err
+	}
 	f := os.NewFile(uintptr(ours), "random") // non-blocking: waits cost no thread
 	go func() {
 		// Writes arriving from a program end when it has closed its descriptor.
@@ -70,7 +81,7 @@ func (s *Sandbox) feedRandom(p *Process, flags uint64) (theirs int, err error) {
 	go func() {
 		defer f.Close()
 		// It ends with EPIPE, when the program has closed its descriptor.
-		_, err := io.Copy(f, stream)
+		_, err := io.Copy(f, io.MultiReader(bytes.NewReader(first[n:]), stream))
 		if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
 			s.fail(fmt.Errorf("supervisor: feed a random device: %w", err))
 		}

@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -56,7 +57,7 @@ const maxDirBuffer = 1 << 20
 
 func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
 	c.Yield()
-	fd, err := c.Process.fd(c.Int(0))
+	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
 	if err != nil {
 		if errors.Is(err, unix.EBADF) {
 			return Errno(unix.EBADF)
@@ -64,44 +65,69 @@ func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
 		return c.failed(err)
 	}
 	defer unix.Close(fd)
-	limit := int(min(uint64(uint32(c.Arg(2))), maxDirBuffer))
-	buf, pos, a := s.fillDirents(c, fd, c.scratch(limit)[:0], limit, add)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return Fatal(fmt.Errorf("stat a directory: %w", err))
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return Errno(unix.ENOTDIR)
+	}
+	// One call at a time moves the offset of a directory, as the kernel's own lock
+	// ensures, whichever processes share it.
+	lock := &s.dirLocks[(st.Dev^st.Ino)%uint64(len(s.dirLocks))]
+	lock.Lock()
+	defer lock.Unlock()
+	pos, err := unix.Seek(fd, 0, unix.SEEK_CUR)
+	if err != nil {
+		return Errno(unix.EBADF) // opened with O_PATH
+	}
+	n, next, a := s.listDir(c, fd, &st, pos, add)
+	if _, err := unix.Seek(fd, next, unix.SEEK_SET); err != nil {
+		return Fatal(fmt.Errorf("position a directory: %w", err))
+	}
 	if a.kind != answerGoOn {
 		return a
 	}
-	if _, err := c.Write(c.Arg(1), buf); err != nil {
-		return c.failed(err)
-	}
-	if _, err := unix.Seek(fd, pos, unix.SEEK_SET); err != nil {
-		return Fatal(fmt.Errorf("position a directory: %w", err))
-	}
-	return Return(int64(len(buf)))
+	return Return(int64(n))
 }
 
-// fillDirents appends the next entries to buf and returns the position after
-// them.
-func (s *Sandbox) fillDirents(c *Call, fd int, buf []byte, limit int, add appendDirent) ([]byte, int64, Answer) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, 0, Fatal(fmt.Errorf("stat a directory: %w", err))
+// listDir stores the next entries in the caller's memory. It returns how many
+// bytes, and the position after them.
+func (s *Sandbox) listDir(c *Call, fd int, st *unix.Stat_t, pos int64, add appendDirent) (int, int64, Answer) {
+	limit := int(min(uint64(uint32(c.Arg(2))), maxDirBuffer))
+	buf, a := s.fillDirents(c, fd, st, pos, c.scratch(limit)[:0], limit, add)
+	if a.kind != answerGoOn {
+		return 0, pos, a
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return nil, 0, Errno(unix.ENOTDIR)
+	written, err := c.Write(c.Arg(1), buf)
+	// Like the kernel: whole entries before a bad page count.
+	n := 0
+	for n < len(buf) {
+		reclen := int(binary.NativeEndian.Uint16(buf[n+16:]))
+		if n+reclen > written {
+			break
+		}
+		n += reclen
+		pos++
 	}
-	pos, err := unix.Seek(fd, 0, unix.SEEK_CUR)
-	if err != nil {
-		return nil, 0, Errno(unix.EBADF) // opened with O_PATH
+	if err != nil && n == 0 {
+		return 0, pos, c.failed(err)
 	}
+	return n, pos, goOn
+}
+
+// fillDirents appends the entries from a position on to buf.
+func (s *Sandbox) fillDirents(c *Call, fd int, st *unix.Stat_t, pos int64, buf []byte, limit int, add appendDirent) ([]byte, Answer) {
 	dirs := &c.Process.dirs
 	dirs.mu.Lock()
 	defer dirs.mu.Unlock()
-	l, err := dirs.at(c, fd, &st, pos)
+	l, err := dirs.at(c, fd, st, pos)
 	if err != nil {
 		var errno unix.Errno
 		if errors.As(err, &errno) && !ours(err) {
-			return nil, 0, Errno(errno) // ENOENT for a directory that was removed, EACCES
+			return nil, Errno(errno) // ENOENT for a directory that was removed, EACCES
 		}
-		return nil, 0, Fatal(fmt.Errorf("read a directory: %w", err))
+		return nil, Fatal(fmt.Errorf("read a directory: %w", err))
 	}
 	for pos < int64(len(l.list)) {
 		var ok bool
@@ -112,11 +138,11 @@ func (s *Sandbox) fillDirents(c *Call, fd int, buf []byte, limit int, add append
 	}
 	if len(buf) == 0 {
 		if pos < int64(len(l.list)) {
-			return nil, 0, Errno(unix.EINVAL) // no room for one entry
+			return nil, Errno(unix.EINVAL) // no room for one entry
 		}
 		l.list = nil // it has been returned whole; that it has ended is remembered
 	}
-	return buf, pos, goOn
+	return buf, goOn
 }
 
 // at returns the listing that an open directory is in.
@@ -135,7 +161,7 @@ func (d *processDirs) at(c *Call, fd int, st *unix.Stat_t, pos int64) (*listing,
 	if d.open == nil {
 		d.open = map[int32]*listing{}
 	}
-	d.forgetClosed(c.Process)
+	d.forgetClosed(c)
 	d.open[num] = l
 	return l, nil
 }
@@ -145,12 +171,12 @@ func (d *processDirs) at(c *Call, fd int, st *unix.Stat_t, pos int64) (*listing,
 const manyListings = 16
 
 // forgetClosed drops listings whose descriptor no longer is the directory.
-func (d *processDirs) forgetClosed(p *Process) {
+func (d *processDirs) forgetClosed(c *Call) {
 	if len(d.open) < manyListings {
 		return
 	}
 	for num, l := range d.open {
-		fd, err := p.fd(num)
+		fd, err := c.Process.fd(int(c.n.PID), num)
 		var st unix.Stat_t
 		if err == nil {
 			err = unix.Fstat(fd, &st)

@@ -47,6 +47,7 @@ type call struct {
 	name   string // as the kernel names it; ignored where the architecture has no such call
 	nr     uint32 // instead of name, for a number that has none
 	conds  []seccomp.Cond
+	anyOf  [][]seccomp.Cond // instead of conds, where several sets will do
 	errno  unix.Errno
 	notify func(*Call) Answer
 	stop   func(*Stop)
@@ -100,7 +101,13 @@ func (t *table) add(c call) error {
 			return fmt.Errorf("call %s is wanted on two channels", seccomp.Name(nr))
 		}
 	}
-	t.rules = append(t.rules, rule)
+	if len(c.anyOf) == 0 {
+		t.rules = append(t.rules, rule)
+	}
+	for _, conds := range c.anyOf {
+		rule.Conds = conds
+		t.rules = append(t.rules, rule)
+	}
 	return nil
 }
 

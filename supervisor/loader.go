@@ -5,6 +5,7 @@ package supervisor
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -67,6 +68,11 @@ func (im *image) placeClock() error {
 	}
 	slots := vdso.SlotFunctions(plan.kind)
 	region, err := im.mapRegion(calls, len(slots) > 0)
+	if errors.Is(err, unix.EMFILE) {
+		// The program has no descriptor left to be given the page by.
+		th.proc.vdso.Store(0)
+		return im.auxv.HideVDSO(th.tid, im.sys.SP())
+	}
 	if err != nil {
 		return err
 	}

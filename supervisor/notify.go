@@ -187,7 +187,7 @@ func (rs *receivers) serve(c *Call) {
 		return
 	}
 	c.thread, c.Process = th, th.proc
-	th.redeliver()
+	th.received()
 	rs.s.counts.notify(int(c.n.Nr))
 	for _, h := range rs.s.table.notify[int(c.n.Nr)] {
 		if a := h(c); a.kind != answerGoOn {

@@ -81,8 +81,8 @@ func (r *resolver) resolve(c *Call, dirfd int32, name string, nofollow bool) (pl
 		return r.identify(c, fd)
 	case err == unix.ELOOP:
 		return r.walk(c, base, rel, nofollow)
-	case err == unix.ENOENT && r.names[path.Base(rel)]:
-		return r.missing(c, base, rel)
+	case err == unix.ENOENT:
+		return r.missing(c, base, rel, nofollow)
 	}
 	return place{}, err
 }
@@ -144,17 +144,30 @@ func fdPath(fd int) (string, error) {
 	return string(buf[:max(n, 0)]), err
 }
 
-// missing names a file that doesn't exist in a directory that does.
-func (r *resolver) missing(c *Call, base int, rel string) (place, error) {
+// missing resolves a path at whose end the kernel found nothing. That holds for
+// the process too if the directory lies outside of /proc and the last component
+// isn't a link: then it is named, in case it is synthetic. Otherwise the path may
+// lead through the process's own entry in /proc, and is walked.
+func (r *resolver) missing(c *Call, base int, rel string, nofollow bool) (place, error) {
 	dir, file := path.Split(strings.TrimRight(rel, "/"))
 	if dir == "" {
 		dir = "."
 	}
 	fd, err := openat2(base, dir, false, unix.RESOLVE_NO_MAGICLINKS)
 	if err != nil {
-		return place{}, unix.ENOENT
+		return r.walk(c, base, rel, nofollow)
 	}
 	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return place{}, err
+	}
+	if r.virtual[st.Dev] || unix.Fstatat(fd, file, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		return r.walk(c, base, rel, nofollow)
+	}
+	if !r.names[file] {
+		return place{}, unix.ENOENT
+	}
 	at, err := fdPath(fd)
 	return place{path: path.Join(at, file)}, err
 }

@@ -2,40 +2,191 @@
 
 package supervisor
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
 
-// While a tracee is made to execute calls, it and the tracer stay on one CPU.
-// Each call is two wake-ups; on one CPU that is a switch of context, across two
-// it is many times slower, because the other one sleeps. Affinity is a matter of
-// speed alone: where it can't be set, everything works all the same.
+	"golang.org/x/sys/unix"
+)
+
+// Each stop of a tracee is two wake-ups: of the tracer, and of the tracee again.
+// On one CPU that is a switch of context; across two it is many times slower,
+// because the other one sleeps meanwhile, and a program under a storm of signals
+// doesn't get on at all. So a sandbox that shows one CPU runs on one, tracer
+// included, and moves when others keep it from running while another CPU idles.
+// One that shows more runs wherever the kernel puts it; there a tracee is on the
+// tracer's CPU while it is made to execute calls.
+//
+// This is a matter of speed alone: where it can't be set, everything works all
+// the same.
+type placement struct {
+	allowed unix.CPUSet // where the supervisor may run
+	one     bool        // the sandbox stays on one CPU
+
+	mu    sync.Mutex // guards what follows: the check runs on a goroutine of its own
+	here  unix.CPUSet
+	tid   int // the tracer's
+	check *time.Timer
+	ended bool
+	seen  map[int]schedstat
+	idle  []uint64 // ticks by CPU
+	at    time.Time
+}
+
+// place keeps the calling thread, the tracer, and what it starts on the CPU it
+// is on.
+func (t *tracer) place() {
+	p := &t.placement
+	if unix.SchedGetaffinity(0, &p.allowed) != nil || p.allowed.Count() < 2 || !t.pin() {
+		return
+	}
+	if p.one = t.s.cfg.Identity.CPUs == 1; p.one {
+		p.tid = unix.Gettid()
+		p.check = time.AfterFunc(balanceEvery, t.balance)
+	}
+}
+
+// placed ends the pinning at the start of the command pid.
+func (t *tracer) placed(pid int) {
+	if !t.placement.one {
+		t.release(pid)
+		t.unpin()
+	}
+}
+
+// leave gives the tracer's thread back as it was.
+func (t *tracer) leave() {
+	p := &t.placement
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	if p.one {
+		p.check.Stop()
+	}
+	if p.here.Count() != 0 {
+		t.unpin()
+	}
+}
 
 // near runs f with the tracee tid on the tracer's CPU.
 func (t *tracer) near(tid int, f func() error) error {
-	if !t.pin() {
+	if t.placement.one || t.placement.allowed.Count() < 2 || !t.pin() {
 		return f()
 	}
 	defer t.unpin()
-	_ = unix.SchedSetaffinity(tid, &t.here)
+	_ = unix.SchedSetaffinity(tid, &t.placement.here)
 	defer t.release(tid)
 	return f()
 }
 
-// pin keeps the tracer on the CPU it is on, and what it starts from then on.
+// pin keeps the tracer on the CPU it is on.
 func (t *tracer) pin() bool {
-	if t.cpus.Count() < 2 {
-		return false
-	}
 	cpu, err := currentCPU()
 	if err != nil {
 		return false
 	}
-	t.here.Zero()
-	t.here.Set(cpu)
-	return unix.SchedSetaffinity(0, &t.here) == nil
+	p := &t.placement
+	p.here.Zero()
+	p.here.Set(cpu)
+	return unix.SchedSetaffinity(0, &p.here) == nil
 }
 
-func (t *tracer) unpin() { _ = unix.SchedSetaffinity(0, &t.cpus) }
+func (t *tracer) unpin() { _ = unix.SchedSetaffinity(0, &t.placement.allowed) }
 
-// release lets a tracee run on every CPU that the supervisor may use. What the
-// program itself asks for never reaches the kernel, see processors.go.
-func (t *tracer) release(tid int) { _ = unix.SchedSetaffinity(tid, &t.cpus) }
+// release lets a tracee run wherever the supervisor may. What the program itself
+// asks for never reaches the kernel, see processors.go.
+func (t *tracer) release(tid int) { _ = unix.SchedSetaffinity(tid, &t.placement.allowed) }
+
+// balanceEvery is how often a sandbox on one CPU looks whether it gets on.
+const balanceEvery = 100 * time.Millisecond
+
+// A schedstat is what a thread got and what it waited for, in nanoseconds
+// (Documentation/scheduler/sched-stats.rst).
+type schedstat struct{ ran, waited uint64 }
+
+// balance moves the sandbox to the CPU that idles most if others keep it from
+// running.
+func (t *tracer) balance() {
+	p := &t.placement
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return
+	}
+	defer p.check.Reset(balanceEvery)
+	elapsed := uint64(time.Since(p.at))
+	p.at = time.Now()
+	got := p.sample(t.s.threads.all())
+	idle := idleTicks()
+	before := p.idle
+	p.idle = idle
+	if before == nil || len(before) != len(idle) || got.ran > elapsed*7/10 || got.waited < elapsed*3/10 {
+		return
+	}
+	const tick = uint64(10 * time.Millisecond) // USER_HZ is 100 everywhere
+	best, most := -1, elapsed/2/tick
+	for cpu, now := range idle {
+		if spare := now - before[cpu]; p.allowed.IsSet(cpu) && !p.here.IsSet(cpu) && spare > most {
+			best, most = cpu, spare
+		}
+	}
+	if best < 0 {
+		return
+	}
+	p.here.Zero()
+	p.here.Set(best)
+	_ = unix.SchedSetaffinity(p.tid, &p.here)
+	for moved := -1; moved != 0; { // again for what was created meanwhile
+		moved = 0
+		for _, tid := range t.s.threads.all() {
+			var set unix.CPUSet
+			if unix.SchedGetaffinity(tid, &set) == nil && set != p.here && unix.SchedSetaffinity(tid, &p.here) == nil {
+				moved++
+			}
+		}
+	}
+}
+
+// sample returns what the threads got since the last time.
+func (p *placement) sample(tids []int) (sum schedstat) {
+	now := make(map[int]schedstat, len(tids))
+	for _, tid := range tids {
+		text, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/schedstat")
+		f := strings.Fields(string(text))
+		if err != nil || len(f) < 2 {
+			continue
+		}
+		ran, _ := strconv.ParseUint(f[0], 10, 64)
+		waited, _ := strconv.ParseUint(f[1], 10, 64)
+		now[tid] = schedstat{ran, waited}
+		sum.ran += ran - p.seen[tid].ran
+		sum.waited += waited - p.seen[tid].waited
+	}
+	p.seen = now
+	return sum
+}
+
+// idleTicks returns the idle time of each CPU of the host (proc_stat(5)).
+func idleTicks() []uint64 {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return nil
+	}
+	var idle []uint64
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		n, ok := strings.CutPrefix(f[0], "cpu")
+		cpu, err := strconv.Atoi(n)
+		if !ok || err != nil || len(f) < 5 {
+			continue
+		}
+		for len(idle) <= cpu {
+			idle = append(idle, 0)
+		}
+		idle[cpu], _ = strconv.ParseUint(f[4], 10, 64)
+	}
+	return idle
+}

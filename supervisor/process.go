@@ -4,12 +4,13 @@ package supervisor
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sandtest/go-sandtest/det"
-	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,14 +30,15 @@ type Process struct {
 	// The tracer's own.
 	children int    // processes created so far
 	execs    uint64 // programs executed so far
+	napped   int    // short sleeps since the clock has moved, see waits.go
+	napsAt   time.Duration
 
 	mu    sync.Mutex
 	pidfd int // 0 until somebody needs it
 	gone  bool
 
-	random   processRandom
-	affinity processAffinity
-	dirs     processDirs
+	random processRandom
+	dirs   processDirs
 }
 
 func newProcess(tgid int, parent *Process, born time.Duration) *Process {
@@ -46,19 +48,21 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 		p.Lineage = parent.Lineage.Child(parent.children)
 		p.vdso.Store(parent.vdso.Load())
 		p.rootChanged.Store(parent.rootChanged.Load())
-		p.affinity.inherit(&parent.affinity)
 	}
 	return p
 }
 
-// fd returns a descriptor of the supervisor for the same open file as the
-// process's descriptor fd (pidfd_getfd(2), Linux 5.6). EBADF is the process's
-// own mistake.
-func (p *Process) fd(fd int32) (int, error) {
+// fd returns a descriptor of the supervisor for the same open file as descriptor
+// fd of the process's thread tid (pidfd_getfd(2), Linux 5.6). EBADF is the
+// process's own mistake.
+func (p *Process) fd(tid int, fd int32) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone {
 		return -1, unix.ESRCH
+	}
+	if fd < 0 {
+		return -1, unix.EBADF
 	}
 	if p.pidfd == 0 {
 		pidfd, err := unix.PidfdOpen(p.TGID, 0)
@@ -67,10 +71,18 @@ func (p *Process) fd(fd int32) (int, error) {
 		}
 		p.pidfd = pidfd
 	}
-	if fd < 0 {
-		return -1, unix.EBADF
+	got, err := unix.PidfdGetfd(p.pidfd, int(fd), 0)
+	if err != unix.ESRCH || tid == p.TGID {
+		return got, err
 	}
-	return unix.PidfdGetfd(p.pidfd, int(fd), 0)
+	// The leader has ended and has no files any more, the thread goes on.
+	const pidfdThread = unix.O_EXCL // PIDFD_THREAD, Linux 6.9
+	pidfd, err := unix.PidfdOpen(tid, pidfdThread)
+	if err != nil {
+		return -1, fmt.Errorf("pidfd_open(%d, PIDFD_THREAD): %w", tid, err)
+	}
+	defer unix.Close(pidfd)
+	return unix.PidfdGetfd(pidfd, int(fd), 0)
 }
 
 // end releases what is held for a process that is no more.
@@ -95,16 +107,11 @@ type thread struct {
 	arming atomic.Bool // it executes calls for the tracer
 	onExit func(*Stop) // what waits for the end of the call it is in
 	inside bool        // onExit is set and the thread is inside the call
+	goneOn *goneOn     // a wait that no handler has ended, see waits.go
 
-	// Signals that are held back until a trapped call has ended.
-	nheld  atomic.Int32
-	heldMu sync.Mutex
-	held   []heldSignal
-}
+	affinity threadAffinity
 
-type heldSignal struct {
-	info tracee.Siginfo
-	sent bool // sent again, to be delivered when it stops the thread
+	shield shield // against signals while a call waits for its receiver
 }
 
 // threads finds the threads of a sandbox by tid. The tracer writes, receivers
@@ -118,6 +125,13 @@ func (ts *threads) get(tid int) *thread {
 	ts.mu.RLock()
 	defer ts.mu.RUnlock()
 	return ts.m[tid]
+}
+
+// all returns the tids.
+func (ts *threads) all() []int {
+	ts.mu.RLock()
+	defer ts.mu.RUnlock()
+	return slices.Collect(maps.Keys(ts.m))
 }
 
 func (ts *threads) add(th *thread) {

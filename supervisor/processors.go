@@ -23,13 +23,13 @@ func processors(s *Sandbox) feature {
 	}}
 }
 
-// processAffinity is the mask that a process has set, nil for all CPUs.
-type processAffinity struct {
+// threadAffinity is the mask that a thread has set or inherited, nil for all CPUs.
+type threadAffinity struct {
 	mu   sync.Mutex
 	mask []byte
 }
 
-func (a *processAffinity) inherit(from *processAffinity) {
+func (a *threadAffinity) inherit(from *threadAffinity) {
 	from.mu.Lock()
 	defer from.mu.Unlock()
 	a.mask = from.mask
@@ -38,17 +38,16 @@ func (a *processAffinity) inherit(from *processAffinity) {
 // maskSize is how many bytes the kernel's mask has: whole words.
 func (s *Sandbox) maskSize() int { return (s.cfg.Identity.CPUs + 63) / 64 * 8 }
 
-// affinityOf finds the process that a call means by a pid or tid, 0 being its
-// own.
-func (s *Sandbox) affinityOf(c *Call) (*processAffinity, bool) {
+// affinityOf finds the thread that a call means, 0 being its own.
+func (s *Sandbox) affinityOf(c *Call) (*threadAffinity, bool) {
 	if c.Int(0) == 0 {
-		return &c.Process.affinity, true
+		return &c.thread.affinity, true
 	}
 	th := s.threads.get(int(c.Int(0)))
 	if th == nil {
 		return nil, false
 	}
-	return &th.proc.affinity, true
+	return &th.affinity, true
 }
 
 func (s *Sandbox) schedGetaffinity(c *Call) Answer {

@@ -25,6 +25,7 @@ type Sandbox struct {
 	vdso  vdsoPlan
 
 	resolver  *resolver
+	dirLocks  [64]sync.Mutex // see dirOrder
 	threads   threads
 	receivers *receivers // nil until the command is armed
 	counts    counts
@@ -100,6 +101,7 @@ func (s *Sandbox) prepare() (err error) {
 func (s *Sandbox) trace(started chan<- error) {
 	defer close(s.done)
 	t := &tracer{s: s, procs: map[int]*Process{}, early: map[int]unix.WaitStatus{}}
+	defer t.leave()
 	err := t.start()
 	if err == nil {
 		close(started)

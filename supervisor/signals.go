@@ -3,6 +3,8 @@
 package supervisor
 
 import (
+	"sync/atomic"
+
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
 )
@@ -11,91 +13,156 @@ import (
 // receive its call would make the call fail with EINTR, which natively it never
 // does. (After that, WAIT_KILLABLE_RECV keeps signals out.) The thread shows this
 // at the stop that announces the signal: it stands in a notified call with the
-// result ERESTARTSYS. Then the signal is held back, the kernel restarts the call,
-// and the receiver that gets it sends the signal again before it answers. So
-// the call ends first and the signal is delivered right after, as if it had come
-// a moment later.
+// result ERESTARTSYS. Then the signal is held back and all others are blocked, so
+// that the restarted call gets through however many come; the receiver that gets
+// it pokes the thread before it answers. So the call ends first, the poke stops
+// the thread right behind it, and there the held signal takes the poke's place
+// and the program's mask is put back, as if the signal had come a moment later.
 //
 // A call that was answered with Continue and then blocks in the kernel can be
 // interrupted natively (open of a FIFO). It looks the same, is restarted once and
 // notified again, gets the signal while it runs, and is interrupted: a signal is
 // held back at most once.
+//
+// What remains: a SIGSTKFLT of the program's own may merge with a poke.
 
-const erestartsys = 512
+// What a call returns inside the kernel when a signal has interrupted it, and it
+// is to be gone on with unless a handler runs (linux/errno.h).
+const (
+	erestartsys    = 512
+	erestartnointr = 513
+	erestartnohand = 514
+)
 
-// realTime is the first signal of which more than one can be pending
-// (signal(7)).
-const realTime = 32
+// poke is the signal that stops a thread for the tracer. No kernel and no
+// program sends it, and as a standard signal it needs no room in a queue.
+const poke = unix.SIGSTKFLT
+
+// A shield keeps signals from a thread until its call was received.
+type shield struct {
+	state atomic.Int32 // receivers move it from shielded to poked, the tracer all else
+	held  tracee.Siginfo
+	mask  uint64 // the program's own
+	again bool   // the program was sent the signal that is our poke
+}
+
+const (
+	unshielded int32 = iota
+	shielded
+	poked
+)
+
+// received pokes a shielded thread. It waits for an answer, so nothing is
+// delivered before the call has ended.
+func (th *thread) received() {
+	if th.shield.state.Load() == shielded && th.shield.state.CompareAndSwap(shielded, poked) {
+		_ = unix.Tgkill(th.proc.TGID, th.tid, poke) // it fails only when the thread is gone
+	}
+}
 
 // signal handles a signal-delivery stop.
 func (t *tracer) signal(th *thread, sig unix.Signal) {
-	if th.nheld.Load() > 0 && th.deliverHeld(sig) {
-		t.resume(th, sig)
-		return
-	}
-	switch sig {
-	case unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT:
-		// No handler can interrupt the call by these but SIGTSTP and SIGCONT, whose
-		// effect on the whole process must not wait.
-		t.resume(th, sig)
+	if th.shield.state.Load() != unshielded {
+		t.resume(th, th.unshield(sig))
 		return
 	}
 	regs, err := tracee.GetRegs(th.tid)
-	if err == nil && regs.Result() == -erestartsys && t.s.table.notify[regs.Nr()] != nil {
-		info, err := tracee.GetSiginfo(th.tid)
-		if err == nil {
-			t.s.counts.signals.Add(1)
-			th.hold(info)
-			sig = 0
+	if err != nil {
+		return // killed meanwhile
+	}
+	switch {
+	case regs.Result() == -erestartsys && t.s.table.notify[regs.Nr()] != nil && t.delays(th, sig):
+		if err := th.hold(); err != nil {
+			return
 		}
+		t.s.counts.signals.Add(1)
+		sig = 0
+	case regs.Result() == -int64(unix.EINTR) && regs.Nr() >= 0 && regs.Nr() != unix.SYS_CLOSE && t.disposition(th, sig) == ignored:
+		// Only a tracee is woken by a signal that it ignores: the call goes on.
+		regs.SetResult(-erestartnohand)
+		_ = regs.Store(th.tid)
+	case th.goneOn != nil && t.disposition(th, sig) == caught:
+		th.goneOn = nil
 	}
 	t.resume(th, sig)
 }
 
-func (th *thread) hold(info tracee.Siginfo) {
-	th.heldMu.Lock()
-	defer th.heldMu.Unlock()
-	if info.Signo < realTime {
-		// One of each is pending at most, here as in the kernel: a second one sent
-		// would merge with the first, and its entry would stay for ever.
-		for _, h := range th.held {
-			if h.info.Signo == info.Signo {
-				return
-			}
-		}
+// hold takes the signal of a stop away and blocks all others.
+func (th *thread) hold() (err error) {
+	sh := &th.shield
+	if sh.held, err = tracee.GetSiginfo(th.tid); err != nil {
+		return err
 	}
-	th.held = append(th.held, heldSignal{info: info})
-	th.nheld.Add(1)
+	if sh.mask, err = tracee.Sigmask(th.tid); err != nil {
+		return err
+	}
+	sh.again = false
+	sh.state.Store(shielded)
+	return tracee.SetSigmask(th.tid, ^uint64(1<<(poke-1)))
 }
 
-// redeliver sends what is held to the thread again. The thread waits for an
-// answer, so nothing is delivered before the call has ended.
-func (th *thread) redeliver() {
-	if th.nheld.Load() == 0 {
-		return
+// unshield returns what to deliver to a shielded thread that a signal has
+// stopped: SIGSTOP, the poke, or one like it.
+func (th *thread) unshield(sig unix.Signal) unix.Signal {
+	sh := &th.shield
+	if sig != poke {
+		return sig
 	}
-	th.heldMu.Lock()
-	defer th.heldMu.Unlock()
-	for i := range th.held {
-		if h := &th.held[i]; !h.sent {
-			h.sent = true
-			// It fails only when the thread is gone.
-			_ = tracee.Queue(th.proc.TGID, th.tid, h.info.Signo)
-		}
+	info, err := tracee.GetSiginfo(th.tid)
+	if err != nil {
+		return 0
 	}
+	if !info.SentBy(unix.Getpid()) {
+		sh.again = true
+	}
+	if sh.state.Load() == shielded {
+		return 0
+	}
+	if tracee.SetSigmask(th.tid, sh.mask) != nil || tracee.SetSiginfo(th.tid, sh.held) != nil {
+		return 0
+	}
+	sh.state.Store(unshielded)
+	if sh.again {
+		_ = unix.Tgkill(th.proc.TGID, th.tid, poke)
+	}
+	return unix.Signal(sh.held.Signo)
 }
 
-// deliverHeld reports whether a signal is one that was held back, and gives it
-// the information it came with.
-func (th *thread) deliverHeld(sig unix.Signal) bool {
-	th.heldMu.Lock()
-	defer th.heldMu.Unlock()
-	for i, h := range th.held {
-		if h.sent && h.info.Signo == int32(sig) {
-			th.held = append(th.held[:i], th.held[i+1:]...)
-			th.nheld.Add(-1)
-			return tracee.SetSiginfo(th.tid, h.info) == nil
-		}
+// delays reports whether a signal may be held back. What stops or continues the
+// process acts at once, but where a handler takes it.
+func (t *tracer) delays(th *thread, sig unix.Signal) bool {
+	switch sig {
+	case unix.SIGSTOP:
+		return false
+	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT:
+		return t.disposition(th, sig) == caught
 	}
-	return false
+	return true
+}
+
+// A disposition is what becomes of a signal (signal(7)).
+type disposition int
+
+const (
+	fatal disposition = iota // or stopping
+	ignored
+	caught
+)
+
+func (t *tracer) disposition(th *thread, sig unix.Signal) disposition {
+	has := func(mask string) bool {
+		bits, err := statusMask(th.tid, mask)
+		return err == nil && bits&(1<<(sig-1)) != 0
+	}
+	switch {
+	case has("SigCgt:"):
+		return caught
+	case has("SigIgn:"):
+		return ignored
+	}
+	switch sig {
+	case unix.SIGCHLD, unix.SIGCONT, unix.SIGURG, unix.SIGWINCH:
+		return ignored
+	}
+	return fatal
 }

@@ -24,9 +24,9 @@ type tracer struct {
 	procs map[int]*Process        // by tgid
 	early map[int]unix.WaitStatus // stops of threads whose creation isn't reported yet
 	state State
-	cpus  unix.CPUSet // where the command may run
-	here  unix.CPUSet // where the tracer is pinned
-	ended bool        // the command has ended; everything else is killed
+	ended bool // the command has ended; everything else is killed
+
+	placement placement
 }
 
 // run handles stops until no tracee is left.
@@ -107,11 +107,11 @@ func (t *tracer) created(th *thread) {
 	}
 	nr := uint32(regs.Nr())
 	isThread := nr == unix.SYS_CLONE && regs.Arg(0)&unix.CLONE_THREAD != 0
-	t.adopt(tid, th.proc, isThread)
+	t.adopt(tid, th.proc, isThread, &th.affinity)
 }
 
 // adopt enters a new thread into the books and lets it run if it waits already.
-func (t *tracer) adopt(tid int, creator *Process, isThread bool) {
+func (t *tracer) adopt(tid int, creator *Process, isThread bool, affinity *threadAffinity) {
 	now := t.s.clock.elapsed()
 	p := creator
 	if !isThread {
@@ -120,6 +120,7 @@ func (t *tracer) adopt(tid int, creator *Process, isThread bool) {
 		t.s.counts.processes.Add(1)
 	}
 	th := &thread{tid: tid, proc: p, born: now}
+	th.affinity.inherit(affinity)
 	t.s.threads.add(th)
 	t.killIfEnding(tid)
 	if ws, ok := t.early[tid]; ok {
@@ -132,7 +133,7 @@ func (t *tracer) adopt(tid int, creator *Process, isThread bool) {
 func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	t.s.threads.remove(th.tid)
 	if ws.Signaled() {
-		t.adoptOrphans(th.proc)
+		t.adoptOrphans(th)
 	}
 	if th.tid != th.proc.TGID {
 		return
@@ -153,7 +154,8 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 
 // adoptOrphans takes on threads whose creator was killed before its stop could
 // report them.
-func (t *tracer) adoptOrphans(creator *Process) {
+func (t *tracer) adoptOrphans(by *thread) {
+	creator := by.proc
 	for tid := range t.early {
 		tgid, err := tgidOf(tid)
 		if err != nil {
@@ -161,7 +163,7 @@ func (t *tracer) adoptOrphans(creator *Process) {
 			continue
 		}
 		if tgid == creator.TGID || t.s.threads.get(tgid) == nil && tgid == tid && !t.parentLives(tid, creator) {
-			t.adopt(tid, creator, tgid != tid)
+			t.adopt(tid, creator, tgid != tid, &by.affinity)
 		}
 	}
 }
@@ -176,16 +178,33 @@ func (t *tracer) parentLives(tid int, creator *Process) bool {
 func tgidOf(tid int) (int, error) { return statusField(tid, "Tgid:") }
 
 func statusField(tid int, name string) (int, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/status")
+	v, err := status(tid, name)
 	if err != nil {
 		return 0, err
 	}
+	return strconv.Atoi(v)
+}
+
+func statusMask(tid int, name string) (uint64, error) {
+	v, err := status(tid, name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(v, 16, 64)
+}
+
+// status returns a field of /proc/TID/status (proc_pid_status(5)).
+func status(tid int, name string) (string, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/status")
+	if err != nil {
+		return "", err
+	}
 	for line := range strings.Lines(string(text)) {
 		if v, ok := strings.CutPrefix(line, name); ok {
-			return strconv.Atoi(strings.TrimSpace(v))
+			return strings.TrimSpace(v), nil
 		}
 	}
-	return 0, fmt.Errorf("no %s in /proc/%d/status", name, tid)
+	return "", fmt.Errorf("no %s in /proc/%d/status", name, tid)
 }
 
 // killRest ends whatever is left once the command has ended.

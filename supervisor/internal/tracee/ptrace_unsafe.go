@@ -15,10 +15,23 @@ func ptrace(req, tid int, addr, data uintptr) error {
 	return nil
 }
 
-// A Siginfo is the kernel's siginfo_t, unparsed but for the signal number.
+// A Siginfo is the kernel's siginfo_t, parsed as far as the signals of kill(2)
+// and tgkill(2) need it.
 type Siginfo struct {
 	Signo int32
-	_     [124]byte
+	_     int32 // errno
+	Code  int32
+	_     int32
+	PID   int32
+	_     [108]byte
+}
+
+// SentBy reports whether the signal is one that pid sent to a single thread.
+// What the kernel had no room to note, or whose sender is in another pid
+// namespace, counts as sent by pid.
+func (si *Siginfo) SentBy(pid int) bool {
+	const siUser, siTkill = 0, -6
+	return si.Code == siTkill && (si.PID == int32(pid) || si.PID == 0) || si.Code == siUser && si.PID == 0
 }
 
 // GetSiginfo returns what belongs to the signal of a signal-delivery stop. EINVAL
@@ -35,12 +48,16 @@ func SetSiginfo(tid int, si Siginfo) error {
 
 const sigsetSize = 8
 
-func getSigmask(tid int) (mask uint64, err error) {
+// Sigmask returns the signals that a stopped thread blocks, bit n-1 for signal n
+// (PTRACE_GETSIGMASK, Linux 3.11).
+func Sigmask(tid int) (mask uint64, err error) {
 	err = ptrace(unix.PTRACE_GETSIGMASK, tid, sigsetSize, uintptr(unsafe.Pointer(&mask)))
 	return mask, err
 }
 
-func setSigmask(tid int, mask uint64) error {
+// SetSigmask replaces the signals that a stopped thread blocks. SIGKILL and
+// SIGSTOP can't be blocked.
+func SetSigmask(tid int, mask uint64) error {
 	return ptrace(unix.PTRACE_SETSIGMASK, tid, sigsetSize, uintptr(unsafe.Pointer(&mask)))
 }
 

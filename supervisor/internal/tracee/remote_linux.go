@@ -37,12 +37,12 @@ func Begin(tid int, text uint64) (r *Remote, err error) {
 	if text == 0 {
 		r.text = r.saved.PC()
 	}
-	if r.mask, err = getSigmask(tid); err != nil {
+	if r.mask, err = Sigmask(tid); err != nil {
 		return nil, fmt.Errorf("read signal mask: %w", gone(err))
 	}
 	// The trap that ends a list must get through: the kernel would reset its
 	// disposition if it were blocked (force_sig_info_to_task, kernel/signal.c).
-	if err := setSigmask(tid, ^uint64(1<<(unix.SIGTRAP-1))); err != nil {
+	if err := SetSigmask(tid, ^uint64(1<<(unix.SIGTRAP-1))); err != nil {
 		return nil, fmt.Errorf("block signals: %w", gone(err))
 	}
 	if r.mem, err = unix.Open("/proc/"+strconv.Itoa(tid)+"/mem", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
@@ -52,8 +52,8 @@ func Begin(tid int, text uint64) (r *Remote, err error) {
 		err = r.Poke(r.text, runList)
 	}
 	if err != nil {
-		unix.Close(r.mem)
-		return nil, fmt.Errorf("place instructions: %w", gone(err))
+		r.Close()
+		return nil, fmt.Errorf("read and place instructions (process_vm_readv, /proc/PID/mem): %w", gone(err))
 	}
 	return r, nil
 }
@@ -68,6 +68,9 @@ func (r *Remote) Poke(addr uint64, buf []byte) error {
 		n, err := unix.Pwrite(r.mem, buf, int64(addr))
 		if err != nil {
 			return fmt.Errorf("write %d bytes at %#x: %w", len(buf), addr, err)
+		}
+		if n == 0 {
+			return ErrGone // the memory of a process that was killed is as long as none
 		}
 		buf, addr = buf[n:], addr+uint64(n)
 	}
@@ -138,7 +141,7 @@ func (l *List) Run() error {
 	at := (r.SP() - redZone - size) &^ 15
 	buf := l.encode(at)
 	if _, err := WriteMem(r.tid, at, buf); err != nil {
-		return fmt.Errorf("place a list of calls: %w", gone(err))
+		return fmt.Errorf("place a list of calls (process_vm_writev): %w", gone(err))
 	}
 	regs := r.saved
 	regs.jump(r.text, at)
@@ -213,14 +216,23 @@ func (r *Remote) untilTrap() error {
 	}
 }
 
-// End puts the thread back where it stood. Signals that came meanwhile are
-// returned; they are to be sent again.
+// Close releases what is held for the thread, and leaves it as it is. A second
+// Close does nothing.
+func (r *Remote) Close() {
+	if r.mem >= 0 {
+		unix.Close(r.mem)
+		r.mem = -1
+	}
+}
+
+// End puts the thread back where it stood, and closes r. Signals that came
+// meanwhile are returned; they are to be sent again.
 func (r *Remote) End() (deferred []int32, err error) {
-	defer unix.Close(r.mem)
+	defer r.Close()
 	if err := r.Poke(r.text, r.original); err != nil {
 		return nil, gone(err)
 	}
-	if err := setSigmask(r.tid, r.mask); err != nil {
+	if err := SetSigmask(r.tid, r.mask); err != nil {
 		return nil, gone(err)
 	}
 	if err := r.saved.Store(r.tid); err != nil {
