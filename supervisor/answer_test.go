@@ -3,72 +3,76 @@
 package supervisor
 
 import (
-	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 )
 
-// The calls through which the tests below speak with a program: each is harmless
-// and made by nothing else.
+// Numbers that no kernel has a call for.
 const (
-	askCall  = "getpriority"
-	askOther = "sched_get_priority_max"
+	testCall  = 0x3ffe0001
+	otherCall = 0x3ffe0002
 )
 
 func init() {
-	ask := func(nr uintptr, args ...uintptr) (uintptr, unix.Errno) {
-		var a [3]uintptr
-		copy(a[:], args)
-		r, _, e := unix.Syscall(nr, a[0], a[1], a[2])
-		return r, e
-	}
-	programs["ask"] = func([]string) error {
-		r, e := ask(unix.SYS_GETPRIORITY)
-		fmt.Println(int(r), int(e))
-		return nil
-	}
-	programs["ask-other"] = func([]string) error {
-		r, e := ask(unix.SYS_SCHED_GET_PRIORITY_MAX)
-		fmt.Println(int(r), int(e))
-		return nil
-	}
-	// Reads what the descriptor that it is given contains.
-	programs["ask-fd"] = func(args []string) error {
-		r, e := ask(unix.SYS_GETPRIORITY)
-		fd := int(r)
-		if len(args) > 0 {
-			fmt.Sscan(args[0], &fd)
+	// Makes calls, each given as number:argument, and prints results. The argument
+	// "file" stands for a call that opens one, "fd" for what the last call returned;
+	// the number 0 reads from a descriptor.
+	programs["calls"] = func(args []string) error {
+		var last uint64
+		for _, arg := range args {
+			nr, rest, _ := strings.Cut(arg, ":")
+			call, err := strconv.ParseUint(nr, 0, 32)
+			if err != nil {
+				return err
+			}
+			value := last
+			if rest != "fd" {
+				value, _ = strconv.ParseUint(rest, 0, 64)
+			}
+			if nr == "0" { // read and print a descriptor
+				b := make([]byte, 100)
+				n, err := unix.Read(int(value), b)
+				flags, _ := unix.FcntlInt(uintptr(value), unix.F_GETFD, 0)
+				fmt.Printf("%q %v cloexec %d\n", b[:max(n, 0)], err, flags)
+				continue
+			}
+			r, _, e := unix.Syscall(uintptr(call), uintptr(value), 0, 0)
+			if last = uint64(r); rest == "file" {
+				fmt.Println(e == 0)
+				continue
+			}
+			fmt.Printf("%d %d\n", int64(r), int(e))
 		}
-		text, err := io.ReadAll(os.NewFile(uintptr(fd), "given"))
-		flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-		fmt.Printf("%q %v cloexec=%v errno=%d\n", text, err, flags&unix.FD_CLOEXEC != 0, int(e))
 		return nil
 	}
 }
 
-// answered runs a program whose getpriority is answered by h.
-func answered(t *testing.T, cmd *exec.Cmd, h func(*Call) Answer, more ...call) (*State, string, error) {
-	t.Helper()
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	calls := append([]call{{name: askCall, notify: h}}, more...)
-	s, err := start(cmd, Config{}, hooks{features: []func(*Sandbox) feature{
-		func(*Sandbox) feature { return feature{name: "test", calls: calls} },
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	state, err := s.Wait()
-	return state, out.String(), err
+// with adds features to those of every sandbox for the time of a test. No test
+// of this package is parallel, so nobody else sees them.
+func with(t *testing.T, more ...func(*Sandbox) feature) {
+	old := features
+	features = append(append([]func(*Sandbox) feature{}, old...), more...)
+	t.Cleanup(func() { features = old })
 }
 
-func textFD(t *testing.T, text string) int {
+// notifies is a feature that answers one call.
+func notifies(nr uint32, f func(*Call) Answer) func(*Sandbox) feature {
+	return func(*Sandbox) feature { return feature{name: "test", calls: []call{{nr: nr, notify: f}}} }
+}
+
+// tempText returns a descriptor of a file with a text.
+func tempText(t *testing.T, text string) int {
 	t.Helper()
 	fd, err := textFile(text, 0)
 	if err != nil {
@@ -77,111 +81,225 @@ func textFD(t *testing.T, text string) int {
 	return fd
 }
 
+// called runs the program that makes calls.
+func called(t *testing.T, calls ...string) string {
+	t.Helper()
+	return succeeds(t, Config{}, program(t, "calls", calls...))
+}
+
 func TestAnswers(t *testing.T) {
-	native, _, _ := unix.Syscall(unix.SYS_GETPRIORITY, 0, 0, 0)
-	for _, tc := range []struct {
-		name    string
-		program *exec.Cmd
-		handler func(*Call) Answer
-		want    string
+	test, other := fmt.Sprint(testCall), fmt.Sprint(otherCall)
+	for _, tt := range []struct {
+		name   string
+		answer func(t *testing.T, c *Call) Answer
+		calls  []string
+		want   string
 	}{
-		{"goes on to the kernel", program(t, "ask"), func(*Call) Answer { return goOn }, fmt.Sprintln(native, 0)},
-		{"Continue", program(t, "ask"), func(*Call) Answer { return Continue() }, fmt.Sprintln(native, 0)},
-		{"Errno", program(t, "ask"), func(*Call) Answer { return Errno(unix.ENOTNAM) }, fmt.Sprintln(-1, int(unix.ENOTNAM))},
-		{"Return", program(t, "ask"), func(*Call) Answer { return Return(1 << 40) }, fmt.Sprintln(1<<40, 0)},
-		{"InjectFD", program(t, "ask-fd"), func(*Call) Answer { return InjectFD(textFD(t, "hello"), true) },
-			"\"hello\" <nil> cloexec=true errno=0\n"},
-		{"InjectFD without cloexec", program(t, "ask-fd"), func(*Call) Answer { return InjectFD(textFD(t, ""), false) },
-			"\"\" <nil> cloexec=false errno=0\n"},
-		{"InjectFDAt", program(t, "ask-fd", "77"), func(*Call) Answer { return InjectFDAt(77, textFD(t, "at 77"), false) },
-			"\"at 77\" <nil> cloexec=false errno=0\n"},
+		{"Return", func(_ *testing.T, c *Call) Answer { return Return(int64(c.Arg(0)) + 1) }, []string{test + ":41", test + ":0"}, "42 0\n1 0\n"},
+		{"Return of much", func(*testing.T, *Call) Answer { return Return(1 << 40) }, []string{test}, fmt.Sprintf("%d 0\n", 1<<40)},
+		{"Errno", func(_ *testing.T, c *Call) Answer { return Errno(unix.Errno(c.Arg(0))) }, []string{test + ":1", test + ":133"}, "-1 1\n-1 133\n"},
+		{"Continue", func(*testing.T, *Call) Answer { return Continue() }, []string{test}, fmt.Sprintf("-1 %d\n", int(unix.ENOSYS))},
+		{"go on", func(*testing.T, *Call) Answer { return goOn }, []string{test}, fmt.Sprintf("-1 %d\n", int(unix.ENOSYS))},
+		{"Int", func(_ *testing.T, c *Call) Answer { return Return(int64(c.Int(0)) + 10) }, []string{test + ":0x5eedfffffffe"}, "8 0\n"},
+		{"InjectFD", func(t *testing.T, c *Call) Answer { return InjectFD(tempText(t, "injected"), false) },
+			[]string{test + ":file", "0:fd"}, "true\n\"injected\" <nil> cloexec 0\n"},
+		{"InjectFD with O_CLOEXEC", func(t *testing.T, c *Call) Answer { return InjectFD(tempText(t, "injected"), true) },
+			[]string{test + ":file", "0:fd", test + ":file", "0:fd"}, strings.Repeat("true\n\"injected\" <nil> cloexec 1\n", 2)},
+		{"InjectFDAt", func(t *testing.T, c *Call) Answer { return InjectFDAt(int(c.Arg(0)), tempText(t, "placed"), true) },
+			[]string{test + ":77", "0:77", test + ":77", "0:77"},
+			fmt.Sprintf("-1 %[1]d\n\"placed\" <nil> cloexec 1\n-1 %[1]d\n\"placed\" <nil> cloexec 1\n", int(unix.ENOSYS))},
+		{"Yield", func(_ *testing.T, c *Call) Answer { c.Yield(); c.Yield(); return Return(5) }, []string{test, test, test}, "5 0\n5 0\n5 0\n"},
+		{"held, answered at once", func(_ *testing.T, c *Call) Answer {
+			h, a := c.Hold()
+			h.Answer(Return(6))
+			return a
+		}, []string{test, test}, "6 0\n6 0\n"},
+		{"held, answered later", func(_ *testing.T, c *Call) Answer {
+			h, a := c.Hold()
+			go h.Answer(Errno(unix.EDOM))
+			return a
+		}, []string{test, test}, fmt.Sprintf("-1 %[1]d\n-1 %[1]d\n", int(unix.EDOM))},
+		{"only its own call", func(*testing.T, *Call) Answer { return Return(7) }, []string{other, test}, fmt.Sprintf("-1 %d\n7 0\n", int(unix.ENOSYS))},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			_, out, err := answered(t, tc.program, tc.handler)
-			if err != nil || out != tc.want {
-				t.Errorf("got %q, %v; want %q", out, err, tc.want)
+		t.Run(tt.name, func(t *testing.T) {
+			before := held(t)
+			with(t, notifies(testCall, func(c *Call) Answer { return tt.answer(t, c) }))
+			if got := called(t, tt.calls...); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			before.goroutines += 5 // the first sandbox of a process leaves some of the runtime's
+			if err := given(before); err != nil {
+				t.Error(err)
 			}
 		})
 	}
 }
 
-func TestAnswerKill(t *testing.T) {
-	// The shell has no handler, and waits while the program asks.
-	cmd := sh(programVar + `=ask "$0"; echo still there`)
-	cmd.Args = append(cmd.Args, program(t, "ask").Path)
-	state, out, err := answered(t, cmd, func(*Call) Answer { return Kill(unix.SIGUSR1) })
-	if err != nil || state.ExitCode != -1 || state.Signal != unix.SIGUSR1 || strings.Contains(out, "still there") {
-		t.Errorf("got %+v, output %q, %v; want death by SIGUSR1", state, out, err)
+// The first answer stands, in the order of the list.
+func TestFirstAnswerStands(t *testing.T) {
+	var asked []int
+	answers := []Answer{goOn, Return(10), Return(20)}
+	var more []func(*Sandbox) feature
+	for i, a := range answers {
+		more = append(more, notifies(testCall, func(*Call) Answer { asked = append(asked, i); return a }))
+	}
+	with(t, more...)
+	if got := called(t, fmt.Sprint(testCall)); got != "10 0\n" || len(asked) != 2 || asked[0] != 0 || asked[1] != 1 {
+		t.Errorf("got %q, asked %v", got, asked)
 	}
 }
 
-func TestAnswerFatal(t *testing.T) {
-	_, out, err := answered(t, program(t, "ask"), func(*Call) Answer { return Fatal(fmt.Errorf("no way")) })
-	if err == nil || !strings.Contains(err.Error(), "no way") || out != "" {
-		t.Errorf("output %q, error %v; want the error and no output", out, err)
+// A call that is held stops nobody else.
+func TestHeldCall(t *testing.T) {
+	release := make(chan *Held, 1)
+	with(t,
+		notifies(testCall, func(c *Call) Answer { h, a := c.Hold(); release <- h; return a }),
+		notifies(otherCall, func(c *Call) Answer {
+			c.Yield() // it may come first
+			(<-release).Answer(Return(99))
+			return Return(1)
+		}))
+	self := program(t, "calls").Path
+	script := fmt.Sprintf(`"$0" %d & "$0" %d; wait`, testCall, otherCall)
+	cmd := program(t, "calls")
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", script, self}
+	// The second program waits in its handler for the first.
+	_, out := ends(t, Config{}, cmd)
+	if got := strings.Count(out, "99 0\n") + strings.Count(out, "1 0\n"); got != 2 {
+		t.Errorf("got %q", out)
 	}
 }
 
-// A held call waits without holding up other processes: it is answered only when
-// another process has had an answer to a later call.
-func TestAnswerHold(t *testing.T) {
-	self := program(t, "ask")
-	held := make(chan *Held, 1)
-	cmd := sh(programVar + `=ask "$0" & ` + programVar + `=ask-other "$0"; wait`)
-	cmd.Args = append(cmd.Args, self.Path)
-	_, out, err := answered(t, cmd, func(c *Call) Answer {
-		h, a := c.Hold()
-		held <- h
-		return a
-	}, call{name: askOther, notify: func(c *Call) Answer {
-		c.Yield() // it may be asked first
-		(<-held).Answer(Return(11))
-		return Return(22)
-	}})
-	if err != nil || !strings.Contains(out, "11 0\n") || !strings.Contains(out, "22 0\n") {
-		t.Errorf("got %q, %v; want both answers", out, err)
+// Kill and Fatal end everything, Fatal with its error.
+func TestKillAndFatal(t *testing.T) {
+	boom := errors.New("boom")
+	for _, tt := range []struct {
+		name   string
+		answer Answer
+		check  func(*State, error) bool
+	}{
+		{"Kill", Kill(unix.SIGKILL), func(s *State, err error) bool { return err == nil && s.Signal == unix.SIGKILL }},
+		{"Fatal", Fatal(boom), func(s *State, err error) bool {
+			return s == nil && errors.Is(err, boom) && strings.HasPrefix(err.Error(), "supervisor: ")
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			with(t, notifies(testCall, func(*Call) Answer { return tt.answer }))
+			cmd := program(t, "calls")
+			self := cmd.Path
+			cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", fmt.Sprintf(`sleep 1000 & "$0" %d; sleep 1000`, testCall), self}
+			s, err := Start(cmd, Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer time.AfterFunc(ending, func() { t.Error("it doesn't end"); s.Kill() }).Stop()
+			if state, err := s.Wait(); !tt.check(state, err) {
+				t.Errorf("state %+v, error %v", state, err)
+			}
+		})
 	}
 }
 
-// A slow handler that yields doesn't hold up other processes either.
-func TestYield(t *testing.T) {
-	self := program(t, "ask")
-	gate := make(chan struct{})
-	cmd := sh(programVar + `=ask "$0" & ` + programVar + `=ask-other "$0"; wait`)
-	cmd.Args = append(cmd.Args, self.Path)
-	_, out, err := answered(t, cmd, func(c *Call) Answer {
-		c.Yield()
-		<-gate
-		return Return(11)
-	}, call{name: askOther, notify: func(*Call) Answer {
-		close(gate)
-		return Return(22)
-	}})
-	if err != nil || !strings.Contains(out, "11 0\n") || !strings.Contains(out, "22 0\n") {
-		t.Errorf("got %q, %v; want both answers", out, err)
+// Memory of the caller, read and written.
+func TestCallMemory(t *testing.T) {
+	uname, ok := seccomp.Number("uname")
+	if !ok {
+		t.Fatal("no uname")
 	}
+	old := features
+	features = []func(*Sandbox) feature{refused, imageLoader, notifies(uname, func(c *Call) Answer {
+		if _, err := c.String(1); !errors.Is(err, unix.EFAULT) {
+			return Fatal(fmt.Errorf("String of a bad pointer: %v", err))
+		}
+		if n, err := c.Write(c.Arg(0), []byte("a string\x00")); n != 9 || err != nil {
+			return Fatal(fmt.Errorf("wrote %d bytes: %v", n, err))
+		}
+		var b [8]byte
+		if err := c.Read(c.Arg(0), b[:]); err != nil || string(b[:]) != "a string" {
+			return Fatal(fmt.Errorf("read %q: %v", b, err))
+		}
+		if s, err := c.String(c.Arg(0)); err != nil || string(s) != "a string" {
+			return Fatal(fmt.Errorf("read %q: %v", s, err))
+		}
+		if c.Name() != "uname" || c.Process.Lineage != "0" || binary.NativeEndian.Uint64(b[:]) == 0 {
+			return Fatal(fmt.Errorf("call %s of %s", c.Name(), c.Process.Lineage))
+		}
+		return Return(0)
+	})}
+	defer func() { features = old }()
+	output(t, Config{}, program(t, "uname", "3"))
 }
 
-// Two features that want one call are asked in their order.
-func TestFeatureOrder(t *testing.T) {
-	_, out, err := answered(t, program(t, "ask"),
-		func(*Call) Answer { return goOn },
-		call{name: askCall, notify: func(*Call) Answer { return Return(2) }},
-		call{name: askCall, notify: func(*Call) Answer { return Return(3) }})
-	if err != nil || out != "2 0\n" {
-		t.Errorf("got %q, %v; want the first answer", out, err)
-	}
+// A feature that can't close is an error of the run, and a load that fails one
+// of the start.
+func TestFeatureErrors(t *testing.T) {
+	boom := errors.New("boom")
+	t.Run("close", func(t *testing.T) {
+		with(t, func(*Sandbox) feature { return feature{name: "test", close: func() error { return boom }} })
+		s, err := Start(exec.Command("/bin/true"), Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state, err := s.Wait(); !errors.Is(err, boom) {
+			t.Errorf("state %+v, error %v", state, err)
+		}
+	})
+	t.Run("load at the start", func(t *testing.T) {
+		with(t, func(*Sandbox) feature { return feature{name: "test", load: func(*image) error { return boom }} })
+		if err := startFails(t, exec.Command("/bin/true"), Config{}); !errors.Is(err, boom) {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("load of a later program", func(t *testing.T) {
+		n := 0
+		with(t, func(*Sandbox) feature {
+			return feature{name: "test", load: func(*image) error {
+				if n++; n > 1 {
+					return boom
+				}
+				return nil
+			}}
+		})
+		s, err := Start(sh("/bin/true; sleep 1000"), Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer time.AfterFunc(ending, s.Kill).Stop()
+		if state, err := s.Wait(); !errors.Is(err, boom) {
+			t.Errorf("state %+v, error %v", state, err)
+		}
+	})
+	t.Run("two channels", func(t *testing.T) {
+		with(t, func(*Sandbox) feature {
+			return feature{name: "test", calls: []call{{name: "uname", stop: func(*Stop) {}}}}
+		})
+		if err := startFails(t, exec.Command("/bin/true"), Config{}); !strings.Contains(err.Error(), "uname") {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("no answer", func(t *testing.T) {
+		with(t, func(*Sandbox) feature { return feature{name: "test", calls: []call{{name: "getpid"}}} })
+		if err := startFails(t, exec.Command("/bin/true"), Config{}); !strings.Contains(err.Error(), "getpid") {
+			t.Errorf("error %v", err)
+		}
+	})
 }
 
-func TestTableConflict(t *testing.T) {
-	tab := &table{notify: map[int][]func(*Call) Answer{}, stop: map[int][]func(*Stop){}}
-	if err := tab.add(call{name: askCall, notify: func(*Call) Answer { return goOn }}); err != nil {
-		t.Fatal(err)
+// A stop sees a call and its end.
+func TestStops(t *testing.T) {
+	var seen []string
+	getppid, ok := seccomp.Number("getppid")
+	if !ok {
+		t.Fatal("no getppid")
 	}
-	if err := tab.add(call{name: askCall, stop: func(*Stop) {}}); err == nil {
-		t.Error("no error for a call that is wanted on two channels")
-	}
-	if err := tab.add(call{name: askOther}); err == nil {
-		t.Error("no error for a call without an answer")
+	with(t, func(*Sandbox) feature {
+		return feature{name: "test", calls: []call{{name: "getppid", stop: func(st *Stop) {
+			seen = append(seen, fmt.Sprintf("entry %v %d", st.Nr() == int(getppid), st.Arg(0)))
+			st.OnExit(func(st *Stop) { seen = append(seen, fmt.Sprintf("exit %v", st.Result() == int64(os.Getpid()))) })
+		}}}}
+	})
+	called(t, fmt.Sprintf("%d:5", getppid), fmt.Sprintf("%d:6", getppid))
+	if want := "entry true 5, exit true, entry true 6, exit true"; strings.Join(seen, ", ") != want {
+		t.Errorf("saw %q, want %q", seen, want)
 	}
 }
