@@ -23,8 +23,9 @@ type Result struct {
 	// there. They are empty where cmd.Stdout or cmd.Stderr was set.
 	Stdout, Stderr string
 
-	// Clock is where the sandbox's clock stood at the end.
-	Clock time.Time
+	// ClockStart and Clock are where the sandbox's clock stood at the start and at
+	// the end.
+	ClockStart, Clock time.Time
 
 	// Leaked lists the processes that were still alive when the command had ended,
 	// by lineage. They have been killed.

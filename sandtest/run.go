@@ -42,7 +42,7 @@ func Start(t testing.TB, cmd *exec.Cmd, opts Options) *Process {
 	t.Cleanup(func() {
 		p.Kill()
 		<-p.sandbox.Done()
-		_, _ = p.wait() // the test has seen the error, or didn't want to
+		_, _ = p.Result() // the test has seen the error, or didn't want to
 	})
 	return p
 }
@@ -52,11 +52,17 @@ func Start(t testing.TB, cmd *exec.Cmd, opts Options) *Process {
 // couldn't be virtualised. Where the platform has no sandbox, it is
 // [errors.ErrUnsupported].
 func Execute(cmd *exec.Cmd, opts Options) (*Result, error) {
-	p, err := start(cmd, opts, time.Time{})
+	p, err := Begin(cmd, opts)
 	if err != nil {
 		return nil, err
 	}
-	return p.wait()
+	return p.Result()
+}
+
+// Begin starts cmd in a sandbox outside of a test, and returns without waiting.
+// Its errors are those of [Execute]; [Process.Result] must be called.
+func Begin(cmd *exec.Cmd, opts Options) (*Process, error) {
+	return start(cmd, opts, time.Time{})
 }
 
 // A Process is a command that runs in a sandbox.
@@ -92,8 +98,12 @@ func start(cmd *exec.Cmd, opts Options, deadline time.Time) (*Process, error) {
 	}
 	if limit, ok := opts.limit(deadline); ok {
 		p.timer = time.AfterFunc(limit, func() {
-			p.timedOut.Store(true)
-			p.sandbox.Kill()
+			select {
+			case <-p.sandbox.Done(): // in time, and nobody has asked yet
+			default:
+				p.timedOut.Store(true)
+				p.sandbox.Kill()
+			}
 		})
 	}
 	return p, nil
@@ -126,17 +136,19 @@ func testDeadline(t testing.TB) time.Time {
 }
 
 // Wait waits until the command has ended, and returns what it did. It may be
-// called more than once. It fails the test if the sandbox failed.
+// called more than once. It fails the test if the sandbox failed. A process that
+// [Begin] has started belongs to no test; ask for its Result.
 func (p *Process) Wait() *Result {
 	p.t.Helper()
-	res, err := p.wait()
+	res, err := p.Result()
 	if err != nil {
 		p.t.Fatalf("sandtest: %v", err)
 	}
 	return res
 }
 
-func (p *Process) wait() (*Result, error) {
+// Result waits as Wait does, and returns the error instead of failing a test.
+func (p *Process) Result() (*Result, error) {
 	<-p.waited
 	defer func() { p.waited <- struct{}{} }()
 	if p.result != nil || p.err != nil {
@@ -151,12 +163,13 @@ func (p *Process) wait() (*Result, error) {
 		return nil, err
 	}
 	p.result = &Result{
-		ExitCode: state.ExitCode,
-		Signal:   state.Signal,
-		TimedOut: p.timedOut.Load(),
-		Clock:    state.Clock,
-		Leaked:   state.Leaked,
-		Stats:    state.Stats,
+		ExitCode:   state.ExitCode,
+		Signal:     state.Signal,
+		TimedOut:   p.timedOut.Load(),
+		ClockStart: state.ClockStart,
+		Clock:      state.Clock,
+		Leaked:     state.Leaked,
+		Stats:      state.Stats,
 	}
 	if p.stdout != nil {
 		p.result.Stdout = p.stdout.String()

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"sync"
 	"syscall"
@@ -20,7 +21,8 @@ import (
 func (t *tracer) start() error {
 	cmd := t.s.cmd
 	attr := syscall.SysProcAttr{}
-	if cmd.SysProcAttr != nil {
+	plain := cmd.SysProcAttr == nil
+	if !plain {
 		attr = *cmd.SysProcAttr
 	}
 	if attr.Ptrace {
@@ -38,10 +40,13 @@ func (t *tracer) start() error {
 		return err
 	}
 	t.place()
+	t.s.copied = new(copying)
+	unwatch := t.s.copied.watch(cmd)
 	err = cmd.Start()
+	unwatch()
 	restore()
 	if err != nil {
-		return explainStart(cmd, err)
+		return explainStart(cmd, err, plain)
 	}
 	pid := cmd.Process.Pid
 	err = t.takeOver(pid, userDeathSignal)
@@ -83,8 +88,15 @@ func (t *tracer) setPersonality() (restore func(), err error) {
 	return func() { unix.RawSyscall(unix.SYS_PERSONALITY, old, 0, 0) }, nil
 }
 
-// explainStart says what to do about a refusal that may be ptrace's.
-func explainStart(cmd *exec.Cmd, err error) error {
+// explainStart says what to do about a refusal that may be ptrace's, and tells a
+// missing directory from a missing program, which os/exec does where it is given
+// no attributes.
+func explainStart(cmd *exec.Cmd, err error, plain bool) error {
+	if plain && cmd.Dir != "" {
+		if _, missing := os.Stat(cmd.Dir); missing != nil {
+			return &os.PathError{Op: "chdir", Path: cmd.Dir, Err: errors.Unwrap(missing)}
+		}
+	}
 	if errors.Is(err, unix.EPERM) {
 		if tracer, e := statusField(unix.Getpid(), "TracerPid:"); e == nil && tracer != 0 {
 			return fmt.Errorf("supervisor: start %s: %w: this process is itself traced (by pid %d), and a process has one tracer: "+
@@ -115,13 +127,17 @@ func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
 	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
 		return fmt.Errorf("continue the command: %w", err)
 	}
+	var early []unix.Signal
 	for {
 		_, ws, err := tracee.WaitFor(pid)
 		if err != nil || !ws.Stopped() {
 			return fmt.Errorf("wait for the command: %w", errors.Join(err, tracee.ErrGone))
 		}
-		if tracee.Event(ws) == 0 && ws.StopSignal() == unix.SIGCONT {
-			break
+		if tracee.Event(ws) == 0 {
+			if ws.StopSignal() == unix.SIGCONT {
+				break
+			}
+			early = append(early, ws.StopSignal())
 		}
 		if err := tracee.Cont(pid, 0); err != nil {
 			return fmt.Errorf("continue the command: %w", err)
@@ -135,6 +151,11 @@ func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
 	t.s.counts.processes.Add(1)
 	t.s.counts.execs.Add(1)
 	t.root.execs = 1
+	defer func() {
+		for _, sig := range early {
+			_ = unix.Kill(pid, sig) // it is delivered when the command runs
+		}
+	}()
 	return t.arm(th, deathSignal)
 }
 
@@ -244,8 +265,14 @@ func explainRefusal(err error) error {
 
 // newImage looks at a program that has just been loaded.
 func (t *tracer) newImage(th *thread) (*image, error) {
+	regs, err := tracee.GetRegs(th.tid)
+	if err != nil {
+		return nil, err
+	}
+	if regs.Compat() {
+		return nil, errors.New("it is a 32-bit program, and the sandbox serves 64-bit system calls only")
+	}
 	im := &image{t: t, th: th, listener: -1}
-	var err error
 	if im.auxv, err = tracee.ReadAuxv(th.tid); err != nil {
 		return nil, fmt.Errorf("read the auxiliary vector: %w", err)
 	}
@@ -258,10 +285,8 @@ func (t *tracer) newImage(th *thread) (*image, error) {
 
 // load prepares a program that was started by execve.
 func (t *tracer) load(th *thread) error {
-	if regs, err := tracee.GetRegs(th.tid); err != nil || regs.Result() < 0 {
+	if regs, err := tracee.GetRegs(th.tid); err != nil || !regs.Compat() && regs.Result() < 0 {
 		return nil // killed, or the program couldn't be loaded
-	} else if regs.Compat() {
-		return errors.New("it is a 32-bit program, and the sandbox serves 64-bit system calls only")
 	}
 	im, err := t.newImage(th)
 	if err == nil {

@@ -75,8 +75,9 @@ type State struct {
 	ExitCode int
 	// Signal is what ended the command, or 0.
 	Signal syscall.Signal
-	// Clock is where the sandbox's clock stood at the end.
-	Clock time.Time
+	// ClockStart and Clock are where the sandbox's clock stood at the start and at
+	// the end.
+	ClockStart, Clock time.Time
 	// Leaked lists the processes that were alive when the command ended, by
 	// lineage. They have been killed.
 	Leaked []LeakedProcess

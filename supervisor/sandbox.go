@@ -38,6 +38,7 @@ type Sandbox struct {
 
 	waitOnce sync.Once
 	waitErr  error // what os/exec says at the end
+	copied   *copying
 
 	errMu sync.Mutex
 	err   error
@@ -127,7 +128,7 @@ func (s *Sandbox) trace(started chan<- error) {
 		return
 	}
 	s.state = t.state
-	s.state.Clock = s.clock.end()
+	s.state.ClockStart, s.state.Clock = s.clock.start, s.clock.end()
 	s.state.Stats = s.counts.stats()
 	s.state.Stats.Real = time.Since(s.began)
 }
@@ -153,7 +154,7 @@ func (s *Sandbox) Wait() (*State, error) {
 	err := s.waitErr
 	var exit *exec.ExitError
 	if errors.Is(err, unix.ECHILD) || errors.As(err, &exit) {
-		err = nil // the tracer has consumed the status
+		err = s.copied.error() // the tracer has consumed the status
 	}
 	s.errMu.Lock()
 	defer s.errMu.Unlock()

@@ -41,7 +41,7 @@ func runMain(args []string) int {
 		return fail(startStatus(err), err)
 	}
 	if f.json != "" {
-		if err := writeJSON(f.json, f.opts, res); err != nil {
+		if err := writeJSON(f.json, res); err != nil {
 			return fail(exitSandbox, fmt.Errorf("write the result: %w", err))
 		}
 	}
@@ -66,9 +66,14 @@ func (f *runFlags) run(args []string) (*sandtest.Result, error) {
 	cmd.Dir = f.dir
 	cmd.Env = f.environ()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	stop := passSignals(cmd)
-	defer stop()
-	return sandtest.Execute(cmd, f.opts)
+	signals := watchSignals()
+	defer signals.stop()
+	p, err := sandtest.Begin(cmd, f.opts)
+	if err != nil {
+		return nil, err
+	}
+	signals.pass(p)
+	return p.Result()
 }
 
 // notStart hides what an error is from errors.Is: a missing directory isn't a
@@ -113,18 +118,15 @@ type jsonLeaked struct {
 	Args    []string    `json:"args"`
 }
 
-func writeJSON(file string, opts sandtest.Options, res *sandtest.Result) (err error) {
+func writeJSON(file string, res *sandtest.Result) (err error) {
 	out := jsonResult{
 		ExitCode:   res.ExitCode,
 		Signal:     signalName(res.Signal),
-		ClockStart: opts.Time,
+		ClockStart: res.ClockStart,
 		ClockEnd:   res.Clock,
 		Leaked:     []jsonLeaked{},
 		Backend:    "seccomp",
 		Stats:      res.Stats,
-	}
-	if opts.Time.IsZero() {
-		out.ClockStart = supervisor.DefaultTime
 	}
 	for _, l := range res.Leaked {
 		out.Leaked = append(out.Leaked, jsonLeaked{l.Lineage, l.Args})

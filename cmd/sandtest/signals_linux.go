@@ -2,30 +2,38 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 
+	"github.com/sandtest/go-sandtest/sandtest"
 	"golang.org/x/sys/unix"
 )
 
-// passSignals hands on to the command what is sent to this process. What the
-// terminal sends goes to the whole foreground group, so the command has had it
-// already.
-func passSignals(cmd *exec.Cmd) (stop func()) {
-	ch := make(chan os.Signal, 16)
+// signals are those sent to this process, to be handed on to the command. What
+// comes before there is one waits for it.
+type signals chan os.Signal
+
+func watchSignals() signals {
+	ch := make(signals, 64)
 	signal.Notify(ch, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
+	return ch
+}
+
+// pass begins to hand signals on. What the terminal sends goes to the whole
+// foreground group, so the command has had it already.
+func (ch signals) pass(p *sandtest.Process) {
 	go func() {
 		for sig := range ch {
-			if p := cmd.Process; p != nil && !fromTerminal(sig) {
-				_ = p.Signal(sig) // it may have ended
+			if !fromTerminal(sig) {
+				_ = p.Signal(sig.(syscall.Signal)) // it may have ended
 			}
 		}
 	}()
-	return func() {
-		signal.Stop(ch)
-		close(ch)
-	}
+}
+
+func (ch signals) stop() {
+	signal.Stop(ch)
+	close(ch)
 }
 
 // fromTerminal guesses whether the terminal has sent a signal: one that a key or

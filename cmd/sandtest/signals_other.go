@@ -3,10 +3,17 @@
 package main
 
 import (
-	"os/exec"
 	"syscall"
+
+	"github.com/sandtest/go-sandtest/sandtest"
 )
 
-func passSignals(*exec.Cmd) (stop func()) { return func() {} }
+type signals struct{}
+
+func watchSignals() signals { return signals{} }
+
+func (signals) pass(*sandtest.Process) {}
+
+func (signals) stop() {}
 
 func signalName(sig syscall.Signal) string { return sig.String() }

@@ -34,8 +34,12 @@ func (r *Regs) PC() uint64 { return r.raw.Rip }
 // SP is the stack pointer.
 func (r *Regs) SP() uint64 { return r.raw.Rsp }
 
-// Compat reports whether the thread runs 32-bit code.
-func (r *Regs) Compat() bool { return r.raw.Cs == 0x23 }
+// Compat reports whether the thread runs 32-bit code. The kernel fills in the
+// registers of such a thread in their own, shorter layout.
+func (r *Regs) Compat() bool {
+	const userCS = 0x33
+	return r.raw.Cs != userCS
+}
 
 // Arg returns argument i of the call, 0 to 5.
 func (r *Regs) Arg(i int) uint64 { return *r.arg(i) }
