@@ -75,7 +75,7 @@ var programs = []program{
 	{name: "perl", command: []string{"perl", "testdata/src/native.pl"}, version: []string{"perl", "-v"}},
 	{name: "python", build: python, version: []string{"python3", "--version"}},
 	{name: "node", command: []string{"node", "testdata/src/native.js"}, version: []string{"node", "--version"}},
-	{name: "java", build: compileJava, version: []string{"java", "-version"}},
+	{name: "java", build: compileJava, version: []string{"java", "-XX:-UsePerfData", "-version"}},
 	{name: "go", build: compileGo("native.go")},
 	{
 		name: "go-runtime", build: compileGo("runtime.go"), version: []string{"go", "version"},
@@ -210,7 +210,9 @@ func versionOf(t *testing.T, command []string) string {
 	t.Helper()
 	var words []string
 	for _, args := range [][]string{command, {"getconf", "GNU_LIBC_VERSION"}} {
-		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+t.TempDir()) // for Go's telemetry
+		out, err := cmd.CombinedOutput()
 		if err != nil {
 			words = append(words, "unknown")
 			continue
@@ -272,11 +274,15 @@ func compileC(t *testing.T, _ string) []string {
 	return []string{exe}
 }
 
-func compileJava(t *testing.T, _ string) []string {
+func compileJava(t *testing.T, _ string) []string { return javaProgram(t, "Native") }
+
+// javaProgram compiles a class. Performance data would be kept in a file in /tmp
+// that has the pid as its name.
+func javaProgram(t *testing.T, class string) []string {
+	t.Helper()
 	dir := t.TempDir()
-	tool(t, exec.Command("javac", "-d", dir, "testdata/src/Native.java"))
-	// Performance data are kept in a file whose name has the pid in it.
-	return []string{"java", "-XX:-UsePerfData", "-cp", dir, "Native"}
+	tool(t, exec.Command("javac", "-J-XX:-UsePerfData", "-d", dir, filepath.Join("testdata", "src", class+".java")))
+	return []string{"java", "-XX:-UsePerfData", "-cp", dir, class}
 }
 
 func compileGo(source string) func(*testing.T, string) []string {
@@ -289,12 +295,14 @@ func compileGo(source string) func(*testing.T, string) []string {
 // the one given where that can't be written.
 func goProgram(t *testing.T, cache, source string) string {
 	t.Helper()
-	own := strings.TrimSpace(tool(t, exec.Command("go", "env", "GOCACHE")))
+	dir := t.TempDir()
+	env := exec.Command("go", "env", "GOCACHE")
+	env.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir) // for telemetry
+	own := strings.TrimSpace(tool(t, env))
 	if probe, err := os.CreateTemp(own, "probe"); err == nil {
 		cache = own
 		_, _ = probe.Close(), os.Remove(probe.Name())
 	}
-	dir := t.TempDir()
 	exe := filepath.Join(dir, "program")
 	cmd := exec.Command("go", "build", "-o", exe, filepath.Join("testdata", "src", source))
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOTOOLCHAIN=local", "GOENV=off",

@@ -19,6 +19,12 @@ func main() {
 	rand.Read(b)
 	fmt.Printf("crypto/rand %x\n", b)
 	start := time.Now()
+	sum := 0
+	for i := range 300_000_000 {
+		sum += i
+	}
+	fmt.Println("sum", sum, "took", time.Since(start))
+	start = time.Now()
 	time.Sleep(25 * time.Millisecond)
 	fmt.Println("slept", time.Since(start))
 }

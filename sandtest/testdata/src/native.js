@@ -10,5 +10,10 @@ console.log('~ uuid', crypto.randomUUID());
 console.log('~ bytes', crypto.randomBytes(16).toString('hex'));
 console.log('~ performance', performance.now());
 
-const start = Date.now();
+let start = performance.now();
+let sum = 0;
+for (let i = 0; i < 100000000; i++) sum += i;
+console.log('sum', sum, 'took', performance.now() - start);
+
+start = Date.now();
 setTimeout(() => console.log('waited', Date.now() - start), 50);
