@@ -93,7 +93,7 @@ func (t *tracer) setPersonality() (restore func(), err error) {
 // no attributes.
 func explainStart(cmd *exec.Cmd, err error, plain bool) error {
 	if plain && cmd.Dir != "" {
-		if _, missing := os.Stat(cmd.Dir); missing != nil {
+		if _, missing := os.Stat(cmd.Dir + "/."); missing != nil {
 			return &os.PathError{Op: "chdir", Path: cmd.Dir, Err: errors.Unwrap(missing)}
 		}
 	}

@@ -56,10 +56,8 @@ func runMain(args []string) int {
 
 func (f *runFlags) run(args []string) (*sandtest.Result, error) {
 	if f.dir != "" {
-		if info, err := os.Stat(f.dir); err != nil {
+		if _, err := os.Stat(f.dir + "/."); err != nil { // it can be entered
 			return nil, fmt.Errorf("--dir: %w", notStart{err})
-		} else if !info.IsDir() {
-			return nil, fmt.Errorf("--dir %s: not a directory", f.dir)
 		}
 	}
 	cmd := exec.Command(args[0], args[1:]...)
