@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
@@ -188,7 +189,7 @@ func TestKillAndFatal(t *testing.T) {
 			cmd := program(t, "calls")
 			self := cmd.Path
 			cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", fmt.Sprintf(`sleep 1000 & "$0" %d; sleep 1000`, testCall), self}
-			s, err := Start(cmd, Config{})
+			s, err := Start(cmd, Config{Clock: det.Running})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -260,7 +261,7 @@ func TestFeatureErrors(t *testing.T) {
 				return nil
 			}}
 		})
-		s, err := Start(sh("/bin/true; sleep 1000"), Config{})
+		s, err := Start(sh("/bin/true; sleep 1000"), Config{Clock: det.Running})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -41,11 +41,11 @@ func (t *tracer) start() error {
 	}
 	t.place()
 	t.s.copied = new(copying)
-	unwatch := t.s.copied.watch(cmd)
+	t.s.copied.watch(cmd)
 	err = cmd.Start()
-	unwatch()
 	restore()
 	if err != nil {
+		t.s.copied.restore()
 		return explainStart(cmd, err, plain)
 	}
 	pid := cmd.Process.Pid
@@ -56,6 +56,7 @@ func (t *tracer) start() error {
 		_ = unix.Kill(pid, unix.SIGKILL)
 		t.reap(pid)
 		_ = cmd.Wait() // closes its pipes; the process itself is gone
+		t.s.copied.restore()
 		return fmt.Errorf("supervisor: arm %s: %w", cmd.Path, explainRefusal(err))
 	}
 	return nil
@@ -146,7 +147,7 @@ func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
 	t.root = newProcess(pid, nil, 0)
 	t.root.rootChanged.Store(t.s.cmd.SysProcAttr.Chroot != "")
 	t.procs[pid] = t.root
-	th := &thread{tid: pid, proc: t.root}
+	th := t.root.newThread(pid, 0)
 	t.s.threads.add(th)
 	t.s.counts.processes.Add(1)
 	t.s.counts.execs.Add(1)

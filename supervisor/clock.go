@@ -96,7 +96,7 @@ func (c *clock) end() time.Time { return c.start.Add(c.elapsed()) }
 // Source: the host's clocks, read by a system call (static programs, shells
 // without a C library, clocks the vDSO doesn't know). Eliminated: answered from
 // the same clock as the vDSO's functions, to the nanosecond. CPU-time clocks
-// read what the sandbox's clock has moved since the process or thread began.
+// read CPU time as busy.go knows it.
 // Under clock=host nothing is trapped.
 func clockCalls(s *Sandbox) feature {
 	f := feature{name: "clock"}
@@ -130,41 +130,43 @@ func (c *Call) readClock(id int32) (int64, Answer, bool) {
 		}
 		return ns, goOn, true
 	}
-	since, ok := c.cpuClock(id)
+	p, th, ok := c.cpuClock(id)
 	if !ok {
 		return 0, Errno(unix.EINVAL), false
 	}
-	return int64(c.s.clock.elapsed() - since), goOn, true
+	return int64(c.s.used(p, th)), goOn, true
 }
 
-// cpuClock returns when the process or thread began whose CPU time a clock id
+// cpuClock returns the process, or the thread of it, whose CPU time a clock id
 // reads. Ids below zero name one by pid (clock_getcpuclockid(3);
 // linux/posix-timers_types.h: CPUCLOCK_PID, CPUCLOCK_PERTHREAD_MASK).
-func (c *Call) cpuClock(id int32) (time.Duration, bool) {
+func (c *Call) cpuClock(id int32) (p *Process, th *thread, ok bool) {
 	switch {
 	case id == unix.CLOCK_PROCESS_CPUTIME_ID:
-		return c.Process.born, true
+		return c.Process, nil, true
 	case id == unix.CLOCK_THREAD_CPUTIME_ID:
-		return c.thread.born, true
+		return c.Process, c.thread, true
 	case id >= 0 || id&3 == 3:
-		return 0, false
+		return nil, nil, false
 	}
-	th := c.thread
+	th = c.thread
 	if pid := int(^(id >> 3)); pid != 0 {
 		if th = c.s.threads.get(pid); th == nil {
-			return 0, false
+			return nil, nil, false
 		}
 	}
 	if id&4 != 0 {
-		return th.born, true
+		return th.proc, th, true
 	}
-	return th.proc.born, true
+	return th.proc, nil, true
 }
 
 func (s *Sandbox) clockGettime(c *Call) Answer {
 	if s.cfg.Clock == det.Running && c.fromVDSO() {
 		return Continue()
 	}
+	_, scale := vdso.ScaleOf(c.Int(0))
+	c.countRead(scale && c.fromRegion())
 	ns, a, ok := c.readClock(c.Int(0))
 	if !ok {
 		return a
@@ -176,7 +178,7 @@ func (s *Sandbox) clockGetres(c *Call) Answer {
 	res := int64(1)
 	if _, ok := vdso.ScaleOf(c.Int(0)); ok {
 		res = vdso.Resolution(c.Int(0))
-	} else if _, ok := c.cpuClock(c.Int(0)); !ok {
+	} else if _, _, ok := c.cpuClock(c.Int(0)); !ok {
 		return Errno(unix.EINVAL)
 	}
 	if c.Arg(1) == 0 {
@@ -186,6 +188,7 @@ func (s *Sandbox) clockGetres(c *Call) Answer {
 }
 
 func (s *Sandbox) gettimeofday(c *Call) Answer {
+	c.countRead(c.fromRegion())
 	ns, err := s.clock.read(det.Realtime)
 	if err != nil {
 		return Fatal(err)
@@ -202,6 +205,7 @@ func (s *Sandbox) gettimeofday(c *Call) Answer {
 }
 
 func (s *Sandbox) time(c *Call) Answer {
+	c.countRead(c.fromRegion())
 	ns, err := s.clock.read(det.Realtime)
 	if err != nil {
 		return Fatal(err)

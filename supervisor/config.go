@@ -17,6 +17,11 @@ type Config struct {
 	// value means 2000-01-01T00:00:00Z. It has no effect under [det.Host].
 	Time time.Time
 
+	// MaxVirtual is how far the virtual clock may move; zero means
+	// [DefaultMaxVirtual]. A sandbox in which everything waits for something beyond
+	// is deadlocked.
+	MaxVirtual time.Duration
+
 	// Seed names the random streams; any two seeds give unrelated bytes.
 	Seed uint64
 
@@ -35,6 +40,8 @@ const (
 	DefaultHostname = "sandtest"
 	DefaultCPUs     = 1
 	DefaultMemory   = 4 << 30
+	// DefaultMaxVirtual is 100 years of 365 days.
+	DefaultMaxVirtual = 100 * 365 * 24 * time.Hour
 )
 
 // DefaultTime is where the clock starts unless told otherwise.
@@ -57,6 +64,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Identity.Memory == 0 {
 		c.Identity.Memory = DefaultMemory
 	}
+	if c.MaxVirtual == 0 {
+		c.MaxVirtual = DefaultMaxVirtual
+	}
+	if c.MaxVirtual < 0 {
+		return c, fmt.Errorf("supervisor: MaxVirtual is %v: want a time span that isn't negative", c.MaxVirtual)
+	}
 	if c.Clock < det.Virtual || c.Clock > det.Host {
 		return c, fmt.Errorf("supervisor: unknown clock %v", c.Clock)
 	}
@@ -78,6 +91,10 @@ type State struct {
 	// ClockStart and Clock are where the sandbox's clock stood at the start and at
 	// the end.
 	ClockStart, Clock time.Time
+	// Deadlock lists all threads if the command was killed because they waited for
+	// each other, or for an instant beyond Config.MaxVirtual. Only the virtual clock
+	// knows.
+	Deadlock []BlockedThread
 	// Leaked lists the processes that were alive when the command ended, by
 	// lineage. They have been killed.
 	Leaked []LeakedProcess

@@ -15,17 +15,20 @@ import (
 type copying struct {
 	mu    sync.Mutex
 	first error
+
+	restore func() // puts back what the caller has set
 }
 
-// watch puts itself between for the time of cmd.Start; restore puts back what
-// the caller has set.
-func (c *copying) watch(cmd *exec.Cmd) (restore func()) {
+// watch puts itself between before cmd.Start. The goroutine that copies standard
+// input looks at cmd.Stdin once more, so restore may be called when that has ended
+// or never began.
+func (c *copying) watch(cmd *exec.Cmd) {
 	stdin, stdout, stderr := cmd.Stdin, cmd.Stdout, cmd.Stderr
 	if _, file := stdin.(*os.File); !file && stdin != nil {
 		cmd.Stdin = watchedReader{c, stdin}
 	}
 	cmd.Stdout, cmd.Stderr = c.writer(stdout), c.writer(stderr)
-	return func() { cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr }
+	c.restore = func() { cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr }
 }
 
 // writer leaves files alone, and keeps equal writers equal: os/exec gives those

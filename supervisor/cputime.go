@@ -13,8 +13,9 @@ import (
 // cpuTime answers getrusage and times.
 //
 // Source: the CPU time, memory peak, faults and switches that the kernel counts.
-// Normalised: CPU time is what the sandbox's clock has moved since the process
-// or thread began, as for the CPU-time clocks, all of it in user mode; children
+// Normalised: CPU time is what busy waits have moved the virtual clock by, as for
+// the CPU-time clocks, or under the running clock the time since the process or
+// thread began, all of it in user mode; children
 // and the other figures read 0. What wait4 reports of a child is the host's.
 func cpuTime(s *Sandbox) feature {
 	f := feature{name: "cputime"}
@@ -32,9 +33,9 @@ func (s *Sandbox) getrusage(c *Call) Answer {
 	var used time.Duration
 	switch c.Int(0) {
 	case unix.RUSAGE_SELF:
-		used = s.clock.elapsed() - c.Process.born
+		used = s.used(c.Process, nil)
 	case unix.RUSAGE_THREAD:
-		used = s.clock.elapsed() - c.thread.born
+		used = s.used(c.Process, c.thread)
 	case unix.RUSAGE_CHILDREN:
 	default:
 		return Errno(unix.EINVAL)
@@ -48,11 +49,12 @@ func (s *Sandbox) getrusage(c *Call) Answer {
 }
 
 func (s *Sandbox) times(c *Call) Answer {
+	c.countRead(false)
 	now := s.clock.elapsed()
 	if at := c.Arg(0); at != 0 {
 		b := c.scratch(32) // struct tms
 		clear(b)
-		binary.NativeEndian.PutUint64(b, uint64(det.Ticks(now-c.Process.born)))
+		binary.NativeEndian.PutUint64(b, uint64(det.Ticks(s.used(c.Process, nil))))
 		if a := c.reply(at, b); a.kind != answerReturn {
 			return a
 		}

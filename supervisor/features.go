@@ -17,16 +17,20 @@ import (
 //
 // A new feature is one file and one line here.
 var features = []func(*Sandbox) feature{
-	refused,     // calls that would get round the sandbox: ENOSYS or EPERM
-	imageLoader, // every program start: clock region, vDSO, AT_RANDOM
-	clockCalls,  // raw clock system calls
-	cpuTime,     // getrusage, times
-	timedWaits,  // sleeps move the virtual clock
-	randomBytes, // getrandom
-	identity,    // uname, sysinfo
-	processors,  // sched_getaffinity, getcpu
-	synthetic,   // opening files that describe the host, /dev/urandom
-	dirOrder,    // getdents in the order of names
+	refused,        // calls that would get round the sandbox: ENOSYS or EPERM
+	imageLoader,    // every program start: clock region, vDSO, AT_RANDOM
+	clockCalls,     // raw clock system calls
+	cpuTime,        // getrusage, times
+	timedWaits,     // sleeps, timeouts and deadlines follow the sandbox's clock
+	intervalTimers, // setitimer, alarm
+	posixTimers,    // timer_create
+	timerFDs,       // timerfd_create
+	runtimeNaps,    // which program's runtime waits for itself
+	randomBytes,    // getrandom
+	identity,       // uname, sysinfo
+	processors,     // sched_getaffinity, getcpu
+	synthetic,      // opening files that describe the host, /dev/urandom
+	dirOrder,       // getdents in the order of names
 }
 
 // A feature is one thing that a sandbox pins.

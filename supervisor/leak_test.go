@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // threadCount is the number of OS threads of this process.
@@ -70,7 +72,7 @@ func TestNothingAccumulates(t *testing.T) {
 			output(t, Config{}, sh("head -c 1000 /dev/urandom >/dev/null; cat /proc/cpuinfo; ls / | cat; exec 3</dev/random; exit 0"))
 		}},
 		{"killed", runs() / 5, func() {
-			s, err := Start(sh("exec 3</dev/urandom; sleep 100 & sleep 100"), Config{})
+			s, err := Start(sh("exec 3</dev/urandom; sleep 100 & sleep 100"), Config{Clock: det.Running})
 			if err != nil {
 				t.Fatal(err)
 			}

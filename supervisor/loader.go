@@ -55,6 +55,7 @@ func (s *Sandbox) handOutPage(c *Call) Answer {
 // placeClock maps the region and points the vDSO's symbols at it.
 func (im *image) placeClock() error {
 	th, info, plan := im.th, &im.vdso, &im.t.s.vdso
+	th.proc.region.Store(0)
 	calls := im.sys.List()
 	if im.listener >= 0 {
 		calls.Add("close the listener", unix.SYS_CLOSE, uint64(im.listener))
@@ -67,7 +68,7 @@ func (im *image) placeClock() error {
 		return im.auxv.HideVDSO(th.tid, im.sys.SP())
 	}
 	slots := vdso.SlotFunctions(plan.kind)
-	region, err := im.mapRegion(calls, len(slots) > 0)
+	region, err := im.mapRegion(calls)
 	if errors.Is(err, unix.EMFILE) {
 		// The program has no descriptor left to be given the page by.
 		th.proc.vdso.Store(0)
@@ -87,37 +88,30 @@ func (im *image) placeClock() error {
 		return fmt.Errorf("patch the vDSO: %w", err)
 	}
 	th.proc.vdso.Store(info.base)
+	th.proc.region.Store(region)
 	return nil
 }
 
-// mapRegion maps the clock page, its code, and with slots a page of the
-// program's own after them. It returns where.
-func (im *image) mapRegion(calls *tracee.List, slots bool) (uint64, error) {
-	size := uint64(vdso.SharedSize)
-	if slots {
-		size += vdso.PageSize
-	}
+// mapRegion maps a page of the program's own, and before it the clock page and
+// its code, which are everybody's. It returns where.
+func (im *image) mapRegion(calls *tracee.List) (uint64, error) {
+	const shared, own = vdso.SharedSize, vdso.PageSize
 	fd := calls.Add("be given the clock page", pageCall)
-	region := calls.Add("map the clock page", unix.SYS_MMAP, 0, size, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED)
+	region := calls.Add("map the slot page", unix.SYS_MMAP, 0, shared+own, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	page := calls.Add("map the clock page", unix.SYS_MMAP, 0, shared, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED|unix.MAP_FIXED)
 	fd.Feed(region, 4)
-	if slots {
-		// The slots take the place of the region's last page.
-		if err := calls.Run(); err != nil {
-			return 0, err
-		}
-		calls = im.sys.List()
-		calls.Add("map the slot page", unix.SYS_MMAP, region.Result()+vdso.SlotOffset, vdso.PageSize,
-			unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED, fd.Result(), vdso.SlotOffset)
-		calls.Add("close the clock page", unix.SYS_CLOSE, fd.Result())
-	} else {
-		fd.Feed(calls.Add("close the clock page", unix.SYS_CLOSE), 0)
-	}
+	fd.Feed(page, 4)
+	fd.Feed(calls.Add("close the clock page", unix.SYS_CLOSE), 0)
+	region.Feed(page, 0)
 	err := calls.Run()
 	return region.Result(), err
 }
 
 // fillSlots gives the code the addresses of the vDSO's own functions.
 func (im *image) fillSlots(at uint64, functions []string) error {
+	if len(functions) == 0 {
+		return nil
+	}
 	var page []byte
 	for _, fn := range functions {
 		value, ok := im.vdso.img.Lookup(fn)

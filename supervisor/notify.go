@@ -134,6 +134,12 @@ type receivers struct {
 	idle     atomic.Int32 // receivers waiting for the baton
 	wg       sync.WaitGroup
 	loop     func(*receivers)
+
+	// For the detector, see quiet.
+	inbox    atomic.Pointer[Call] // of the receiver that waits for the next call
+	tid      atomic.Int32         // its thread
+	received atomic.Uint64        // calls so far
+	open     atomic.Int64         // of those, not answered yet
 }
 
 func (rs *receivers) start() { rs.wg.Go(func() { rs.loop(rs) }) }
@@ -154,6 +160,8 @@ func (rs *receivers) serveCalls() {
 	c := &Call{s: rs.s, rs: rs}
 	rs.baton.Lock()
 	for {
+		rs.inbox.Store(c)
+		rs.tid.Store(int32(unix.Gettid()))
 		if err := rs.listener.Recv(&c.n); err != nil {
 			if (err == unix.ENOENT || err == unix.EINTR) && rs.listener.Alive() {
 				continue
@@ -164,6 +172,8 @@ func (rs *receivers) serveCalls() {
 			}
 			return
 		}
+		rs.open.Add(1)
+		rs.received.Add(1)
 		c.yielded = false
 		rs.serve(c)
 		if !c.yielded {
@@ -177,6 +187,12 @@ func (rs *receivers) serveCalls() {
 		rs.idle.Add(-1)
 	}
 }
+
+// filled reports whether the kernel has put a call into c since it was last given
+// to it.
+//
+//go:norace
+func (c *Call) filled() bool { return c.n.ID != 0 }
 
 func (rs *receivers) serve(c *Call) {
 	th := rs.s.threads.get(int(c.n.PID))
@@ -201,6 +217,7 @@ func (rs *receivers) serve(c *Call) {
 }
 
 func (rs *receivers) answer(c *Call, a Answer) {
+	defer rs.open.Add(-1)
 	resp := seccomp.Resp{ID: c.n.ID}
 	switch a.kind {
 	case answerGoOn, answerContinue:

@@ -4,9 +4,11 @@ package supervisor
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +28,10 @@ type placement struct {
 	allowed unix.CPUSet // where the supervisor may run
 	one     bool        // the sandbox stays on one CPU
 
+	moves atomic.Uint64 // odd while the sandbox is being moved
+
 	mu    sync.Mutex // guards what follows: the check runs on a goroutine of its own
+	more  []int      // the tids of other threads of the supervisor that stay with it
 	here  unix.CPUSet
 	tid   int // the tracer's
 	check *time.Timer
@@ -39,10 +44,12 @@ type placement struct {
 // place keeps the calling thread, the tracer, and what it starts on the CPU it
 // is on.
 func (t *tracer) place() {
-	p := &t.placement
+	p := &t.s.placement
 	if unix.SchedGetaffinity(0, &p.allowed) != nil || p.allowed.Count() < 2 || !t.pin() {
 		return
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.one = t.s.cfg.Identity.CPUs == 1; p.one {
 		p.tid = unix.Gettid()
 		p.check = time.AfterFunc(balanceEvery, t.balance)
@@ -51,7 +58,7 @@ func (t *tracer) place() {
 
 // placed ends the pinning at the start of the command pid.
 func (t *tracer) placed(pid int) {
-	if !t.placement.one {
+	if !t.s.placement.one {
 		t.release(pid)
 		t.unpin()
 	}
@@ -59,7 +66,7 @@ func (t *tracer) placed(pid int) {
 
 // leave gives the tracer's thread back as it was.
 func (t *tracer) leave() {
-	p := &t.placement
+	p := &t.s.placement
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
@@ -73,11 +80,11 @@ func (t *tracer) leave() {
 
 // near runs f with the tracee tid on the tracer's CPU.
 func (t *tracer) near(tid int, f func() error) error {
-	if t.placement.one || t.placement.allowed.Count() < 2 || !t.pin() {
+	if t.s.placement.one || t.s.placement.allowed.Count() < 2 || !t.pin() {
 		return f()
 	}
 	defer t.unpin()
-	_ = unix.SchedSetaffinity(tid, &t.placement.here)
+	_ = unix.SchedSetaffinity(tid, &t.s.placement.here)
 	defer t.release(tid)
 	return f()
 }
@@ -88,17 +95,17 @@ func (t *tracer) pin() bool {
 	if err != nil {
 		return false
 	}
-	p := &t.placement
+	p := &t.s.placement
 	p.here.Zero()
 	p.here.Set(cpu)
 	return unix.SchedSetaffinity(0, &p.here) == nil
 }
 
-func (t *tracer) unpin() { _ = unix.SchedSetaffinity(0, &t.placement.allowed) }
+func (t *tracer) unpin() { _ = unix.SchedSetaffinity(0, &t.s.placement.allowed) }
 
 // release lets a tracee run wherever the supervisor may. What the program itself
 // asks for never reaches the kernel, see processors.go.
-func (t *tracer) release(tid int) { _ = unix.SchedSetaffinity(tid, &t.placement.allowed) }
+func (t *tracer) release(tid int) { _ = unix.SchedSetaffinity(tid, &t.s.placement.allowed) }
 
 // balanceEvery is how often a sandbox on one CPU looks whether it gets on.
 const balanceEvery = 100 * time.Millisecond
@@ -110,7 +117,7 @@ type schedstat struct{ ran, waited uint64 }
 // balance moves the sandbox to the CPU that idles most if others keep it from
 // running.
 func (t *tracer) balance() {
-	p := &t.placement
+	p := &t.s.placement
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended {
@@ -119,7 +126,7 @@ func (t *tracer) balance() {
 	defer p.check.Reset(balanceEvery)
 	elapsed := uint64(time.Since(p.at))
 	p.at = time.Now()
-	got := p.sample(t.s.threads.all())
+	got := p.sample(t.s.threads.appendAll(nil))
 	idle := idleTicks()
 	before := p.idle
 	p.idle = idle
@@ -136,24 +143,53 @@ func (t *tracer) balance() {
 	if best < 0 {
 		return
 	}
+	p.moves.Add(1)
+	defer p.moves.Add(1)
 	p.here.Zero()
 	p.here.Set(best)
-	_ = unix.SchedSetaffinity(p.tid, &p.here)
+	for _, tid := range append(p.more, p.tid) {
+		_ = unix.SchedSetaffinity(tid, &p.here)
+	}
 	for moved := -1; moved != 0; { // again for what was created meanwhile
 		moved = 0
-		for _, tid := range t.s.threads.all() {
+		for _, th := range t.s.threads.appendAll(nil) {
 			var set unix.CPUSet
-			if unix.SchedGetaffinity(tid, &set) == nil && set != p.here && unix.SchedSetaffinity(tid, &p.here) == nil {
+			if unix.SchedGetaffinity(th.tid, &set) == nil && set != p.here && unix.SchedSetaffinity(th.tid, &p.here) == nil {
 				moved++
 			}
 		}
 	}
 }
 
+// single reports whether all of the sandbox is on the calling thread's CPU, which
+// has joined it, and a number that changes when it moves.
+func (p *placement) single() (moves uint64, one bool) {
+	moves = p.moves.Load()
+	return moves, moves%2 == 0 && (p.one || p.allowed.Count() == 1)
+}
+
+// join keeps the calling thread of the supervisor where the sandbox is.
+func (p *placement) join() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.one {
+		p.more = append(p.more, unix.Gettid())
+		_ = unix.SchedSetaffinity(0, &p.here)
+	}
+}
+
+// part ends that.
+func (p *placement) part() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.more = slices.DeleteFunc(p.more, func(tid int) bool { return tid == unix.Gettid() })
+}
+
 // sample returns what the threads got since the last time.
-func (p *placement) sample(tids []int) (sum schedstat) {
-	now := make(map[int]schedstat, len(tids))
-	for _, tid := range tids {
+func (p *placement) sample(list []*thread) (sum schedstat) {
+	now := make(map[int]schedstat, len(list))
+	for _, th := range list {
+		tid := th.tid
 		text, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/schedstat")
 		f := strings.Fields(string(text))
 		if err != nil || len(f) < 2 {

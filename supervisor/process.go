@@ -4,7 +4,6 @@ package supervisor
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,11 +26,15 @@ type Process struct {
 
 	rootChanged atomic.Bool // it may have called chroot
 
+	order    []int32       // Lineage as numbers
+	released atomic.Bool   // it has executed a program or ended: a vfork goes on
+	region   atomic.Uint64 // where the clock page lies, 0 if it isn't mapped
+
 	// The tracer's own.
 	children int    // processes created so far
+	started  int    // threads created so far
 	execs    uint64 // programs executed so far
-	napped   int    // short sleeps since the clock has moved, see waits.go
-	napsAt   time.Duration
+	naps     bool   // its program's runtime naps, see naps.go
 
 	mu    sync.Mutex
 	pidfd int // 0 until somebody needs it
@@ -39,6 +42,12 @@ type Process struct {
 
 	random processRandom
 	dirs   processDirs
+
+	timers  atomic.Bool // it has or had timers
+	itimers itimers
+	posix   processTimers
+	meter   meter // the agenda's
+	reads   reads
 }
 
 func newProcess(tgid int, parent *Process, born time.Duration) *Process {
@@ -46,6 +55,9 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 	if parent != nil {
 		parent.children++
 		p.Lineage = parent.Lineage.Child(parent.children)
+		p.order = append(slices.Clone(parent.order), int32(parent.children))
+		p.naps = parent.naps
+		p.region.Store(parent.region.Load())
 		p.vdso.Store(parent.vdso.Load())
 		p.rootChanged.Store(parent.rootChanged.Load())
 	}
@@ -88,6 +100,7 @@ func (p *Process) fd(tid int, fd int32) (int, error) {
 // end releases what is held for a process that is no more.
 func (p *Process) end() {
 	p.dirs.drop()
+	p.released.Store(true)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gone = true
@@ -100,18 +113,32 @@ func (p *Process) end() {
 // A thread is one thread of a process. Its fields belong to the tracer unless
 // they say otherwise.
 type thread struct {
-	tid  int
-	proc *Process
-	born time.Duration
+	tid   int
+	proc  *Process
+	index int // among the process's threads, in the order of creation from 1
+	born  time.Duration
 
-	arming atomic.Bool // it executes calls for the tracer
-	onExit func(*Stop) // what waits for the end of the call it is in
-	inside bool        // onExit is set and the thread is inside the call
-	goneOn *goneOn     // a wait that no handler has ended, see waits.go
+	listening atomic.Bool             // it is stopped by job control
+	vfork     atomic.Pointer[Process] // the last child for which it stood in vfork
+
+	arming atomic.Bool  // it executes calls for the tracer
+	onExit func(*Stop)  // what waits for the end of the call it is in
+	goneOn *goneOn      // a wait that no handler has ended, see waits.go
+	wait   waiting      // the wait it is in
+	waited func(*Stop)  // ends that
+	naps   naps         // the agenda's
+	meter  meter        // the agenda's
+	pokes  atomic.Int32 // SIGSTOPs on their way that are the detector's
 
 	affinity threadAffinity
 
 	shield shield // against signals while a call waits for its receiver
+}
+
+// newThread names the next thread of a process.
+func (p *Process) newThread(tid int, born time.Duration) *thread {
+	p.started++
+	return &thread{tid: tid, proc: p, index: p.started, born: born}
 }
 
 // threads finds the threads of a sandbox by tid. The tracer writes, receivers
@@ -127,11 +154,14 @@ func (ts *threads) get(tid int) *thread {
 	return ts.m[tid]
 }
 
-// all returns the tids.
-func (ts *threads) all() []int {
+// appendAll appends all threads to list.
+func (ts *threads) appendAll(list []*thread) []*thread {
 	ts.mu.RLock()
 	defer ts.mu.RUnlock()
-	return slices.Collect(maps.Keys(ts.m))
+	for _, th := range ts.m {
+		list = append(list, th)
+	}
+	return list
 }
 
 func (ts *threads) add(th *thread) {

@@ -157,7 +157,7 @@ func TestRestartedCallsDrawOnce(t *testing.T) {
 	if !strings.HasSuffix(want, " failed 0\n") {
 		t.Fatalf("without a timer: %s", want)
 	}
-	if _, got := endsWithin(t, storms, Config{}, cmdC(path, "stream", n, "timer")); got != want {
+	if _, got := endsWithin(t, storms, realTimers, cmdC(path, "stream", n, "timer")); got != want {
 		t.Errorf("under a timer the stream is %swant %s", got, want)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
@@ -29,6 +30,15 @@ type Sandbox struct {
 	threads   threads
 	receivers *receivers // nil until the command is armed
 	counts    counts
+	placement placement
+	agenda    *agenda // nil unless the clock is virtual
+
+	given  map[string]bool // what the command had open at its start
+	waited atomic.Bool     // somebody waits for its end, and nobody is to send it a signal any more
+
+	timerfdMu   sync.Mutex
+	timerfds    map[int64]*timerFD
+	timerfdNext int64
 
 	hooks hooks
 
@@ -88,6 +98,9 @@ func (s *Sandbox) prepare() (err error) {
 	}
 	if s.clock, err = newClock(s.cfg, s.page); err == nil {
 		if err = s.planVDSO(); err == nil {
+			if s.cfg.Clock == det.Virtual {
+				s.agenda = &agenda{clock: s.clock.virtual, limit: s.cfg.MaxVirtual}
+			}
 			s.table, err = newTable(s)
 		}
 	}
@@ -106,8 +119,17 @@ func (s *Sandbox) trace(started chan<- error) {
 	err := t.start()
 	if err == nil {
 		close(started)
+		var d *detector
+		if s.agenda != nil {
+			s.given = givenFiles(t.root.TGID)
+			d = s.detect()
+		}
 		t.resume(s.threads.get(t.root.TGID), 0)
 		t.run()
+		if d != nil {
+			d.end()
+			t.state.Deadlock = d.deadlock
+		}
 	}
 	if s.receivers != nil {
 		s.receivers.wg.Wait()
@@ -149,8 +171,17 @@ func (s *Sandbox) listen(fd int) {
 // nothing then. An error of the copying of standard input or output comes
 // with a valid state. It may be called more than once, and by several goroutines.
 func (s *Sandbox) Wait() (*State, error) {
+	s.waited.Store(true)
+	if s.agenda != nil {
+		s.agenda.bell.ring()
+	}
 	<-s.done
-	s.waitOnce.Do(func() { s.waitErr = s.cmd.Wait() })
+	s.waitOnce.Do(func() {
+		s.waitErr = s.cmd.Wait()
+		if !errors.Is(s.waitErr, exec.ErrWaitDelay) {
+			s.copied.restore()
+		}
+	})
 	err := s.waitErr
 	var exit *exec.ExitError
 	if errors.Is(err, unix.ECHILD) || errors.As(err, &exit) {

@@ -32,6 +32,7 @@ const (
 	erestartsys    = 512
 	erestartnointr = 513
 	erestartnohand = 514
+	erestartblock  = 516
 )
 
 // poke is the signal that stops a thread for the tracer. No kernel and no
@@ -70,17 +71,21 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 	if err != nil {
 		return // killed meanwhile
 	}
+	if sig != unix.SIGSTOP {
+		t.s.stamp(th)
+	}
 	switch {
+	case sig == unix.SIGSTOP && th.wasPoked():
+		sig = 0
+		t.undisturbed(th, &regs)
 	case regs.Result() == -erestartsys && t.s.table.notify[regs.Nr()] != nil && t.delays(th, sig):
 		if err := th.hold(); err != nil {
 			return
 		}
 		t.s.counts.signals.Add(1)
 		sig = 0
-	case regs.Result() == -int64(unix.EINTR) && regs.Nr() >= 0 && regs.Nr() != unix.SYS_CLOSE && t.disposition(th, sig) == ignored:
-		// Only a tracee is woken by a signal that it ignores: the call goes on.
-		regs.SetResult(-erestartnohand)
-		_ = regs.Store(th.tid)
+	case interruptedForGood(&regs) && t.disposition(th, sig) == ignored:
+		t.undisturbed(th, &regs)
 	case th.goneOn != nil && t.disposition(th, sig) == caught:
 		th.goneOn = nil
 	}
@@ -126,6 +131,21 @@ func (th *thread) unshield(sig unix.Signal) unix.Signal {
 		_ = unix.Tgkill(th.proc.TGID, th.tid, poke)
 	}
 	return unix.Signal(sh.held.Signo)
+}
+
+// interruptedForGood reports whether a signal has ended a call that the kernel
+// never restarts.
+func interruptedForGood(regs *tracee.Regs) bool {
+	return regs.Result() == -int64(unix.EINTR) && regs.Nr() >= 0 && regs.Nr() != unix.SYS_CLOSE
+}
+
+// undisturbed lets such a call go on after a signal that would not have woken the
+// thread if it weren't a tracee.
+func (t *tracer) undisturbed(th *thread, regs *tracee.Regs) {
+	if interruptedForGood(regs) {
+		regs.SetResult(-erestartnohand)
+		_ = regs.Store(th.tid) // it fails only when the thread was killed
+	}
 }
 
 // delays reports whether a signal may be held back. What stops or continues the

@@ -11,12 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
 )
 
 // storms is how long a program under a storm of signals may take; natively it
 // is well below a second.
 const storms = 20 * time.Second
+
+// realTimers is for programs that are to be interrupted while they compute: a
+// virtual timer expires when everything waits.
+var realTimers = Config{Clock: det.Running}
 
 // count returns what a loop of a test runs to.
 func count(short, thorough int) string {
@@ -45,11 +50,14 @@ func TestSignalsDontInterrupt(t *testing.T) {
 			if want == "" {
 				want = bare(t, cmdC(path, tt.args...))
 			}
-			limit := storms
+			cfg, limit := Config{}, storms
+			if tt.args[0] == "calls" {
+				cfg = realTimers
+			}
 			if long {
 				limit *= 10
 			}
-			if _, got := endsWithin(t, limit, Config{}, cmdC(path, tt.args...)); got != want {
+			if _, got := endsWithin(t, limit, cfg, cmdC(path, tt.args...)); got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		})
@@ -128,9 +136,13 @@ func TestStopAndContinue(t *testing.T) {
 	path := compileC(t, "signals", false)
 	for _, how := range []string{"pause", "calls", "sleep", "fork", "exec"} {
 		t.Run(how, func(t *testing.T) {
+			cfg := Config{}
+			if how == "sleep" {
+				cfg = realTimers // the parent waits for it by spinning
+			}
 			cmd := func() *exec.Cmd { return cmdC(path, "stop", count(20, 300), how) }
 			want := bare(t, cmd())
-			if _, got := endsWithin(t, storms, Config{}, cmd()); got != want {
+			if _, got := endsWithin(t, storms, cfg, cmd()); got != want {
 				t.Errorf("got %q, bare %q", got, want)
 			}
 		})
@@ -149,7 +161,7 @@ func TestOpenOfFIFO(t *testing.T) {
 			cmd := func() *exec.Cmd { return cmdC(path, what, fifo) }
 			want := bare(t, cmd())
 			for range 5 {
-				if _, got := endsWithin(t, storms, Config{}, cmd()); got != want {
+				if _, got := endsWithin(t, storms, realTimers, cmd()); got != want {
 					t.Fatalf("got %q, bare %q", got, want)
 				}
 			}

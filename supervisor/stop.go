@@ -4,7 +4,6 @@ package supervisor
 
 import (
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
-	"golang.org/x/sys/unix"
 )
 
 // A Stop is a thread standing at the entry of a call that a feature traps with
@@ -45,32 +44,16 @@ func (t *tracer) filterStop(th *thread) {
 	for _, h := range t.s.table.stop[st.Nr()] {
 		h(st)
 	}
-	th.inside = th.onExit != nil
 	t.resume(th, 0)
 }
 
-// restartBlock is ERESTART_RESTARTBLOCK: the call goes on as restart_syscall.
-const restartBlock = 516
-
-// syscallStop handles the entry or exit of a call that a handler follows with
-// OnExit.
+// syscallStop handles the exit of a call that a handler follows with OnExit.
 func (t *tracer) syscallStop(th *thread) {
 	regs, err := tracee.GetRegs(th.tid)
 	if err != nil {
 		return
 	}
-	if !th.inside {
-		// The entry of a call: the one that goes on, unless a handler ran instead.
-		if regs.Nr() == unix.SYS_RESTART_SYSCALL {
-			th.inside = true
-		} else {
-			th.onExit = nil
-		}
-		t.resume(th, 0)
-		return
-	}
-	th.inside = false
-	if fn := th.onExit; fn != nil && regs.Result() != -restartBlock {
+	if fn := th.onExit; fn != nil {
 		th.onExit = nil
 		fn(&Stop{t: t, th: th, regs: regs})
 	}

@@ -25,8 +25,6 @@ type tracer struct {
 	early map[int]unix.WaitStatus // stops of threads whose creation isn't reported yet
 	state State
 	ended bool // the command has ended; everything else is killed
-
-	placement placement
 }
 
 // run handles stops until no tracee is left.
@@ -63,7 +61,7 @@ func (t *tracer) handle(tid int, ws unix.WaitStatus) {
 func (t *tracer) stopped(th *thread, ws unix.WaitStatus) {
 	switch tracee.Event(ws) {
 	case unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK, unix.PTRACE_EVENT_CLONE:
-		t.created(th)
+		t.created(th, tracee.Event(ws) == unix.PTRACE_EVENT_VFORK)
 		t.resume(th, 0)
 	case unix.PTRACE_EVENT_EXEC:
 		t.execed(th)
@@ -72,6 +70,7 @@ func (t *tracer) stopped(th *thread, ws unix.WaitStatus) {
 	case unix.PTRACE_EVENT_STOP:
 		switch ws.StopSignal() {
 		case unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+			th.listening.Store(true)
 			_ = tracee.Listen(th.tid) // fails only when the thread was killed
 		default:
 			t.resume(th, 0)
@@ -88,6 +87,7 @@ func (t *tracer) stopped(th *thread, ws unix.WaitStatus) {
 // resume lets a stopped thread go on. That fails only when it was killed
 // meanwhile, which its exit will tell.
 func (t *tracer) resume(th *thread, sig unix.Signal) {
+	th.listening.Store(false)
 	if th.onExit != nil {
 		_ = tracee.ContToSyscall(th.tid, sig)
 		return
@@ -96,7 +96,7 @@ func (t *tracer) resume(th *thread, sig unix.Signal) {
 }
 
 // created handles the creation of a process or thread by th.
-func (t *tracer) created(th *thread) {
+func (t *tracer) created(th *thread, vfork bool) {
 	tid, err := tracee.EventMsg(th.tid)
 	if err != nil {
 		return // killed; what it created is adopted, see exited
@@ -108,6 +108,9 @@ func (t *tracer) created(th *thread) {
 	nr := uint32(regs.Nr())
 	isThread := nr == unix.SYS_CLONE && regs.Arg(0)&unix.CLONE_THREAD != 0
 	t.adopt(tid, th.proc, isThread, &th.affinity)
+	if vfork && !isThread {
+		th.vfork.Store(t.procs[tid])
+	}
 }
 
 // adopt enters a new thread into the books and lets it run if it waits already.
@@ -119,7 +122,7 @@ func (t *tracer) adopt(tid int, creator *Process, isThread bool, affinity *threa
 		t.procs[tid] = p
 		t.s.counts.processes.Add(1)
 	}
-	th := &thread{tid: tid, proc: p, born: now}
+	th := p.newThread(tid, now)
 	th.affinity.inherit(affinity)
 	t.s.threads.add(th)
 	t.killIfEnding(tid)
@@ -132,6 +135,7 @@ func (t *tracer) adopt(tid int, creator *Process, isThread bool, affinity *threa
 // exited handles the end of a thread.
 func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	t.s.threads.remove(th.tid)
+	t.s.leave(th)
 	if ws.Signaled() {
 		t.adoptOrphans(th)
 	}
@@ -141,6 +145,9 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	// The leader's end is reported after that of all its threads.
 	delete(t.procs, th.tid)
 	th.proc.end()
+	if t.s.agenda != nil {
+		t.s.agenda.removeAll(th.proc)
+	}
 	if th.proc != t.root {
 		return
 	}
@@ -260,8 +267,10 @@ func (t *tracer) execed(th *thread) {
 	}
 	p := th.proc
 	p.execs++
+	p.released.Store(true)
 	t.s.counts.execs.Add(1)
-	th.inside = true
+	t.s.dropTimers(p)
+	t.s.leave(th) // the wait of the leader whose number it has taken
 	th.onExit = func(st *Stop) {
 		if err := t.near(st.th.tid, func() error { return t.load(st.th) }); err != nil {
 			t.s.fail(fmt.Errorf("supervisor: prepare %s in process %s: %w", exeOf(p.TGID), p.Lineage, err))

@@ -15,50 +15,53 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// timedWaits moves the virtual clock on by what a program waited for, and lets
-// absolute deadlines mean the sandbox's clock.
+// timedWaits lets a wait that may end because time has passed follow the
+// sandbox's clock.
 //
-// Source: the moment at which a timed wait ends. Normalised: the wait takes real
-// time, and when it has run to its end the clock is moved to the instant it was
-// to end at. Assumed stable: that a nanosleep of 10 ms or less is housekeeping;
-// it leaves the clock alone, because Go's runtime naps for up to that long on its
-// own account (C libraries and Go programs sleep by other calls). A process that
-// does nothing else for long gets the clock moved all the same, so that a loop of
-// naps ends. A futex with a relative timeout, by which Go's runtime waits for
-// itself, leaves the clock alone too.
+// Source: the real time that a timed wait takes. Eliminated under the virtual
+// clock: the wait is made one without a timeout and put on the agenda; at its
+// deadline, which comes when everything in the sandbox waits, the thread is poked
+// and its call returns what it returns when its time is up. What the kernel
+// writes back of the time that is left is written by the tracer. Under the running
+// clock a wait takes real time, and a deadline on the sandbox's clock is
+// translated into one on the host's.
 //
-// A deadline on the sandbox's clock is translated into one on the host's, under
-// the virtual clock and the running one.
+// What remains: recvmmsg's timeout, which natively is looked at only when a
+// datagram has come, never ends the call.
 func timedWaits(s *Sandbox) feature {
 	f := feature{name: "waits"}
-	if s.cfg.Clock == det.Host {
-		return f
-	}
 	for _, w := range waits {
-		if s.cfg.Clock == det.Running && !w.absolute {
+		c := call{name: w.name, anyOf: w.anyOf, conds: w.conds}
+		switch {
+		case s.cfg.Clock == det.Virtual:
+			c.stop = w.enter
+		case s.cfg.Clock == det.Running && w.absolute:
+			c.stop = w.translate
+		default:
 			continue
 		}
-		f.calls = append(f.calls, call{name: w.name, anyOf: w.anyOf, stop: w.stop})
+		f.calls = append(f.calls, c)
 	}
 	return f
 }
 
-// housekeeping is the longest nanosleep that leaves the clock alone, and naps how
-// many of at least a tenth of that a process may make at one instant.
-const (
-	housekeeping = 10 * time.Millisecond
-	naps         = 1000
-)
-
 // A wait is a call that may end because time has passed.
 type wait struct {
-	name     string
-	anyOf    [][]seccomp.Cond
-	arg      int // the argument that holds the timeout
-	timeout  func(st *Stop, arg uint64) (timeout, bool)
-	ends     int64 // what the call returns when its time is up
-	absolute bool  // its timeout may be an instant
-	nap      bool  // it may be housekeeping
+	name  string
+	conds []seccomp.Cond
+	anyOf [][]seccomp.Cond
+
+	arg     int // the argument that holds the timeout
+	timeout func(st *Stop, arg uint64) (timeout, bool)
+	without uint64 // as the timeout: wait for ever
+	ends    int64  // what the call returns when its time is up
+
+	absolute bool                                                      // its timeout may be an instant
+	sleep    bool                                                      // it waits for nothing else
+	nap      bool                                                      // in a Go program it is the runtime's
+	left     func(st *Stop, w *waiting, left time.Duration) unix.Errno // writes back what is left
+	stays    bool                                                      // the kernel never restarts it
+	endless  bool                                                      // its time being up doesn't end it
 }
 
 // A timeout is what a wait is asked for: a time span, or an instant on a scale.
@@ -66,23 +69,45 @@ type timeout struct {
 	span    time.Duration
 	instant bool
 	scale   det.Scale
+	meter   *meter // instead of a scale: CPU time
 }
+
+// hasTimeout selects calls whose timeout is not a null pointer, positive those whose
+// timeout in milliseconds is.
+func hasTimeout(arg int) []seccomp.Cond {
+	return []seccomp.Cond{{Arg: arg, Mask: ^uint64(0), Not: true}}
+}
+
+func positive(arg int) []seccomp.Cond {
+	return []seccomp.Cond{{Arg: arg, Mask: 1<<32 - 1, Not: true}, {Arg: arg, Mask: 1 << 31}}
+}
+
+const forever = 1<<32 - 1 // -1 milliseconds
 
 var waits = []wait{
-	{name: "nanosleep", timeout: timespecAt, nap: true},
-	{name: "clock_nanosleep", arg: 2, timeout: sleepRequest, absolute: true},
-	{name: "poll", arg: 2, timeout: milliseconds},
-	{name: "ppoll", arg: 2, timeout: timespecAt},
-	{name: "select", arg: 4, timeout: timevalAt},
-	{name: "pselect6", arg: 4, timeout: timespecAt},
-	{name: "epoll_wait", arg: 3, timeout: milliseconds},
-	{name: "epoll_pwait", arg: 3, timeout: milliseconds},
-	{name: "epoll_pwait2", arg: 3, timeout: timespecAt},
-	{name: "futex", anyOf: futexDeadlines, arg: 3, timeout: futexDeadline, ends: -int64(unix.ETIMEDOUT), absolute: true},
+	{name: "nanosleep", timeout: timespecAt, sleep: true, left: sleepLeft(1), nap: true},
+	{name: "clock_nanosleep", arg: 2, timeout: sleepRequest, sleep: true, absolute: true, left: sleepLeft(3)},
+	{name: "poll", arg: 2, conds: positive(2), timeout: milliseconds, without: forever},
+	{name: "ppoll", arg: 2, conds: hasTimeout(2), timeout: timespecAt, left: pairLeft(time.Nanosecond)},
+	{name: "select", arg: 4, conds: hasTimeout(4), timeout: selectTimeout, left: pairLeft(time.Microsecond)},
+	{name: "pselect6", arg: 4, conds: hasTimeout(4), timeout: timespecAt, left: pairLeft(time.Nanosecond)},
+	{name: "epoll_wait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true},
+	{name: "epoll_pwait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true},
+	{name: "epoll_pwait2", arg: 3, conds: hasTimeout(3), timeout: timespecAt, stays: true},
+	{name: "futex", arg: 3, anyOf: futexWaits, timeout: futexTimeout, ends: -int64(unix.ETIMEDOUT), absolute: true},
+	{name: "futex_waitv", arg: 3, conds: hasTimeout(3), timeout: futexVectorTimeout, ends: -int64(unix.ETIMEDOUT), absolute: true},
+	{name: "rt_sigtimedwait", arg: 2, conds: hasTimeout(2), timeout: timespecAt, ends: -int64(unix.EAGAIN), stays: true},
+	{name: "semtimedop", arg: 3, conds: hasTimeout(3), timeout: timespecAt, ends: -int64(unix.EAGAIN), stays: true},
+	{name: "mq_timedsend", arg: 4, conds: hasTimeout(4), timeout: realtimeAt, ends: -int64(unix.ETIMEDOUT), absolute: true},
+	{name: "mq_timedreceive", arg: 4, conds: hasTimeout(4), timeout: realtimeAt, ends: -int64(unix.ETIMEDOUT), absolute: true},
+	{name: "recvmmsg", arg: 4, conds: hasTimeout(4), timeout: timespecAt, left: pairLeft(time.Nanosecond), endless: true},
+	{name: "io_getevents", arg: 4, conds: hasTimeout(4), timeout: timespecAt, stays: true},
+	{name: "io_pgetevents", arg: 4, conds: hasTimeout(4), timeout: timespecAt, stays: true},
 }
 
-// The futex operations whose timeout is an instant (futex(2), linux/futex.h).
+// The futex operations that wait (futex(2), linux/futex.h).
 const (
+	futexWaitPlain     = 0
 	futexLockPI        = 6
 	futexWaitBitset    = 9
 	futexWaitRequeuePI = 11
@@ -91,24 +116,42 @@ const (
 	futexRealtime      = 256
 )
 
-// futexDeadlines selects those operations, when they have a timeout.
-var futexDeadlines = func() (anyOf [][]seccomp.Cond) {
-	for _, op := range []uint64{futexLockPI, futexWaitBitset, futexWaitRequeuePI, futexLockPI2} {
-		anyOf = append(anyOf, []seccomp.Cond{
-			{Arg: 1, Mask: futexCmdMask, Value: op},
-			{Arg: 3, Mask: ^uint64(0), Not: true},
-		})
+// futexWaits selects those operations, when they have a timeout.
+var futexWaits = func() (anyOf [][]seccomp.Cond) {
+	for _, op := range []uint64{futexWaitPlain, futexLockPI, futexWaitBitset, futexWaitRequeuePI, futexLockPI2} {
+		anyOf = append(anyOf, append(hasTimeout(3), seccomp.Cond{Arg: 1, Mask: futexCmdMask, Value: op}))
 	}
 	return anyOf
 }()
 
-func futexDeadline(st *Stop, at uint64) (timeout, bool) {
+// futexTimeout reads a span for FUTEX_WAIT and an instant for the others; the
+// scale of FUTEX_LOCK_PI is always CLOCK_REALTIME.
+func futexTimeout(st *Stop, at uint64) (timeout, bool) {
 	d, ok := timespecAt(st, at)
-	d.instant = true
 	op := st.Arg(1)
+	d.instant = op&futexCmdMask != futexWaitPlain
 	if op&futexCmdMask != futexLockPI && op&futexRealtime == 0 {
 		d.scale = det.Monotonic
 	}
+	return d, ok
+}
+
+func futexVectorTimeout(st *Stop, at uint64) (timeout, bool) {
+	d, ok := timespecAt(st, at)
+	d.instant = true
+	switch int32(st.Arg(4)) {
+	case unix.CLOCK_MONOTONIC:
+		d.scale = det.Monotonic
+	case unix.CLOCK_REALTIME:
+	default:
+		return d, false // the kernel says EINVAL
+	}
+	return d, ok
+}
+
+func realtimeAt(st *Stop, at uint64) (timeout, bool) {
+	d, ok := timespecAt(st, at)
+	d.instant = true
 	return d, ok
 }
 
@@ -119,62 +162,220 @@ type goneOn struct {
 	until time.Duration // by the sandbox's clock since its start
 }
 
-func (w wait) stop(st *Stop) {
-	want, ok := w.timeout(st, st.Arg(w.arg))
-	if !ok {
-		return // the kernel says what is wrong with it, or it has none
-	}
-	clock := st.t.s.clock
-	now, span := clock.elapsed(), want.span
-	if want.instant {
-		at, err := clock.read(want.scale)
-		if err != nil {
-			st.t.s.fail(err)
-			return
-		}
-		span -= time.Duration(at)
-		if err := st.untilHost(w.arg, want.scale, span); err != nil {
-			st.t.s.fail(fmt.Errorf("supervisor: translate the deadline of %s: %w", w.name, err))
-			return
-		}
-	}
-	until := now + max(span, 0)
-	if until < 0 {
-		until = math.MaxInt64 // the clock has an end of its own
-	}
-	if g := st.th.goneOn; g != nil && g.nr == st.Nr() && g.sp == st.regs.SP() && !want.instant {
-		until = g.until
-	}
-	st.th.goneOn = nil
-	given := st.regs
-	st.OnExit(func(st *Stop) {
-		if want.instant {
-			st.setArg(w.arg, given.Arg(w.arg))
-		}
-		switch st.Result() {
-		case w.ends:
-			if clock.mode == det.Virtual && !(w.nap && st.th.proc.naps(span, clock.elapsed())) {
-				clock.virtual.AdvanceTo(until)
-				st.th.proc.napsAt = clock.elapsed() // its own nap doesn't start the count anew
-			}
-		case -erestartsys, -erestartnointr, -erestartnohand:
-			st.th.goneOn = &goneOn{st.Nr(), given.SP(), until}
-		}
-	})
+// A waiting is a thread's wait under the virtual clock.
+type waiting struct {
+	entry
+	th    *thread
+	wait  *wait
+	given tracee.Regs // as the program has set them
+	until time.Duration
+	want  timeout
+	ended bool // its time was up; belongs to the agenda
 }
 
-// naps reports whether a nanosleep is housekeeping, which leaves the clock alone.
-func (p *Process) naps(span, now time.Duration) bool {
-	if span > housekeeping {
+// enter puts a wait on the agenda.
+func (w *wait) enter(st *Stop) {
+	want, ok := w.timeout(st, st.Arg(w.arg))
+	if !ok || !want.instant && want.span == 0 {
+		return // the kernel says what is wrong with it, or it doesn't wait
+	}
+	th := st.th
+	me := &th.wait
+	me.meter = want.meter
+	now := st.t.s.agenda.instant(&me.entry)
+	until := addTime(now, want.span)
+	if want.instant {
+		if until = want.span; want.meter == nil {
+			until = st.t.s.clock.since(want.scale, want.span)
+		}
+		if until <= now {
+			w.expired(st)
+			return
+		}
+	}
+	if g := th.goneOn; g != nil && g.nr == st.Nr() && g.sp == st.regs.SP() && !want.instant {
+		until = max(g.until, now)
+	}
+	th.goneOn = nil
+	me.wait, me.given, me.until, me.want, me.ended = w, st.regs, until, want, false
+	me.at, me.proc, me.thread, me.nap = until, th.proc, th.index, nil
+	if me.happen == nil {
+		me.th, me.what = th, me
+		me.happen = func(int) {
+			me.ended = true
+			th.poke()
+		}
+		th.waited = func(st *Stop) { me.exit(st) }
+	}
+	switch {
+	case w.nap && th.proc.naps:
+		me.nap = &th.naps
+		if region := th.proc.region.Load(); region != 0 {
+			st.regs.SetArg(w.arg, region+vdso.NapOffset)
+		}
+	case w.sleep:
+		st.regs.SetNr(unix.SYS_PPOLL)
+		for i := range 4 {
+			st.regs.SetArg(i, 0)
+		}
+	default:
+		st.regs.SetArg(w.arg, w.without)
+	}
+	_ = st.regs.Store(th.tid) // it fails only when the thread was killed
+	if !w.endless {
+		st.t.s.agenda.add(&me.entry)
+	}
+	st.OnExit(th.waited)
+}
+
+// exit ends the wait, however it ended.
+func (me *waiting) exit(st *Stop) {
+	st.t.s.agenda.remove(&me.entry)
+	w, result := me.wait, st.regs.Result()
+	left := max(me.until-st.t.s.agenda.instant(&me.entry), 0)
+	switch {
+	case !interrupted(result):
+		if !w.sleep {
+			me.writeLeft(st, left)
+		}
+	case me.ended:
+		result = w.ends
+		if !w.sleep {
+			me.writeLeft(st, 0)
+		}
+	default:
+		st.th.goneOn = &goneOn{me.given.Nr(), me.given.SP(), me.until}
+		if !w.stays {
+			result = -erestartnohand
+		}
+		if errno := me.writeLeft(st, left); errno != 0 {
+			result = -int64(errno)
+		}
+	}
+	st.regs.SetResult(result)
+	st.regs.SetNr(me.given.Nr())
+	for i := range 6 {
+		st.regs.SetArg(i, me.given.Arg(i))
+	}
+	_ = st.regs.Store(st.th.tid) // it fails only when the thread was killed
+}
+
+func (me *waiting) writeLeft(st *Stop, left time.Duration) unix.Errno {
+	if me.wait.left == nil {
+		return 0
+	}
+	return me.wait.left(st, me, left)
+}
+
+// interrupted reports whether a signal has ended a call.
+func interrupted(result int64) bool {
+	switch result {
+	case -erestartsys, -erestartnointr, -erestartnohand, -erestartblock, -int64(unix.EINTR):
+		return true
+	}
+	return false
+}
+
+// poke interrupts what the thread waits in. SIGSTOP can't be blocked, and the
+// tracer sees to it that it does nothing else.
+func (th *thread) poke() {
+	th.pokes.Add(1)
+	_ = unix.Tgkill(th.proc.TGID, th.tid, unix.SIGSTOP) // it fails only when the thread is gone
+}
+
+// wasPoked reports whether a SIGSTOP that has stopped the thread is a poke.
+func (th *thread) wasPoked() bool {
+	if th.pokes.Load() == 0 {
 		return false
 	}
-	if p.napsAt != now {
-		p.napsAt, p.napped = now, 0
+	info, err := tracee.GetSiginfo(th.tid)
+	if err != nil || !info.SentBy(unix.Getpid()) {
+		return false
 	}
-	if span >= housekeeping/10 {
-		p.napped++
+	th.pokes.Add(-1)
+	return true
+}
+
+// leave takes a thread that is no more off the agenda.
+func (s *Sandbox) leave(th *thread) {
+	if s.agenda != nil {
+		s.agenda.remove(&th.wait.entry)
 	}
-	return p.napped <= naps
+}
+
+// expired makes a call whose deadline has passed look at what it waits for, and
+// return: a deadline of zero has passed on every clock.
+func (w *wait) expired(st *Stop) {
+	region := st.th.proc.region.Load()
+	if region == 0 || w.sleep {
+		// There is nothing else to look at, or no place for a zero.
+		st.regs.SetNr(-1)
+		st.regs.SetResult(w.ends)
+		_ = st.regs.Store(st.th.tid)
+		return
+	}
+	given := st.regs
+	st.setArg(w.arg, region+vdso.ZeroOffset)
+	st.OnExit(func(st *Stop) { st.setArg(w.arg, given.Arg(w.arg)) })
+}
+
+// sleepLeft writes what is left of an interrupted sleep to where argument arg
+// points, unless the sleep is until an instant.
+func sleepLeft(arg int) func(*Stop, *waiting, time.Duration) unix.Errno {
+	return func(st *Stop, me *waiting, left time.Duration) unix.Errno {
+		at := me.given.Arg(arg)
+		if at == 0 || me.want.instant {
+			return 0
+		}
+		if writePair(st, at, left, time.Nanosecond) != nil {
+			return unix.EFAULT
+		}
+		return 0
+	}
+}
+
+// pairLeft writes what is left over the timeout. Where that can't be written, an
+// interrupted call isn't restarted (poll_select_finish, fs/select.c).
+func pairLeft(unit time.Duration) func(*Stop, *waiting, time.Duration) unix.Errno {
+	return func(st *Stop, me *waiting, left time.Duration) unix.Errno {
+		if writePair(st, me.given.Arg(me.wait.arg), left, unit) != nil {
+			return unix.EINTR
+		}
+		return 0
+	}
+}
+
+func writePair(st *Stop, at uint64, d, unit time.Duration) error {
+	b := binary.NativeEndian.AppendUint64(nil, uint64(d/time.Second))
+	b = binary.NativeEndian.AppendUint64(b, uint64(d%time.Second/unit))
+	_, err := tracee.WriteMem(st.th.tid, at, b)
+	return err
+}
+
+// translate makes a wait until an instant of the running clock one until the same
+// instant of the host's.
+func (w *wait) translate(st *Stop) {
+	want, ok := w.timeout(st, st.Arg(w.arg))
+	if !ok || !want.instant {
+		return
+	}
+	at, err := st.t.s.clock.read(want.scale)
+	if err != nil {
+		st.t.s.fail(err)
+		return
+	}
+	if err := st.untilHost(w.arg, want.scale, want.span-time.Duration(at)); err != nil {
+		st.t.s.fail(fmt.Errorf("supervisor: translate the deadline of %s: %w", w.name, err))
+		return
+	}
+	given := st.regs
+	st.OnExit(func(st *Stop) {
+		st.regs.SetArg(w.arg, given.Arg(w.arg))
+		if st.Result() == -erestartblock {
+			st.regs.SetResult(-erestartnohand) // as a new call, with the deadline as it was given
+		}
+		_ = st.regs.Store(st.th.tid)
+	})
 }
 
 // untilHost makes the call wait for an instant of the host's clock, so long after
@@ -205,39 +406,61 @@ func (st *Stop) setArg(i int, v uint64) {
 	_ = st.regs.Store(st.th.tid) // it fails only when the thread was killed
 }
 
+// selectTimeout reads a struct timeval, whose microseconds may exceed a second.
+func selectTimeout(st *Stop, at uint64) (timeout, bool) {
+	var b [16]byte
+	if at == 0 || st.Read(at, b[:]) != nil {
+		return timeout{}, false
+	}
+	sec := int64(binary.NativeEndian.Uint64(b[:]))
+	usec := int64(binary.NativeEndian.Uint64(b[8:]))
+	sec, usec = sec+usec/1e6, usec%1e6
+	if sec < 0 || usec < 0 {
+		return timeout{}, false
+	}
+	if sec >= maxSeconds {
+		return timeout{span: math.MaxInt64}, true
+	}
+	return timeout{span: time.Duration(sec)*time.Second + time.Duration(usec)*time.Microsecond}, true
+}
+
 func milliseconds(_ *Stop, arg uint64) (timeout, bool) {
 	ms := int32(arg)
 	return timeout{span: time.Duration(ms) * time.Millisecond}, ms > 0
 }
 
-func timespecAt(st *Stop, at uint64) (timeout, bool) { return pairAt(st, at, time.Nanosecond) }
-func timevalAt(st *Stop, at uint64) (timeout, bool)  { return pairAt(st, at, time.Microsecond) }
-
 // maxSeconds is the largest timeout that is told apart from none.
 const maxSeconds = math.MaxInt64 / int64(time.Second)
 
-func pairAt(st *Stop, at uint64, unit time.Duration) (timeout, bool) {
+func timespecAt(st *Stop, at uint64) (timeout, bool) {
 	var b [16]byte
 	if at == 0 || st.Read(at, b[:]) != nil {
 		return timeout{}, false
 	}
 	sec := int64(binary.NativeEndian.Uint64(b[:]))
 	rest := int64(binary.NativeEndian.Uint64(b[8:]))
-	if sec < 0 || rest < 0 || rest >= int64(time.Second/unit) {
+	if sec < 0 || rest < 0 || rest >= int64(time.Second) {
 		return timeout{}, false
 	}
 	if sec >= maxSeconds {
 		return timeout{span: math.MaxInt64}, true
 	}
-	return timeout{span: time.Duration(sec)*time.Second + time.Duration(rest)*unit}, true
+	return timeout{span: time.Duration(sec)*time.Second + time.Duration(rest)}, true
 }
 
 // sleepRequest reads what clock_nanosleep is asked to wait for: a time span, or
-// with TIMER_ABSTIME an instant.
+// with TIMER_ABSTIME an instant. CPU time passes as the clock does.
 func sleepRequest(st *Stop, at uint64) (timeout, bool) {
 	d, ok := timespecAt(st, at)
 	d.instant = st.Arg(1)&unix.TIMER_ABSTIME != 0
-	scale, known := vdso.ScaleOf(int32(st.Arg(0)))
-	d.scale = det.Scale(scale)
-	return d, ok && (known || !d.instant)
+	switch clock := int32(st.Arg(0)); clock {
+	case unix.CLOCK_REALTIME, unix.CLOCK_MONOTONIC, unix.CLOCK_BOOTTIME, unix.CLOCK_TAI:
+		scale, _ := vdso.ScaleOf(clock)
+		d.scale = det.Scale(scale)
+	case unix.CLOCK_PROCESS_CPUTIME_ID:
+		d.meter = &st.th.proc.meter
+	default:
+		return d, false // the kernel says that it can't
+	}
+	return d, ok
 }

@@ -3,6 +3,8 @@ package vdso
 // Call numbers of amd64 (asm/unistd_64.h) that a replacement function falls
 // back to. The sandbox's filter traps every one of them.
 const (
+	sysGettimeofday = 96
+	sysTime         = 201
 	sysClockGettime = 228
 	sysClockGetres  = 229
 	sysGetrandom    = 318
@@ -11,6 +13,13 @@ const (
 // slotClockGettime is where Shifted code finds the original clock_gettime: an
 // 8-byte address in the slot page.
 const slotClockGettime = SlotOffset
+
+// Where Frozen code counts the reads of a process: the sequence number of the
+// data page at which it began, and how many are left.
+const (
+	slotSeq   = SlotOffset
+	slotCount = SlotOffset + 4
+)
 
 // SlotFunctions lists the functions whose original addresses the slot page
 // holds, 8 bytes each, for code of the given kind.
@@ -98,17 +107,49 @@ func pause(e *emitter, fn string) {
 	e.jump(0xeb, fn+".retry") // jmp
 }
 
+// countRead counts a read at the instant whose sequence number is in r8d. When
+// there were as many as Reads, execution goes on at fn.full, see countAgain.
+func countRead(e *emitter, fn string) {
+	e.op(0x44, 0x3b, 0x05) // cmp r8d, [slotSeq]
+	e.region(slotSeq)
+	e.jump(0x75, fn+".fresh") // jne
+	e.label(fn + ".count")
+	e.op(0xff, 0x0d) // dec dword [slotCount]
+	e.region(slotCount)
+	e.jump(0x74, fn+".full") // je
+}
+
+// countAgain begins to count anew, at another instant or because the count is
+// full. Execution falls through to the call of the kernel.
+func countAgain(e *emitter, fn string) {
+	e.label(fn + ".fresh")
+	e.op(0x44, 0x89, 0x05) // mov [slotSeq], r8d
+	e.region(slotSeq)
+	storeCount(e)
+	e.jump(0xeb, fn+".count") // jmp
+	e.label(fn + ".full")
+	storeCount(e)
+}
+
+func storeCount(e *emitter) {
+	e.op(0xc7, 0x05)        // mov dword [slotCount], Reads
+	e.region(slotCount - 4) // from before the immediate
+	e.imm32(Reads)
+}
+
 func emitFrozenClockGettime(e *emitter) {
 	loadScale(e, "cg.kernel")
 	readBegin(e, "cg")
 	e.op(0x4c, 0x8b, 0x4c, 0x02, offPairs)   // mov r9, [rdx+rax+offPairs]
 	e.op(0x4c, 0x8b, 0x54, 0x02, offPairs+8) // mov r10, [rdx+rax+offPairs+8]
 	readEnd(e, "cg")
+	countRead(e, "cg")
 	e.op(0x4c, 0x89, 0x0e)       // mov [rsi], r9
 	e.op(0x4c, 0x89, 0x56, 0x08) // mov [rsi+8], r10
 	e.op(0x31, 0xc0)             // xor eax, eax
 	e.op(0xc3)                   // ret
 	pause(e, "cg")
+	countAgain(e, "cg")
 	e.label("cg.kernel")
 	kernel(e, sysClockGettime)
 }
@@ -139,14 +180,24 @@ func emitFrozenGettimeofday(e *emitter) {
 	e.op(0x4c, 0x8b, 0x4a, offPairs)   // mov r9, [rdx+offPairs]
 	e.op(0x48, 0x8b, 0x42, offPairs+8) // mov rax, [rdx+offPairs+8]
 	readEnd(e, "gt")
+	countRead(e, "gt")
 	storeTimeval(e)
 	pause(e, "gt")
+	countAgain(e, "gt")
+	kernel(e, sysGettimeofday)
 }
 
 func emitFrozenTime(e *emitter) {
-	e.op(0x48, 0x8b, 0x05) // mov rax, [data+offPairs]
-	e.region(offPairs)
+	e.op(0x48, 0x8d, 0x15) // lea rdx, [data]
+	e.region(0)
+	readBegin(e, "tm")
+	e.op(0x48, 0x8b, 0x42, offPairs) // mov rax, [rdx+offPairs]
+	readEnd(e, "tm")
+	countRead(e, "tm")
 	storeTime(e)
+	pause(e, "tm")
+	countAgain(e, "tm")
+	kernel(e, sysTime)
 }
 
 // storeTime stores rax at rdi, if that isn't NULL, and returns it.

@@ -38,7 +38,17 @@ const (
 	offPairs = 16  // per scale: seconds and nanoseconds, 8 bytes each
 	offHost  = 96  // per scale: the host's clock that Shifted functions read, one byte each
 	offTable = 128 // clock id -> scale, one byte each, 0xff for "ask the kernel"
+
+	// ZeroOffset and NapOffset are where a program finds a struct timespec of zero
+	// and one of a millisecond.
+	ZeroOffset = 160
+	NapOffset  = 176
 )
+
+// Reads is how often Frozen functions of a process answer at one instant before
+// they ask the kernel. They count without locking: threads that read at the same
+// time may get a few more.
+const Reads = 1 << 20
 
 // MaxClock is the largest clock id the replacement functions answer themselves.
 const MaxClock = 11

@@ -1,6 +1,7 @@
 package vdso
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"unsafe"
 )
@@ -15,6 +16,7 @@ func NewData(mem []byte) *Data {
 	_ = mem[PageSize-1]
 	copy(mem[offTable:], clockScale[:])
 	copy(mem[offHost:], hostClock[:])
+	binary.NativeEndian.PutUint64(mem[NapOffset+8:], 1e6)
 	return &Data{mem: mem}
 }
 

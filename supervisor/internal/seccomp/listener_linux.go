@@ -84,12 +84,12 @@ func (l *Listener) SyncWakeUp() error { return ioctlValue(l.fd, ioctlSetFlags, s
 // more, and also when the caller died or was interrupted in the meantime; Alive
 // tells the two apart.
 func (l *Listener) Recv(n *Notif) error {
+	*n = Notif{}
 	if l.pollRecv {
 		if err := l.poll(-1); err != nil {
 			return err
 		}
 	}
-	*n = Notif{}
 	return ioctl(l.fd, ioctlRecv, n)
 }
 
@@ -148,4 +148,11 @@ func (l *Listener) AddFD(a *AddFD) (int, error) {
 	}
 	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 	return ioctlResult(l.fd, ioctlAddFD, a)
+}
+
+// Pending reports whether a call waits to be received.
+func (l *Listener) Pending() bool {
+	fds := [1]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds[:], 0)
+	return err != nil || n > 0 && fds[0].Revents&unix.POLLIN != 0
 }

@@ -76,6 +76,8 @@ type Auxv struct{ raw []byte }
 const (
 	ATNull       = 0
 	ATIgnore     = 1
+	ATPhdr       = 3 // where the program headers lie
+	ATPhnum      = 5 // how many
 	ATEntry      = 9
 	ATRandom     = 25
 	ATSysinfoPtr = 33 // AT_SYSINFO_EHDR, where the vDSO lies

@@ -15,23 +15,32 @@ func ptrace(req, tid int, addr, data uintptr) error {
 	return nil
 }
 
-// A Siginfo is the kernel's siginfo_t, parsed as far as the signals of kill(2)
-// and tgkill(2) need it.
+// A Siginfo is the kernel's siginfo_t, parsed as far as the signals of kill(2),
+// tgkill(2) and timers need it.
 type Siginfo struct {
 	Signo int32
 	_     int32 // errno
 	Code  int32
 	_     int32
-	PID   int32
-	_     [108]byte
+	PID   int32  // of the sender; the number of a timer
+	UID   int32  // of the sender; how often a timer has expired meanwhile
+	Value uint64 // what a timer or sigqueue(3) gives along
+	_     [96]byte
 }
+
+// Codes that say where a signal comes from (asm-generic/siginfo.h).
+const (
+	SIUser   = 0
+	SITimer  = -2
+	SITkill  = -6
+	SIKernel = 0x80
+)
 
 // SentBy reports whether the signal is one that pid sent to a single thread.
 // What the kernel had no room to note, or whose sender is in another pid
 // namespace, counts as sent by pid.
 func (si *Siginfo) SentBy(pid int) bool {
-	const siUser, siTkill = 0, -6
-	return si.Code == siTkill && (si.PID == int32(pid) || si.PID == 0) || si.Code == siUser && si.PID == 0
+	return si.Code == SITkill && (si.PID == int32(pid) || si.PID == 0) || si.Code == SIUser && si.PID == 0
 }
 
 // GetSiginfo returns what belongs to the signal of a signal-delivery stop. EINVAL
@@ -44,6 +53,22 @@ func GetSiginfo(tid int) (si Siginfo, err error) {
 // SetSiginfo replaces what belongs to the signal of a signal-delivery stop.
 func SetSiginfo(tid int, si Siginfo) error {
 	return ptrace(unix.PTRACE_SETSIGINFO, tid, 0, uintptr(unsafe.Pointer(&si)))
+}
+
+// SendInfo sends the process tgid, or with tid not 0 only that thread, a signal
+// with what belongs to it. The kernel lets only negative codes other than
+// SITkill be sent to others (rt_sigqueueinfo(2)).
+func SendInfo(tgid, tid int, si *Siginfo) error {
+	var e unix.Errno
+	if tid == 0 {
+		_, _, e = unix.Syscall(unix.SYS_RT_SIGQUEUEINFO, uintptr(tgid), uintptr(si.Signo), uintptr(unsafe.Pointer(si)))
+	} else {
+		_, _, e = unix.Syscall6(unix.SYS_RT_TGSIGQUEUEINFO, uintptr(tgid), uintptr(tid), uintptr(si.Signo), uintptr(unsafe.Pointer(si)), 0, 0)
+	}
+	if e != 0 {
+		return e
+	}
+	return nil
 }
 
 const sigsetSize = 8

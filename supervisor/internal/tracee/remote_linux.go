@@ -100,7 +100,7 @@ type feed struct {
 }
 
 // maxFeeds is how many arguments one result can become.
-const maxFeeds = 2
+const maxFeeds = 3
 
 // List returns an empty list.
 func (r *Remote) List() *List { return &List{r: r} }
@@ -113,10 +113,10 @@ func (l *List) Add(what string, nr uintptr, args ...uint64) *Pending {
 	return p
 }
 
-// Feed makes the result of p argument i of a later call, of two at most.
+// Feed makes the result of p argument i of a later call, of three at most.
 func (p *Pending) Feed(to *Pending, i int) {
 	if len(p.feeds) == maxFeeds {
-		panic("tracee: a result is fed to more than two calls")
+		panic("tracee: a result is fed to more than three calls")
 	}
 	p.feeds = append(p.feeds, feed{to, i})
 }
@@ -126,7 +126,7 @@ func (p *Pending) Result() uint64 { return uint64(p.result) }
 
 // The list in memory: entries of words, ended by a negative number.
 const (
-	entryWords  = 10 // number, six arguments, result, two more places for it
+	entryWords  = 11 // number, six arguments, result, three more places for it
 	entrySize   = 8 * entryWords
 	entryArgs   = 8
 	entryResult = 56

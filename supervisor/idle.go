@@ -1,0 +1,301 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"bytes"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A detector finds out when everything in a sandbox waits, and then lets the
+// next thing on the agenda happen. It has a thread of its own.
+//
+// Everything waits at an instant at which every thread is blocked in the kernel
+// (state S), has been stopped by job control, or stands in vfork until its child
+// executes; no notification is pending or being answered; and no stop waits for
+// the tracer (state t). A thread in disk sleep (D) isn't idle.
+//
+// States are read one after another. On one CPU, where the detector runs there
+// too, that is a picture of one instant if nobody else had the CPU meanwhile.
+// Otherwise it is one if every thread was blocked before and after, and none has
+// run in between, which the kernel counts (/proc/PID/schedstat).
+type detector struct {
+	s      *Sandbox
+	agenda *agenda
+	tasks  map[int]*task
+	self   *task
+
+	receiver *task // of the thread tid, which waits for the next call
+	tid      int32
+	order    []*thread // scratch
+	busy     *thread   // was last found running
+	deadlock []BlockedThread
+	ended    atomic.Bool
+	done     chan struct{}
+}
+
+// Pauses between two looks at a sandbox that isn't idle.
+const (
+	shortestPause = 15 * time.Microsecond
+	longestPause  = 400 * time.Microsecond
+)
+
+func (s *Sandbox) detect() *detector {
+	d := &detector{s: s, agenda: s.agenda, tasks: map[int]*task{}, done: make(chan struct{})}
+	go d.run()
+	return d
+}
+
+func (d *detector) end() {
+	d.ended.Store(true)
+	d.agenda.bell.wake()
+	<-d.done
+}
+
+func (d *detector) run() {
+	runtime.LockOSThread() // and never unlocked: the thread ends with its settings
+	defer close(d.done)
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	d.s.placement.join()
+	defer d.s.placement.part()
+	defer func() {
+		for _, t := range d.tasks {
+			t.close()
+		}
+		d.self.close()
+		d.receiver.close()
+	}()
+	d.self = openTask("/proc/thread-self")
+	pause := shortestPause
+	for !d.ended.Load() {
+		heard := d.agenda.bell.heard()
+		switch {
+		case !d.agenda.pending():
+			d.watch(heard)
+			pause = shortestPause
+			continue
+		case d.idle() && d.agenda.next():
+			pause = shortestPause
+		}
+		if d.agenda.bell.wait(heard, pause) {
+			pause = shortestPause
+		} else {
+			pause = min(2*pause, longestPause)
+		}
+	}
+}
+
+// Pauses between two looks for a deadlock.
+const (
+	shortestWatch = 5 * time.Millisecond
+	longestWatch  = 160 * time.Millisecond
+)
+
+// watch waits until there is something on the agenda, and ends the sandbox if it
+// is deadlocked.
+func (d *detector) watch(heard uint32) {
+	for pause := shortestWatch; !d.agenda.bell.wait(heard, pause); pause = min(2*pause, longestWatch) {
+		if d.deadlock != nil || !d.s.waited.Load() || !d.idle() {
+			continue
+		}
+		if list := d.deadlocked(); list != nil && d.idle() {
+			d.deadlock = list
+			d.s.Kill()
+			return
+		}
+	}
+}
+
+// idle reports whether everything in the sandbox waits.
+func (d *detector) idle() bool {
+	received, quiet := d.quiet()
+	if !quiet || !d.still() {
+		return false
+	}
+	again, quiet := d.quiet()
+	return quiet && again == received
+}
+
+// quiet reports whether no call is being received or answered, and how many have
+// been received. One that the kernel is just handing over shows in the inbox or,
+// for a moment before that, in the state of the receiver's thread.
+func (d *detector) quiet() (received uint64, ok bool) {
+	rs := d.s.receivers
+	received = rs.received.Load()
+	if rs.open.Load() != 0 || rs.listener.Pending() {
+		return received, false
+	}
+	if tid := rs.tid.Load(); d.receiver == nil || d.tid != tid {
+		d.receiver.close()
+		d.receiver, d.tid = openTask("/proc/self/task/"+strconv.Itoa(int(tid))), tid
+	}
+	c := rs.inbox.Load()
+	return received, d.receiver != nil && d.receiver.state() == 'S' && c != nil && !c.filled()
+}
+
+// still reports whether there was an instant at which every thread was blocked.
+func (d *detector) still() bool {
+	d.order = d.s.threads.appendAll(d.order[:0])
+	if moves, one := d.s.placement.single(); one {
+		own := d.self.runs()
+		if !d.blocked() {
+			return false
+		}
+		again, _ := d.s.placement.single()
+		return own != 0 && own == d.self.runs() && again == moves
+	}
+	for _, th := range d.order {
+		if t := d.task(th); t != nil {
+			t.seen = t.runs()
+		}
+	}
+	for range 2 {
+		if !d.blocked() {
+			return false
+		}
+	}
+	for _, th := range d.order {
+		if t := d.task(th); t == nil || t.seen == 0 || t.seen != t.runs() {
+			return false
+		}
+	}
+	return true
+}
+
+// blocked looks at each thread once, first at the one that was last found
+// running.
+func (d *detector) blocked() bool {
+	if th := d.busy; th != nil && d.s.threads.get(th.tid) == th && !d.waits(th) {
+		return false
+	}
+	for _, th := range d.order {
+		if th != d.busy && !d.waits(th) {
+			d.busy = th
+			return false
+		}
+	}
+	return true
+}
+
+func (d *detector) waits(th *thread) bool {
+	t := d.task(th)
+	if t == nil {
+		return false // it has ended, and the tracer will hear of it
+	}
+	switch t.state() {
+	case 'S':
+		return true
+	case 't', 'T':
+		return th.listening.Load()
+	case 'D':
+		child := th.vfork.Load()
+		return child != nil && !child.released.Load()
+	case 'Z':
+		return th.tid == th.proc.TGID && d.goesOn(th.proc, th)
+	}
+	return false
+}
+
+// goesOn reports whether a process has a thread other than one.
+func (d *detector) goesOn(p *Process, one *thread) bool {
+	for _, th := range d.order {
+		if th.proc == p && th != one {
+			return true
+		}
+	}
+	return false
+}
+
+// task returns the files of a thread, nil if it is gone.
+func (d *detector) task(th *thread) *task {
+	t := d.tasks[th.tid]
+	if t != nil && t.of == th {
+		return t
+	}
+	if t != nil {
+		t.close() // of a thread that had the number before
+		delete(d.tasks, th.tid)
+	}
+	if len(d.tasks) > 2*len(d.order)+16 {
+		d.forget()
+	}
+	if t = openTask("/proc/" + strconv.Itoa(th.tid)); t != nil {
+		t.of = th
+		d.tasks[th.tid] = t
+	}
+	return t
+}
+
+// forget closes the files of threads that are gone.
+func (d *detector) forget() {
+	for tid, t := range d.tasks {
+		if d.s.threads.get(tid) != t.of {
+			t.close()
+			delete(d.tasks, tid)
+		}
+	}
+}
+
+// A task reads what the kernel tells of a thread (proc_pid_stat(5)).
+type task struct {
+	of          *thread
+	stat, sched int
+	seen        uint64
+	buf         [512]byte
+}
+
+func openTask(dir string) *task {
+	stat, err := unix.Open(dir+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	sched, err := unix.Open(dir+"/schedstat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(stat)
+		return nil
+	}
+	return &task{stat: stat, sched: sched}
+}
+
+func (t *task) close() {
+	if t != nil {
+		unix.Close(t.stat)
+		unix.Close(t.sched)
+	}
+}
+
+// state returns the letter of the thread's state, 0 if it is gone.
+func (t *task) state() byte {
+	n, err := unix.Pread(t.stat, t.buf[:], 0)
+	if err != nil {
+		return 0
+	}
+	// After the name in parentheses, which may contain any byte.
+	i := bytes.LastIndexByte(t.buf[:max(n, 0)], ')') + 2
+	if i < 2 || i >= n {
+		return 0
+	}
+	return t.buf[i]
+}
+
+// runs returns how often the thread has been given a CPU, 0 if that isn't known.
+func (t *task) runs() (runs uint64) {
+	if t == nil {
+		return 0
+	}
+	n, err := unix.Pread(t.sched, t.buf[:], 0)
+	if err != nil {
+		return 0
+	}
+	// It is the third and last number of the line.
+	line := bytes.TrimSuffix(t.buf[:max(n, 0)], []byte("\n"))
+	for _, c := range line[bytes.LastIndexByte(line, ' ')+1:] {
+		runs = 10*runs + uint64(c-'0')
+	}
+	return runs
+}

@@ -1,0 +1,102 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"time"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+)
+
+// Go's runtime waits for itself all the time: a thread that looks for work backs
+// off for 3 us, the monitor naps for 20 us to 10 ms until every processor is idle.
+// None of it must move the clock, or time.Since would differ from run to run. Go
+// programs themselves sleep by futex and epoll, so in a Go program a nanosleep is
+// the runtime's nap. A nap is a yield: when everything else waits, it ends and the
+// clock stays. It also ends by itself after a millisecond of real time, so that
+// the runtime gets on beside a program that computes.
+//
+// The monitor takes a processor back from a thread that is stuck in a system call
+// only when the clock has moved; then naps alone would follow each other for
+// ever. So a thread may yield for 100 ms in all at one instant. After that its
+// naps are waits like any other, until something else has moved the clock.
+//
+// A program is known as one of Go by the note with its build ID.
+//
+// What remains: the monitor preempts a goroutine that has run for 10 ms, and while
+// the sandbox's clock stands still nobody has. A goroutine that spins until
+// another one has run, on one CPU, spins for ever.
+
+// napAllowance is how long a thread may yield at one instant.
+const napAllowance = 100 * time.Millisecond
+
+// naps is a thread's account of yields. It belongs to the agenda.
+type naps struct {
+	since uint64 // agenda.moves when the account was opened
+	spent time.Duration
+}
+
+func (n *naps) mayYield(a *agenda, length time.Duration) bool {
+	return n.since != a.moves || n.spent+length <= napAllowance
+}
+
+// yields spends length of the account, if there is enough left.
+func (n *naps) yields(a *agenda, length time.Duration) bool {
+	if !n.mayYield(a, length) {
+		return false
+	}
+	if n.since != a.moves {
+		n.since, n.spent = a.moves, 0
+	}
+	n.spent += length
+	return true
+}
+
+// runtimeNaps is a feature of its own because it has to look at every program.
+func runtimeNaps(s *Sandbox) feature {
+	return feature{name: "naps", load: func(im *image) error {
+		im.th.proc.naps = im.hasGoNote()
+		return nil
+	}}
+}
+
+// hasGoNote looks for the build ID in the notes of a program in memory
+// (cmd/internal/buildid: name "Go", type 4). What can't be read has none.
+func (im *image) hasGoNote() bool {
+	at, _ := im.auxv.Get(tracee.ATPhdr)
+	n, _ := im.auxv.Get(tracee.ATPhnum)
+	if at == 0 || n == 0 || n > 64 {
+		return false
+	}
+	raw := make([]byte, int(n)*binary.Size(elf.Prog64{}))
+	if tracee.ReadMem(im.th.tid, at, raw) != nil {
+		return false
+	}
+	headers := make([]elf.Prog64, n)
+	if _, err := binary.Decode(raw, binary.NativeEndian, headers); err != nil {
+		return false
+	}
+	var base uint64 // where a position-independent program was loaded
+	for _, h := range headers {
+		if elf.ProgType(h.Type) == elf.PT_PHDR {
+			base = at - h.Vaddr
+		}
+	}
+	const most = 4096
+	for _, h := range headers {
+		if elf.ProgType(h.Type) != elf.PT_NOTE || h.Filesz > most {
+			continue
+		}
+		note := make([]byte, h.Filesz)
+		if tracee.ReadMem(im.th.tid, base+h.Vaddr, note) == nil && bytes.Contains(note, goNote) {
+			return true
+		}
+	}
+	return false
+}
+
+// goNote is the end of such a note's header: its type and its name.
+var goNote = []byte("\x04\x00\x00\x00Go\x00\x00")
