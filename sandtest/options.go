@@ -19,6 +19,10 @@ type Options struct {
 	// Clock says how time runs: [Virtual] (the default), [Running] or [Host].
 	Clock Clock
 
+	// MaxVirtual is how far the virtual clock may move. Zero means 100 years. A
+	// command that waits for an instant beyond is ended, see [Result.Deadlock].
+	MaxVirtual time.Duration
+
 	// Seed selects the random bytes: the same seed gives every process the same
 	// bytes in every run, two seeds have nothing in common. Default 0.
 	Seed uint64
@@ -62,9 +66,10 @@ const (
 
 func (o Options) config() supervisor.Config {
 	return supervisor.Config{
-		Clock: o.Clock,
-		Time:  o.Time,
-		Seed:  o.Seed,
+		Clock:      o.Clock,
+		Time:       o.Time,
+		MaxVirtual: o.MaxVirtual,
+		Seed:       o.Seed,
 		Identity: det.Identity{
 			Hostname: o.Hostname,
 			CPUs:     o.CPUs,

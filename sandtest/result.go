@@ -19,6 +19,13 @@ type Result struct {
 	// test's deadline.
 	TimedOut bool
 
+	// Deadlock lists every thread of the command and of what it started, if they
+	// were ended because all of them waited for each other, or for an instant beyond
+	// [Options.MaxVirtual]; nil otherwise. Under the virtual clock this is found at
+	// once, from when the result is waited for: until then the test may still send a
+	// signal.
+	Deadlock []supervisor.BlockedThread
+
 	// Stdout and Stderr are what the command, and whatever it started, wrote
 	// there. They are empty where cmd.Stdout or cmd.Stderr was set.
 	Stdout, Stderr string

@@ -166,6 +166,7 @@ func (p *Process) Result() (*Result, error) {
 		ExitCode:   state.ExitCode,
 		Signal:     state.Signal,
 		TimedOut:   p.timedOut.Load(),
+		Deadlock:   state.Deadlock,
 		ClockStart: state.ClockStart,
 		Clock:      state.Clock,
 		Leaked:     state.Leaked,

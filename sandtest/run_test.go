@@ -330,6 +330,7 @@ func TestRunDescriptors(t *testing.T) {
 
 func TestCommandContext(t *testing.T) {
 	const untilKilled = "trap 'echo terminated; exit 5' TERM; echo ready; while :; do sleep 1000 & wait; done"
+	opts := sandtest.Options{Clock: sandtest.Running} // under which a sleep lasts
 	command := func(t *testing.T) (*exec.Cmd, context.CancelFunc) {
 		ctx, cancel := context.WithCancel(context.Background())
 		t.Cleanup(cancel)
@@ -338,7 +339,7 @@ func TestCommandContext(t *testing.T) {
 	t.Run("cancelled", func(t *testing.T) {
 		cmd, cancel := command(t)
 		d := newDialog(t, cmd)
-		p := sandtest.Start(t, cmd, sandtest.Options{})
+		p := sandtest.Start(t, cmd, opts)
 		d.line()
 		cancel()
 		if res := p.Wait(); res.Signal != syscall.SIGKILL || res.ExitCode != -1 || res.TimedOut {
@@ -349,7 +350,7 @@ func TestCommandContext(t *testing.T) {
 		cmd, cancel := command(t)
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		d := newDialog(t, cmd)
-		p := sandtest.Start(t, cmd, sandtest.Options{})
+		p := sandtest.Start(t, cmd, opts)
 		d.line()
 		cancel()
 		if got := d.line(); got != "terminated" {
@@ -364,7 +365,7 @@ func TestCommandContext(t *testing.T) {
 		cmd.Cancel = func() error { return nil } // the program doesn't take the hint
 		cmd.WaitDelay = time.Millisecond
 		d := newDialog(t, cmd)
-		p := sandtest.Start(t, cmd, sandtest.Options{})
+		p := sandtest.Start(t, cmd, opts)
 		d.line()
 		cancel()
 		if res := p.Wait(); res.Signal != syscall.SIGKILL {
@@ -374,7 +375,7 @@ func TestCommandContext(t *testing.T) {
 	t.Run("before the start", func(t *testing.T) {
 		cmd, cancel := command(t)
 		cancel()
-		if _, err := sandtest.Execute(cmd, sandtest.Options{}); !errors.Is(err, context.Canceled) {
+		if _, err := sandtest.Execute(cmd, opts); !errors.Is(err, context.Canceled) {
 			t.Errorf("Execute: %v, want context.Canceled", err)
 		}
 	})
@@ -416,7 +417,7 @@ func TestTimeout(t *testing.T) {
 	// A slow machine may need more than the first limit to start the processes.
 	for limit := 100 * time.Millisecond; ; limit *= 4 {
 		file := filepath.Join(t.TempDir(), "pids")
-		res := sandtest.Run(t, sh(tree, file), sandtest.Options{Timeout: limit})
+		res := sandtest.Run(t, sh(tree, file), sandtest.Options{Clock: sandtest.Running, Timeout: limit})
 		if !res.TimedOut || res.Signal != syscall.SIGKILL || res.ExitCode != -1 {
 			t.Fatalf("timed out %v, signal %v, exit code %d, want true, SIGKILL, -1", res.TimedOut, res.Signal, res.ExitCode)
 		}
@@ -436,7 +437,7 @@ func TestTimeout(t *testing.T) {
 func TestTimeoutOfTest(t *testing.T) {
 	fake := fakeTB{deadline: time.Now().Add(300 * time.Millisecond)}
 	var res *sandtest.Result
-	fake.run(func(t testing.TB) { res = sandtest.Run(t, sh("sleep 1000"), sandtest.Options{}) })
+	fake.run(func(t testing.TB) { res = sandtest.Run(t, sh("sleep 1000"), sandtest.Options{Clock: sandtest.Running}) })
 	if res == nil {
 		t.Fatalf("Run failed: %s", fake.fatal)
 	}
@@ -468,7 +469,7 @@ func TestLeaked(t *testing.T) {
 		sh -c 'sleep 2000 & echo $!'
 		read x; exit 7`)
 	d := newDialog(t, cmd)
-	p := sandtest.Start(t, cmd, sandtest.Options{})
+	p := sandtest.Start(t, cmd, sandtest.Options{Clock: sandtest.Running})
 	var list []int
 	var want []supervisor.LeakedProcess
 	expect := func(who det.Lineage, args ...string) {
@@ -499,7 +500,7 @@ const server = "trap 'echo terminated; exit 5' TERM; echo $$; while :; do sleep 
 func TestStartSignal(t *testing.T) {
 	cmd := sh(server)
 	d := newDialog(t, cmd)
-	p := sandtest.Start(t, cmd, sandtest.Options{})
+	p := sandtest.Start(t, cmd, sandtest.Options{Clock: sandtest.Running})
 	d.line()
 	select {
 	case <-p.Done():
@@ -540,7 +541,7 @@ func TestSignalBeforeWait(t *testing.T) {
 func TestStartKill(t *testing.T) {
 	cmd := sh(server)
 	d := newDialog(t, cmd)
-	p := sandtest.Start(t, cmd, sandtest.Options{})
+	p := sandtest.Start(t, cmd, sandtest.Options{Clock: sandtest.Running})
 	pid := d.number()
 	p.Kill()
 	<-p.Done()
@@ -574,7 +575,7 @@ func TestStartCleanup(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pids")
 	var waited *sandtest.Process
 	t.Run("test", func(t *testing.T) {
-		sandtest.Start(t, sh(tree, file), sandtest.Options{})
+		sandtest.Start(t, sh(tree, file), sandtest.Options{Clock: sandtest.Running})
 		eventually(t, "three processes run", func() bool { return len(pids(t, file)) == 3 })
 		waited = sandtest.Start(t, sh("exit 2"), sandtest.Options{})
 		waited.Wait()

@@ -48,10 +48,21 @@ func runMain(args []string) int {
 	switch {
 	case res.TimedOut:
 		return fail(exitTimeout, fmt.Errorf("%s timed out after %v and was killed", flags.Arg(0), f.opts.Timeout))
+	case res.Deadlock != nil:
+		return fail(exitTimeout, deadlocked(flags.Arg(0), res))
 	case res.Signal != 0:
 		return exitSignal + int(res.Signal)
 	}
 	return res.ExitCode
+}
+
+// deadlocked says what everything waits for.
+func deadlocked(name string, res *sandtest.Result) error {
+	text := fmt.Sprintf("%s was killed at %s: everything waits, and there is nothing that could end it", name, res.Clock.Format(time.RFC3339Nano))
+	for _, th := range res.Deadlock {
+		text += "\n\t" + th.String()
+	}
+	return errors.New(text)
 }
 
 func (f *runFlags) run(args []string) (*sandtest.Result, error) {
@@ -102,13 +113,14 @@ func fail(status int, err error) int {
 
 // jsonResult is what --json writes. Its names are an interface.
 type jsonResult struct {
-	ExitCode   int              `json:"exit_code"`
-	Signal     string           `json:"signal"` // such as SIGKILL, or empty
-	ClockStart time.Time        `json:"clock_start"`
-	ClockEnd   time.Time        `json:"clock_end"`
-	Leaked     []jsonLeaked     `json:"leaked"`
-	Backend    string           `json:"backend"`
-	Stats      supervisor.Stats `json:"stats"`
+	ExitCode   int                        `json:"exit_code"`
+	Signal     string                     `json:"signal"` // such as SIGKILL, or empty
+	ClockStart time.Time                  `json:"clock_start"`
+	ClockEnd   time.Time                  `json:"clock_end"`
+	Leaked     []jsonLeaked               `json:"leaked"`
+	Deadlock   []supervisor.BlockedThread `json:"deadlock,omitempty"`
+	Backend    string                     `json:"backend"`
+	Stats      supervisor.Stats           `json:"stats"`
 }
 
 type jsonLeaked struct {
@@ -123,6 +135,7 @@ func writeJSON(file string, res *sandtest.Result) (err error) {
 		ClockStart: res.ClockStart,
 		ClockEnd:   res.Clock,
 		Leaked:     []jsonLeaked{},
+		Deadlock:   res.Deadlock,
 		Backend:    "seccomp",
 		Stats:      res.Stats,
 	}

@@ -51,7 +51,7 @@ func TestStatus(t *testing.T) {
 		{"largest", []string{"sh", "-c", "exit 255"}, 255, nil},
 		{"killed", []string{"sh", "-c", "kill -9 $$"}, 128 + 9, nil},
 		{"terminated", []string{"sh", "-c", "kill -TERM $$"}, 128 + 15, nil},
-		{"timeout", []string{"--timeout", "50ms", "sleep", "1000"}, 124, []string{"sandtest: sleep timed out after 50ms"}},
+		{"timeout", []string{"--timeout", "50ms", "--clock", "running", "sleep", "1000"}, 124, []string{"sandtest: sleep timed out after 50ms"}},
 		{"no limit", []string{"--timeout", "0", "true"}, 0, nil},
 		{"not executable", []string{notExecutable}, 126, []string{"sandtest: ", notExecutable, "permission denied"}},
 		{"directory", []string{dir}, 126, []string{"sandtest: ", dir, "permission denied"}},
@@ -202,7 +202,7 @@ func TestJSON(t *testing.T) {
 	}{
 		{"exit code", []string{"sh", "-c", "exit 3"}, 3, map[string]any{"exit_code": 3.0}},
 		{"signal", []string{"sh", "-c", "kill -9 $$"}, 137, map[string]any{"exit_code": -1.0, "signal": "SIGKILL"}},
-		{"timeout", []string{"--timeout", "50ms", "sleep", "1000"}, 124, map[string]any{"exit_code": -1.0, "signal": "SIGKILL"}},
+		{"timeout", []string{"--timeout", "50ms", "sh", "-c", "while :; do :; done"}, 124, map[string]any{"exit_code": -1.0, "signal": "SIGKILL"}},
 		{"clock", []string{"--time", "2024-02-29T12:00:00.5+01:00", "sleep", "0.25"}, 0,
 			map[string]any{"clock_start": "2024-02-29T11:00:00.5Z", "clock_end": "2024-02-29T11:00:00.75Z"}},
 	} {
@@ -340,7 +340,7 @@ func TestSignalPassedOn(t *testing.T) {
 		})
 	}
 	t.Run("not handled", func(t *testing.T) {
-		c := startCommand(t, "run", "sh", "-c", "echo ready; exec sleep 1000")
+		c := startCommand(t, "run", "--clock", "running", "sh", "-c", "echo ready; exec sleep 1000")
 		c.line()
 		c.signal(syscall.SIGTERM)
 		if rest, status := c.end(); rest != "" || status != 128+15 {
@@ -353,7 +353,7 @@ func TestSignalPassedOn(t *testing.T) {
 // ends sandtest itself.
 func TestSignalAtStart(t *testing.T) {
 	for i := range 60 {
-		c := startCommand(t, "run", "--timeout", "5s", "sleep", "1000")
+		c := startCommand(t, "run", "--timeout", "5s", "--clock", "running", "sleep", "1000")
 		for until := time.Now().Add(time.Duration(i) * 100 * time.Microsecond); time.Now().Before(until); {
 		}
 		c.signal(syscall.SIGTERM)
@@ -396,7 +396,7 @@ func TestSignalsDuringStart(t *testing.T) {
 
 // The death of sandtest is the death of all it runs.
 func TestKilled(t *testing.T) {
-	c := startCommand(t, "run", "sh", "-c", "sleep 1000 & echo $! $$; wait")
+	c := startCommand(t, "run", "--clock", "running", "sh", "-c", "sleep 1000 & echo $! $$; wait")
 	var pids []string
 	for word := range strings.FieldsSeq(c.line()) {
 		pids = append(pids, word)
