@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
@@ -106,6 +107,24 @@ type State struct {
 type LeakedProcess struct {
 	Lineage det.Lineage
 	Args    []string // its argument vector, empty if it had none any more
+}
+
+// A BlockedThread is a thread of a deadlocked sandbox.
+type BlockedThread struct {
+	// Process is the lineage of its process, Thread its number there, from 1 in
+	// the order of creation.
+	Process det.Lineage `json:"process"`
+	Thread  int         `json:"thread"`
+	// Command is the process's argument vector.
+	Command []string `json:"command"`
+	// Call is what it waits in: a system call with the descriptors that it waits
+	// for, as in "read(3)" or "futex".
+	Call string `json:"call"`
+}
+
+// String returns the thread as one line of a report.
+func (b BlockedThread) String() string {
+	return fmt.Sprintf("process %s thread %d (%s): %s", b.Process, b.Thread, strings.Join(b.Command, " "), b.Call)
 }
 
 // Stats counts what a sandbox did.

@@ -6,13 +6,11 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
@@ -24,24 +22,6 @@ import (
 // sandbox wait for each other. What the command was given at its start, what has
 // a name, and sockets other than pairs can be reached from outside, and so can a
 // process that was stopped.
-
-// A BlockedThread is a thread of a deadlocked sandbox.
-type BlockedThread struct {
-	// Process is the lineage of its process, Thread its number there, from 1 in
-	// the order of creation.
-	Process det.Lineage `json:"process"`
-	Thread  int         `json:"thread"`
-	// Command is the process's argument vector.
-	Command []string `json:"command"`
-	// Call is what it waits in: a system call with the descriptors that it waits
-	// for, as in "read(3)" or "futex".
-	Call string `json:"call"`
-}
-
-// String returns the thread as one line of a report.
-func (b BlockedThread) String() string {
-	return fmt.Sprintf("process %s thread %d (%s): %s", b.Process, b.Thread, strings.Join(b.Command, " "), b.Call)
-}
 
 // deadlocked returns all threads if they wait for each other, nil otherwise. It
 // is called when everything waits.
@@ -123,17 +103,15 @@ func blockedIn(th *thread) (b blockedCall, ok bool) {
 // findFDs sets what the call waits for. It reports false for a call that may end
 // because of something that isn't known here.
 func (b *blockedCall) findFDs() bool {
-	switch b.nr {
-	case unix.SYS_FUTEX, unix.SYS_FUTEX_WAITV, unix.SYS_PAUSE, unix.SYS_RT_SIGSUSPEND, unix.SYS_RT_SIGTIMEDWAIT,
-		unix.SYS_WAIT4, unix.SYS_WAITID, unix.SYS_VFORK, unix.SYS_CLONE, unix.SYS_CLONE3, unix.SYS_EXIT:
+	switch seccomp.Name(uint32(b.nr)) {
+	case "futex", "futex_waitv", "pause", "rt_sigsuspend", "rt_sigtimedwait", "wait4", "waitid", "vfork", "clone", "clone3", "exit":
 		return true
-	case unix.SYS_READ, unix.SYS_READV, unix.SYS_WRITE, unix.SYS_WRITEV, unix.SYS_RECVFROM, unix.SYS_RECVMSG,
-		unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_EPOLL_WAIT, unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2:
+	case "read", "readv", "write", "writev", "recvfrom", "recvmsg", "sendto", "sendmsg", "epoll_wait", "epoll_pwait", "epoll_pwait2":
 		b.fds = []int32{int32(b.args[0])}
 		return true
-	case unix.SYS_POLL, unix.SYS_PPOLL:
+	case "poll", "ppoll":
 		return b.pollFDs()
-	case unix.SYS_SELECT, unix.SYS_PSELECT6:
+	case "select", "pselect6":
 		return b.selectFDs()
 	}
 	return false

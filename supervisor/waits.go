@@ -61,6 +61,7 @@ type wait struct {
 	nap      bool                                                      // in a Go program it is the runtime's
 	left     func(st *Stop, w *waiting, left time.Duration) unix.Errno // writes back what is left
 	stays    bool                                                      // the kernel never restarts it
+	sets     bool                                                      // it empties three sets of descriptors
 	endless  bool                                                      // its time being up doesn't end it
 }
 
@@ -89,8 +90,8 @@ var waits = []wait{
 	{name: "clock_nanosleep", arg: 2, timeout: sleepRequest, sleep: true, absolute: true, left: sleepLeft(3)},
 	{name: "poll", arg: 2, conds: positive(2), timeout: milliseconds, without: forever},
 	{name: "ppoll", arg: 2, conds: hasTimeout(2), timeout: timespecAt, left: pairLeft(time.Nanosecond)},
-	{name: "select", arg: 4, conds: hasTimeout(4), timeout: selectTimeout, left: pairLeft(time.Microsecond)},
-	{name: "pselect6", arg: 4, conds: hasTimeout(4), timeout: timespecAt, left: pairLeft(time.Nanosecond)},
+	{name: "select", arg: 4, conds: hasTimeout(4), timeout: selectTimeout, left: pairLeft(time.Microsecond), sets: true},
+	{name: "pselect6", arg: 4, conds: hasTimeout(4), timeout: timespecAt, left: pairLeft(time.Nanosecond), sets: true},
 	{name: "epoll_wait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true},
 	{name: "epoll_pwait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true},
 	{name: "epoll_pwait2", arg: 3, conds: hasTimeout(3), timeout: timespecAt, stays: true},
@@ -243,6 +244,9 @@ func (me *waiting) exit(st *Stop) {
 		if !w.sleep {
 			me.writeLeft(st, 0)
 		}
+		if w.sets {
+			me.emptySets(st)
+		}
 	default:
 		st.th.goneOn = &goneOn{me.given.Nr(), me.given.SP(), me.until}
 		if !w.stays {
@@ -258,6 +262,19 @@ func (me *waiting) exit(st *Stop) {
 		st.regs.SetArg(i, me.given.Arg(i))
 	}
 	_ = st.regs.Store(st.th.tid) // it fails only when the thread was killed
+}
+
+// emptySets says that no descriptor is ready, up to the highest that select was
+// told of.
+func (me *waiting) emptySets(st *Stop) {
+	const word = 64
+	n := min(max(int(int32(me.given.Arg(0))), 0), 1<<20)
+	empty := make([]byte, (n+word-1)/word*word/8)
+	for i := 1; i <= 3; i++ {
+		if at := me.given.Arg(i); at != 0 {
+			_, _ = tracee.WriteMem(st.th.tid, at, empty) // it could be read at the entry
+		}
+	}
 }
 
 func (me *waiting) writeLeft(st *Stop, left time.Duration) unix.Errno {
