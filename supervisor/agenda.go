@@ -35,10 +35,10 @@ type entry struct {
 	at     time.Duration // by the clock since its start
 	every  time.Duration // between this time and the next; 0: once
 	proc   *Process
-	thread int      // its index in the process, 0 for what belongs to the process as a whole
-	nap    *naps    // if it is a yield: whose account it goes on
-	meter  *meter   // if it follows CPU time instead of the clock
-	what   *waiting // if it is a thread's wait
+	thread int    // its index in the process, 0 for what belongs to the process as a whole
+	nap    *naps  // if it is a yield: whose account it goes on
+	meter  *meter // if it follows CPU time instead of the clock
+	aside  bool   // it happens once the clock has come there, but never moves it
 
 	// happen is called with the agenda locked, with the clock at the entry's
 	// instant; it must not block. times is 1, or more if that many instants have
@@ -125,7 +125,8 @@ func (a *agenda) removeAll(p *Process) {
 func (a *agenda) pending() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.ContainsFunc(a.entries, func(e *entry) bool { return e.at <= a.limit })
+	now := a.clock.Elapsed()
+	return slices.ContainsFunc(a.entries, func(e *entry) bool { return e.at <= now || e.at <= a.limit && !e.aside })
 }
 
 // next lets the next thing happen, once nothing in the sandbox runs. It reports
@@ -157,7 +158,7 @@ func (a *agenda) first() *entry {
 		var first *entry
 		now := a.clock.Elapsed()
 		for _, e := range a.entries {
-			if first == nil || a.before(e, first, now) {
+			if (!e.aside || e.at <= now) && (first == nil || a.before(e, first, now)) {
 				first = e
 			}
 		}

@@ -26,14 +26,6 @@ import (
 // deadlocked returns all threads if they wait for each other, nil otherwise. It
 // is called when everything waits.
 func (d *detector) deadlocked() []BlockedThread {
-	d.agenda.mu.Lock()
-	waits := map[*thread]string{}
-	for _, e := range d.agenda.entries {
-		if e.what != nil {
-			waits[e.what.th] = e.what.wait.name
-		}
-	}
-	d.agenda.mu.Unlock()
 	commands := map[*Process][]string{}
 	var list []BlockedThread
 	for _, th := range d.order {
@@ -48,8 +40,8 @@ func (d *detector) deadlocked() []BlockedThread {
 			commands[th.proc] = commandLine(th.proc.TGID)
 		}
 		b := BlockedThread{Process: th.proc.Lineage, Thread: th.index, Command: commands[th.proc], Call: at.String()}
-		if name, ok := waits[th]; ok && at.nr == unix.SYS_PPOLL {
-			b.Call = name
+		if w := th.sleeps.Load(); w != nil {
+			b.Call = w.name
 		}
 		list = append(list, b)
 	}

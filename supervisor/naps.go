@@ -26,9 +26,18 @@ import (
 //
 // A program is known as one of Go by the note with its build ID.
 //
+// While every processor is idle, the monitor sleeps for up to a minute, for ever,
+// on a futex. That alone must not move the clock either, or a program that waits
+// for input would find that years have gone by. So the monitor, known by its first
+// nap of 20 us, wakes up when something else has moved the clock that far.
+//
 // What remains: the monitor preempts a goroutine that has run for 10 ms, and while
 // the sandbox's clock stands still nobody has. A goroutine that spins until
 // another one has run, on one CPU, spins for ever.
+
+// monitorNap is how the monitor's naps begin, and nobody else's (sysmon,
+// runtime/proc.go).
+const monitorNap = 20 * time.Microsecond
 
 // napAllowance is how long a thread may yield at one instant.
 const napAllowance = 100 * time.Millisecond

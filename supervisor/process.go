@@ -121,14 +121,15 @@ type thread struct {
 	listening atomic.Bool             // it is stopped by job control
 	vfork     atomic.Pointer[Process] // the last child for which it stood in vfork
 
-	arming atomic.Bool  // it executes calls for the tracer
-	onExit func(*Stop)  // what waits for the end of the call it is in
-	goneOn *goneOn      // a wait that no handler has ended, see waits.go
-	wait   waiting      // the wait it is in
-	waited func(*Stop)  // ends that
-	naps   naps         // the agenda's
-	meter  meter        // the agenda's
-	pokes  atomic.Int32 // SIGSTOPs on their way that are the detector's
+	arming  atomic.Bool  // it executes calls for the tracer
+	onExit  func(*Stop)  // what waits for the end of the call it is in
+	goneOn  *goneOn      // a wait that no handler has ended, see waits.go
+	wait    waiting      // the wait it is in
+	waited  func(*Stop)  // ends that
+	naps    naps         // the agenda's
+	monitor bool         // it is the monitor of Go's runtime
+	meter   meter        // the agenda's
+	pokes   atomic.Int32 // SIGSTOPs on their way that are the detector's
 
 	affinity threadAffinity
 

@@ -166,7 +166,6 @@ type goneOn struct {
 // A waiting is a thread's wait under the virtual clock.
 type waiting struct {
 	entry
-	th    *thread
 	wait  *wait
 	given tracee.Regs // as the program has set them
 	until time.Duration
@@ -199,9 +198,8 @@ func (w *wait) enter(st *Stop) {
 	}
 	th.goneOn = nil
 	me.wait, me.given, me.until, me.want, me.ended = w, st.regs, until, want, false
-	me.at, me.proc, me.thread, me.nap = until, th.proc, th.index, nil
+	me.at, me.proc, me.thread, me.nap, me.aside = until, th.proc, th.index, nil, th.monitor
 	if me.happen == nil {
-		me.th, me.what = th, me
 		me.happen = func(int) {
 			me.ended = true
 			th.poke()
@@ -210,11 +208,14 @@ func (w *wait) enter(st *Stop) {
 	}
 	switch {
 	case w.nap && th.proc.naps:
+		th.monitor = th.monitor || want.span == monitorNap
+		me.aside = false
 		me.nap = &th.naps
 		if region := th.proc.region.Load(); region != 0 {
 			st.regs.SetArg(w.arg, region+vdso.NapOffset)
 		}
 	case w.sleep:
+		th.sleeps.Store(w)
 		st.regs.SetNr(unix.SYS_PPOLL)
 		for i := range 4 {
 			st.regs.SetArg(i, 0)
@@ -232,6 +233,7 @@ func (w *wait) enter(st *Stop) {
 // exit ends the wait, however it ended.
 func (me *waiting) exit(st *Stop) {
 	st.t.s.agenda.remove(&me.entry)
+	st.th.sleeps.Store(nil)
 	w, result := me.wait, st.regs.Result()
 	left := max(me.until-st.t.s.agenda.instant(&me.entry), 0)
 	switch {

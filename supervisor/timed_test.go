@@ -1,0 +1,128 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// Every call that may end because time has passed does in hours of the sandbox's
+// clock what it does bare in milliseconds, and moves the clock to the nanosecond.
+func TestTimedCalls(t *testing.T) {
+	path := compileC(t, "timed", false)
+	want := bare(t, cmdC(path, strconv.Itoa(int(21*time.Millisecond))))
+	const span = 3 * time.Hour
+	got := succeeds(t, Config{}, cmdC(path, strconv.Itoa(int(span))))
+	if diff := cmp.Diff(results(want), results(got)); diff != "" {
+		t.Errorf("(-bare +sandbox):\n%s", diff)
+	}
+	n := 0
+	for _, line := range lines(got) {
+		name, _, _ := strings.Cut(line, ":")
+		kind, _, _ := strings.Cut(name, " ")
+		moved := span
+		switch kind {
+		case "interrupted":
+			moved = span / 3
+		case "zero", "bad", "negative", "fault", "other", "past", "thread's", "unknown":
+			moved = 0
+		}
+		if _, ns, ok := strings.Cut(line, " moved "); ok {
+			n++
+			if ns != fmt.Sprintf("%d\n", moved) {
+				t.Errorf("%s: moved the clock by %s ns, want %d", name, strings.TrimSpace(ns), moved)
+			}
+		}
+		if _, ns, ok := strings.Cut(line, " left "); ok && ns != fmt.Sprintf("%d\n", span-moved) {
+			t.Errorf("%s: %s ns were left, want %d", name, strings.TrimSpace(ns), span-moved)
+		}
+	}
+	if n < 45 {
+		t.Errorf("only %d calls were made", n)
+	}
+}
+
+// results takes the times out of what the program says.
+func results(s string) []string {
+	var list []string
+	for _, line := range lines(s) {
+		line, _, _ = strings.Cut(line, " moved ")
+		if line, _, _ = strings.Cut(line, ": left "); line != "" {
+			list = append(list, line)
+		}
+	}
+	return list
+}
+
+// Programs that wait for each other are told from those that wait for something.
+func TestDeadlock(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cmd  *exec.Cmd
+		cfg  Config
+		want []string
+	}{
+		{name: "forever", cmd: exec.Command("sleep", "infinity"), want: []string{"0 1 pause"}},
+		{name: "pipe", cmd: exec.Command("bash", "-c", "sleep infinity | cat; true"), want: []string{"0 1 wait4", "0.1 1 pause", "0.2 1 read(0)"}},
+		{name: "beyond the limit", cmd: exec.Command("sleep", "3601"), cfg: Config{MaxVirtual: time.Hour}, want: []string{"0 1 clock_nanosleep"}},
+		{name: "within the limit", cmd: exec.Command("sleep", "3600"), cfg: Config{MaxVirtual: time.Hour}},
+		{name: "input", cmd: sh("read x; echo $x")},
+		{name: "CPU time of another", cmd: program(t, "cpusleep"), want: []string{"0 1 clock_nanosleep"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := exec.LookPath(tt.cmd.Path); err != nil {
+				t.Skip(err)
+			}
+			if tt.name == "input" {
+				in, err := tt.cmd.StdinPipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.AfterFunc(4*longestWatch, func() { in.Close() })
+			}
+			state, _ := run(t, tt.cfg, tt.cmd)
+			var got []string
+			for _, b := range state.Deadlock {
+				if b.Thread == 1 {
+					got = append(got, fmt.Sprintf("%s %d %s", b.Process, b.Thread, b.Call))
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("deadlocked threads (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A program that reads the clock until it has moved gets on, and always at the
+// same reading.
+func TestBusyWaits(t *testing.T) {
+	for _, tt := range []struct{ how string }{{"time"}, {"clock_gettime"}, {"gettimeofday"}, {"call"}, {"cpu"}, {"thread"}, {"prof"}} {
+		t.Run(tt.how, func(t *testing.T) {
+			path := compileC(t, "busy", false)
+			first := succeeds(t, Config{}, cmdC(path, tt.how))
+			if again := succeeds(t, Config{}, cmdC(path, tt.how)); again != first {
+				t.Errorf("%q, and then %q", first, again)
+			}
+			moved, err := time.ParseDuration(strings.TrimSpace(first))
+			if err != nil || moved < time.Second || moved > 5*time.Second/4+time.Millisecond {
+				t.Errorf("a wait for a second moved the clock by %q (%v)", first, err)
+			}
+		})
+	}
+}
+
+func init() {
+	programs["cpusleep"] = func([]string) error {
+		ts := unix.Timespec{Sec: 1}
+		return unix.ClockNanosleep(unix.CLOCK_PROCESS_CPUTIME_ID, 0, &ts, nil)
+	}
+}
