@@ -37,17 +37,19 @@ type reads struct {
 // countRead counts a read by a system call. full says that the vDSO's code has
 // made it because its own count is full.
 func (c *Call) countRead(full bool) {
-	a := c.s.agenda
-	if a == nil {
-		return
+	if a := c.s.agenda; a != nil {
+		a.countRead(c.thread, full)
 	}
-	r := &c.Process.reads
+}
+
+func (a *agenda) countRead(th *thread, full bool) {
+	r := &th.proc.reads
 	if now := int64(a.clock.Elapsed()); r.instant.Load() != now {
 		r.instant.Store(now)
 		r.n.Store(0)
 	}
 	if full || r.n.Add(1)%(vdso.Reads/callReads) == 0 {
-		a.tick(c.thread)
+		a.tick(th)
 	}
 }
 

@@ -25,6 +25,7 @@ var features = []func(*Sandbox) feature{
 	intervalTimers, // setitimer, alarm
 	posixTimers,    // timer_create
 	timerFDs,       // timerfd_create
+	timeStamps,     // rdtsc
 	runtimeNaps,    // which program's runtime waits for itself
 	randomBytes,    // getrandom
 	identity,       // uname, sysinfo

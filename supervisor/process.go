@@ -119,6 +119,7 @@ type thread struct {
 	born  time.Duration
 
 	listening atomic.Bool             // it is stopped by job control
+	noTSC     atomic.Bool             // it has forbidden itself rdtsc
 	sleeps    atomic.Pointer[wait]    // the sleep it is in, which the kernel knows as another call
 	vfork     atomic.Pointer[Process] // the last child for which it stood in vfork
 

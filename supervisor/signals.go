@@ -75,6 +75,8 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 		t.s.stamp(th)
 	}
 	switch {
+	case sig == unix.SIGSEGV && t.readTSC(th, &regs):
+		sig = 0
 	case sig == unix.SIGSTOP && th.wasPoked():
 		sig = 0
 		t.undisturbed(th, &regs)

@@ -51,6 +51,23 @@ func (r *Regs) arg(i int) *uint64 {
 	return [...]*uint64{&r.raw.Rdi, &r.raw.Rsi, &r.raw.Rdx, &r.raw.R10, &r.raw.R8, &r.raw.R9}[i]
 }
 
+// AnswerTSC completes rdtsc or rdtscp, whichever begins at the thread's
+// instruction: v is the counter, and the CPU that rdtscp tells is 0 on node 0. It
+// reports false for any other instruction.
+func (r *Regs) AnswerTSC(insn []byte, v uint64) bool {
+	switch {
+	case insn[0] == 0x0f && insn[1] == 0x31:
+		r.raw.Rip += 2
+	case insn[0] == 0x0f && insn[1] == 0x01 && insn[2] == 0xf9:
+		r.raw.Rip += 3
+		r.raw.Rcx = 0
+	default:
+		return false
+	}
+	r.raw.Rax, r.raw.Rdx = v&(1<<32-1), v>>32
+	return true
+}
+
 // jump makes the thread run code, which finds its list at the given address.
 func (r *Regs) jump(code, list uint64) {
 	r.raw.Rip = code

@@ -1,0 +1,75 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
+)
+
+// timeStamps answers the instructions that read the CPU's time-stamp counter.
+//
+// Source: rdtsc and rdtscp tell of the host's time and CPU without asking the
+// kernel. Eliminated under the virtual clock: they are forbidden (prctl(2),
+// PR_SET_TSC, which children and new programs inherit) and answered where they
+// fault, from the monotonic clock at 1 GHz; a read counts as one by a system call,
+// see busy.go. Under the running clock the vDSO's own functions need them, and
+// they tell of the host.
+func timeStamps(s *Sandbox) feature {
+	f := feature{name: "tsc"}
+	if s.cfg.Clock != det.Virtual {
+		return f
+	}
+	is := func(op uint64) []seccomp.Cond { return []seccomp.Cond{{Arg: 0, Mask: 1<<32 - 1, Value: op}} }
+	f.calls = []call{
+		{name: "prctl", conds: is(unix.PR_SET_TSC), notify: setTSC},
+		{name: "prctl", conds: is(unix.PR_GET_TSC), notify: getTSC},
+	}
+	return f
+}
+
+// forbidTSC makes the command forbid itself the instructions.
+func (s *Sandbox) forbidTSC(calls *tracee.List) {
+	if s.cfg.Clock == det.Virtual {
+		calls.Add("prctl(PR_SET_TSC)", unix.SYS_PRCTL, unix.PR_SET_TSC, unix.PR_TSC_SIGSEGV)
+	}
+}
+
+// setTSC does what a program wants on its own account. The process that asks for
+// the fault gets it only here.
+func setTSC(c *Call) Answer {
+	switch c.Arg(1) {
+	case unix.PR_TSC_ENABLE:
+		c.thread.noTSC.Store(false)
+	case unix.PR_TSC_SIGSEGV:
+		c.thread.noTSC.Store(true)
+	default:
+		return Errno(unix.EINVAL)
+	}
+	return Return(0)
+}
+
+func getTSC(c *Call) Answer {
+	b := []byte{unix.PR_TSC_ENABLE, 0, 0, 0}
+	if c.thread.noTSC.Load() {
+		b[0] = unix.PR_TSC_SIGSEGV
+	}
+	return c.reply(c.Arg(1), b)
+}
+
+// readTSC answers the instruction at which a SIGSEGV has stopped a thread. It
+// reports false if that is none that reads the counter.
+func (t *tracer) readTSC(th *thread, regs *tracee.Regs) bool {
+	if t.s.cfg.Clock != det.Virtual || th.noTSC.Load() {
+		return false
+	}
+	var insn [3]byte
+	if tracee.ReadMem(th.tid, regs.PC(), insn[:2]) != nil {
+		return false
+	}
+	_ = tracee.ReadMem(th.tid, regs.PC()+2, insn[2:]) // the shorter one may end a page
+	t.s.agenda.countRead(th, false)
+	return regs.AnswerTSC(insn[:], uint64(t.s.clock.virtual.Read(det.Monotonic))) && regs.Store(th.tid) == nil
+}
