@@ -56,7 +56,8 @@ type Clock = det.Mode
 
 // The clocks.
 const (
-	// Virtual stands still while the command runs, and moves on by what it sleeps.
+	// Virtual stands still while anything in the sandbox runs, and jumps to the
+	// earliest deadline when everything waits: an hour of sleep takes milliseconds.
 	Virtual Clock = det.Virtual
 	// Running starts at Options.Time and runs at real speed.
 	Running Clock = det.Running

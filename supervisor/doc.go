@@ -34,14 +34,26 @@
 //
 // # What it can't do
 //
-//   - A timed wait takes real time. Under the virtual clock sleep, poll, select
-//     and epoll move the clock on by what they waited, if that was more than
-//     10 ms; a futex with a timeout and anything shorter leave it alone, because
-//     language runtimes wait in that way for themselves.
+//   - The virtual clock moves when everything waits, or when a process reads it a
+//     million times at one instant. A program that waits by spinning without
+//     reading it (on a flag that another thread sets after a sleep, on a signal of
+//     a timer) spins until the real timeout. So does a program that computes
+//     until ITIMER_PROF tells it to stop.
+//   - A sandbox that waits for input from outside and for time as well sees its
+//     clock fly, as every virtual clock does; input comes at whatever instant it
+//     has reached.
+//   - SO_RCVTIMEO and SO_SNDTIMEO count real time, and so does the kernel's own
+//     limit to a connect. recvmmsg's timeout never ends the call. io_uring, which
+//     has timeouts too, is refused.
+//   - Under the running clock, absolute deadlines of timer_settime,
+//     timerfd_settime, mq_timedsend and mq_timedreceive are taken for the host's.
+//   - The clock can't be set: clock_settime and its kin fail with EPERM.
 //   - Two threads of a process that draw random bytes share one stream.
 //   - clone3 fails with ENOSYS, so that flags can be judged; C libraries fall
 //     back to clone. So does rseq, which would tell the CPU's number.
-//   - The cpuid and rdtsc instructions tell about the host.
+//   - The cpuid instruction tells about the host, and under the running clock
+//     rdtsc does. Under the virtual clock each rdtsc costs some 45 us; the dynamic
+//     linker makes eight at every start.
 //   - Files other than those in synthetic.go are the host's, and so are their
 //     inode numbers and times.
 //   - os/exec's Cmd.ProcessState stays nil: the tracer is who learns how the

@@ -25,6 +25,7 @@ static void *thread(void *arg)
 static void segv(int sig)
 {
 	say("handler", sig);
+	fflush(stdout);
 	_exit(0);
 }
 
