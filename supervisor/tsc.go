@@ -23,10 +23,7 @@ func timeStamps(s *Sandbox) feature {
 		return f
 	}
 	is := func(op uint64) []seccomp.Cond { return []seccomp.Cond{{Arg: 0, Mask: 1<<32 - 1, Value: op}} }
-	f.calls = []call{
-		{name: "prctl", conds: is(unix.PR_SET_TSC), notify: setTSC},
-		{name: "prctl", conds: is(unix.PR_GET_TSC), notify: getTSC},
-	}
+	f.calls = []call{{name: "prctl", anyOf: [][]seccomp.Cond{is(unix.PR_SET_TSC), is(unix.PR_GET_TSC)}, notify: prctlTSC}}
 	return f
 }
 
@@ -35,6 +32,16 @@ func (s *Sandbox) forbidTSC(calls *tracee.List) {
 	if s.cfg.Clock == det.Virtual {
 		calls.Add("prctl(PR_SET_TSC)", unix.SYS_PRCTL, unix.PR_SET_TSC, unix.PR_TSC_SIGSEGV)
 	}
+}
+
+func prctlTSC(c *Call) Answer {
+	switch c.Int(0) {
+	case unix.PR_SET_TSC:
+		return setTSC(c)
+	case unix.PR_GET_TSC:
+		return getTSC(c)
+	}
+	return goOn
 }
 
 // setTSC does what a program wants on its own account. The process that asks for
