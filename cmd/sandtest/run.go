@@ -16,9 +16,9 @@ import (
 )
 
 const runAbout = `Runs COMMAND in a sandbox in which nothing differs from run to run. The exit
-status is the command's own, 128+N when signal N ended it, 124 on timeout,
-125 when the sandbox fails, 126 when the command can't be executed, 127 when
-it isn't found.
+status is the command's own, 128+N when signal N ended it, 124 on timeout or
+deadlock, 125 when the sandbox fails, 126 when the command can't be executed,
+127 when it isn't found.
 
 Flags:
 `
