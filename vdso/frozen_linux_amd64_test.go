@@ -303,3 +303,31 @@ func checkRandom(t *testing.T, m memory, at, size int) {
 	}
 	checkWritten(t, m, "getrandom", at, at+size)
 }
+
+// After so many reads at one instant the functions ask the kernel, once, and
+// count anew; so they do at another instant.
+func TestFrozenCounts(t *testing.T) {
+	r, m := newRegion(t, vdso.Frozen, nil), newMemory(t)
+	r.data.Set(scales[:]...)
+	asked := func(fn string, args ...uintptr) int {
+		r.recount()
+		for n := 1; n <= 2*vdso.Reads; n++ {
+			r.call(fn, args...)
+			if m.int64(resultAt) != scales[realtime]/1e9 {
+				return n
+			}
+		}
+		return 0
+	}
+	for fn, args := range map[string][]uintptr{
+		"clock_gettime": {id(unix.CLOCK_REALTIME), m.at(resultAt)}, "gettimeofday": {m.at(resultAt), 0}, "time": {m.at(resultAt)},
+	} {
+		if n := asked(fn, args...); n != vdso.Reads {
+			t.Errorf("%s asked the kernel at read %d, want %d", fn, n, vdso.Reads)
+		}
+		r.call(fn, args...)
+		if m.int64(resultAt) != scales[realtime]/1e9 {
+			t.Errorf("%s asked the kernel twice in a row", fn)
+		}
+	}
+}

@@ -20,6 +20,7 @@ type region struct {
 	data    *vdso.Data     // the supervisor's side
 	base    unsafe.Pointer // the process's side
 	entries map[string]int
+	slots   []byte // the page of the process's own
 }
 
 // newRegion maps a region. Of a kind that calls original functions, originals
@@ -62,20 +63,24 @@ func newRegion(tb testing.TB, kind vdso.Kind, originals map[string]uintptr) *reg
 	}
 	place(fd, 0, unix.PROT_READ, unix.MAP_SHARED)
 	place(fd, vdso.CodeOffset, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED)
-	slots := unsafe.Slice((*byte)(place(-1, vdso.SlotOffset, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)), vdso.PageSize)
+	r.slots = unsafe.Slice((*byte)(place(-1, vdso.SlotOffset, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)), vdso.PageSize)
 	for i, fn := range vdso.SlotFunctions(kind) {
 		if originals[fn] == 0 {
 			tb.Fatalf("no address for the slot of %s", fn)
 		}
-		binary.NativeEndian.PutUint64(slots[8*i:], uint64(originals[fn]))
+		binary.NativeEndian.PutUint64(r.slots[8*i:], uint64(originals[fn]))
 	}
 	if kind != vdso.Frozen { // which counts there
-		if err := unix.Mprotect(slots, unix.PROT_READ); err != nil {
+		if err := unix.Mprotect(r.slots, unix.PROT_READ); err != nil {
 			tb.Fatalf("mprotect: %v", err)
 		}
 	}
 	return r
 }
+
+// recount makes Frozen functions begin to count their reads anew, so that they
+// never ask the kernel.
+func (r *region) recount() { clear(r.slots[:4]) }
 
 // dataOf maps the data page of a region's file writable, as the supervisor does.
 func dataOf(tb testing.TB, f *os.File) *vdso.Data {

@@ -89,6 +89,7 @@ func TestFrozenIsConsistent(t *testing.T) {
 			t.Fatalf("read %d: gettimeofday = %d s %d us, a torn pair", i, sec, usec)
 		}
 		if i%1000 == 0 {
+			r.recount() // the writer may not have run for long
 			select {
 			case <-ended:
 				t.Fatalf("the writer ended: %v", cmd.ProcessState)
