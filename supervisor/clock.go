@@ -89,7 +89,17 @@ func (c *clock) read(s det.Scale) (int64, error) {
 }
 
 // end is where the clock stands for Result.
-func (c *clock) end() time.Time { return c.start.Add(c.elapsed()) }
+func (c *clock) end() time.Time {
+	switch c.mode {
+	case det.Host:
+		return time.Now().Round(0)
+	case det.Running:
+		if now, err := c.read(det.Realtime); err == nil {
+			return time.Unix(0, now).UTC()
+		}
+	}
+	return c.start.Add(c.elapsed())
+}
 
 // clockCalls answers the raw clock system calls.
 //
