@@ -29,7 +29,11 @@ func (d *detector) deadlocked() []BlockedThread {
 	commands := map[*Process][]string{}
 	var list []BlockedThread
 	for _, th := range d.order {
-		if d.task(th).state() == 'Z' {
+		t := d.task(th)
+		if t == nil {
+			return nil // it has ended meanwhile
+		}
+		if t.state() == 'Z' {
 			continue
 		}
 		at, ok := blockedIn(th)

@@ -28,7 +28,9 @@
 // Linux 5.14 on amd64, ptrace and seccomp; no privilege. Newer kernels are used
 // where they help: 5.19 keeps signals from interrupting a call that is being
 // answered, 6.6 makes a notification several times faster, 6.11 reports the end
-// of the last process without a poll. On arm64 remote system calls and the vDSO
+// of the last process without a poll. The virtual clock needs CONFIG_SCHEDSTATS,
+// and where a program sets a timerfd CONFIG_CHECKPOINT_RESTORE; distributions
+// have both. On arm64 remote system calls and the vDSO
 // functions are missing, elsewhere everything is; [Start] says so with
 // [errors.ErrUnsupported].
 //
@@ -45,8 +47,8 @@
 //   - SO_RCVTIMEO and SO_SNDTIMEO count real time, and so does the kernel's own
 //     limit to a connect. recvmmsg's timeout never ends the call. io_uring, which
 //     has timeouts too, is refused.
-//   - Under the running clock, absolute deadlines of timer_settime,
-//     timerfd_settime, mq_timedsend and mq_timedreceive are taken for the host's.
+//   - Under the running clock, absolute deadlines of timer_settime and
+//     timerfd_settime are taken for the host's.
 //   - The clock can't be set: clock_settime and its kin fail with EPERM.
 //   - Two threads of a process that draw random bytes share one stream.
 //   - clone3 fails with ENOSYS, so that flags can be judged; C libraries fall

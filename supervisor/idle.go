@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"bytes"
+	"errors"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -71,6 +72,11 @@ func (d *detector) run() {
 		d.receiver.close()
 	}()
 	d.self = openTask("/proc/thread-self")
+	if d.self.runs() == 0 {
+		d.s.fail(errors.New("supervisor: /proc/PID/schedstat doesn't tell how often a thread has run, so nobody can know when everything waits: " +
+			"the virtual clock needs a kernel with CONFIG_SCHEDSTATS; without it, use the running clock"))
+		return
+	}
 	pause := shortestPause
 	for !d.ended.Load() {
 		heard := d.agenda.bell.heard()

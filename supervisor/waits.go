@@ -468,7 +468,7 @@ func timespecAt(st *Stop, at uint64) (timeout, bool) {
 }
 
 // sleepRequest reads what clock_nanosleep is asked to wait for: a time span, or
-// with TIMER_ABSTIME an instant. CPU time passes as the clock does.
+// with TIMER_ABSTIME an instant.
 func sleepRequest(st *Stop, at uint64) (timeout, bool) {
 	d, ok := timespecAt(st, at)
 	d.instant = st.Arg(1)&unix.TIMER_ABSTIME != 0

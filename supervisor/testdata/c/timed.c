@@ -59,6 +59,9 @@ static void nothing(int sig) { (void)sig; }
 static int pi, pi2;
 static void *holder(void *arg)
 {
+	sigset_t all;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, 0); // signals are the main thread's
 	pi = pi2 = raw(SYS_gettid);
 	if (write(*(int *)arg, "x", 1) != 1)
 		die("write");
