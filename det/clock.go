@@ -69,6 +69,9 @@ func (s Scale) Start(start time.Time) int64 {
 	return start.UnixNano()
 }
 
+// Settable reports whether setting the clock changes what s reads.
+func (s Scale) Settable() bool { return s == Realtime || s == TAI }
+
 // A Clock is a sandbox's time under [Virtual]: an instant that stands still
 // until AdvanceTo moves it. It is safe for concurrent use.
 type Clock struct {
@@ -76,17 +79,37 @@ type Clock struct {
 
 	mu      sync.Mutex
 	elapsed time.Duration
-	changed func(elapsed time.Duration)
+	set     time.Duration // by how much the wall clock was set forward in all
+	changed func(now [Scales]int64)
 }
 
-// NewClock returns a clock standing at start. changed, if not nil, is called once
-// at the beginning, and then for every move with the clock locked.
-func NewClock(start time.Time, changed func(elapsed time.Duration)) *Clock {
+// NewClock returns a clock standing at start. changed, if not nil, is called with
+// what the scales read: once at the beginning, and then for every move with the
+// clock locked.
+func NewClock(start time.Time, changed func(now [Scales]int64)) *Clock {
 	c := &Clock{start: start, changed: changed}
-	if changed != nil {
-		changed(0)
-	}
+	c.tell()
 	return c
+}
+
+func (c *Clock) tell() {
+	if c.changed == nil {
+		return
+	}
+	var now [Scales]int64
+	for s := range Scales {
+		now[s] = c.origin(s) + int64(c.elapsed)
+	}
+	c.changed(now)
+}
+
+// origin is what scale s would have read at the start, had the clock been set by
+// then.
+func (c *Clock) origin(s Scale) int64 {
+	if s.Settable() {
+		return s.Start(c.start) + int64(c.set)
+	}
+	return s.Start(c.start)
 }
 
 // Start returns the instant at which the clock began.
@@ -100,10 +123,50 @@ func (c *Clock) Elapsed() time.Duration {
 }
 
 // Now returns the instant at which the clock stands.
-func (c *Clock) Now() time.Time { return c.start.Add(c.Elapsed()) }
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.start.Add(c.set + c.elapsed)
+}
 
 // Read returns what scale s reads now, in nanoseconds.
-func (c *Clock) Read(s Scale) int64 { return s.Start(c.start) + int64(c.Elapsed()) }
+func (c *Clock) Read(s Scale) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.origin(s) + int64(c.elapsed)
+}
+
+// ElapsedAt returns how far the clock has moved when scale s reads ns, which may
+// be negative; never is [math.MaxInt64].
+func (c *Clock) ElapsedAt(s Scale, ns int64) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	origin := c.origin(s)
+	switch at := ns - origin; {
+	case ns == math.MaxInt64, origin < 0 && at < ns:
+		return math.MaxInt64
+	case origin > 0 && at > ns:
+		return math.MinInt64
+	default:
+		return time.Duration(at)
+	}
+}
+
+// Set makes the wall clock, that is the scales that are [Scale.Settable], read ns,
+// and returns by how much that is forward. How far the clock has moved stays the
+// same. It reports false for a time that lies before that of [Monotonic], which
+// Linux doesn't allow either (kernel/time/timekeeping.c).
+func (c *Clock) Set(ns int64) (forward time.Duration, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ns < c.origin(Monotonic)+int64(c.elapsed) {
+		return 0, false
+	}
+	forward = time.Duration(ns - c.origin(Realtime) - int64(c.elapsed))
+	c.set += forward
+	c.tell()
+	return forward, true
+}
 
 // AdvanceTo moves the clock on to the given elapsed time. A clock never runs
 // backwards: an earlier time is ignored. It stops at the end of the year range,
@@ -112,7 +175,7 @@ func (c *Clock) AdvanceTo(elapsed time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for s := range Scales {
-		if at := s.Start(c.start); at > 0 {
+		if at := c.origin(s); at > 0 {
 			elapsed = min(elapsed, time.Duration(math.MaxInt64-at))
 		}
 	}
@@ -120,9 +183,7 @@ func (c *Clock) AdvanceTo(elapsed time.Duration) {
 		return
 	}
 	c.elapsed = elapsed
-	if c.changed != nil {
-		c.changed(elapsed)
-	}
+	c.tell()
 }
 
 // ParseTime reads an instant as people write it on a command line: RFC 3339

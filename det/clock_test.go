@@ -99,7 +99,7 @@ func TestClockAdvanceTo(t *testing.T) {
 	// No scale may overflow: the wall clock ends in 2262.
 	end := time.Duration(math.MaxInt64 - y2k.UnixNano())
 	var calls []time.Duration
-	c := det.NewClock(y2k, func(d time.Duration) { calls = append(calls, d) })
+	c := det.NewClock(y2k, func(now [det.Scales]int64) { calls = append(calls, time.Duration(now[det.Monotonic])-det.Uptime) })
 	if want := []time.Duration{0}; !slices.Equal(calls, want) {
 		t.Fatalf("changed called with %v by NewClock, want %v", calls, want)
 	}
@@ -132,7 +132,7 @@ func TestClockAdvanceTo(t *testing.T) {
 func TestClockConcurrent(t *testing.T) {
 	const goroutines, moves = 8, 500
 	var calls []time.Duration // without a lock of its own: the clock's must do
-	c := det.NewClock(y2k, func(d time.Duration) { calls = append(calls, d) })
+	c := det.NewClock(y2k, func(now [det.Scales]int64) { calls = append(calls, time.Duration(now[det.Monotonic])-det.Uptime) })
 	var wg sync.WaitGroup
 	wg.Go(func() { // someone who only reads: the race detector watches it
 		last := time.Duration(0)
@@ -270,4 +270,65 @@ func FuzzParseTime(f *testing.F) {
 			t.Errorf("ParseTime(%q) = %v, which prints and parses as %v, %v", s, got, again, err)
 		}
 	})
+}
+
+// Setting the clock changes what the wall clock reads, and nothing else.
+func TestClockSet(t *testing.T) {
+	var told [det.Scales]int64
+	c := det.NewClock(y2k, func(now [det.Scales]int64) { told = now })
+	c.AdvanceTo(time.Minute)
+	before := c.ElapsedAt(det.Monotonic, 7)
+	for _, year := range []int{2021, 1990, 2250} {
+		to := time.Date(year, 5, 6, 7, 8, 9, 10, time.UTC)
+		was := c.Now()
+		forward, ok := c.Set(to.UnixNano())
+		if !ok || forward != to.Sub(was) {
+			t.Errorf("Set(%v) = %v, %v, want %v", to, forward, ok, to.Sub(was))
+		}
+		if got := c.Now(); !got.Equal(to) {
+			t.Errorf("Now() = %v, want %v", got, to)
+		}
+		if got := c.Elapsed(); got != time.Minute {
+			t.Errorf("Elapsed() = %v, want 1m", got)
+		}
+		want := [det.Scales]int64{to.UnixNano(), int64(det.Uptime + time.Minute), int64(det.Uptime + time.Minute), to.UnixNano()}
+		if told != want {
+			t.Errorf("changed was told %v, want %v", told, want)
+		}
+		for s := range det.Scales {
+			if got := c.Read(s); got != want[s] {
+				t.Errorf("Read(%d) = %d, want %d", s, got, want[s])
+			}
+			if got := c.ElapsedAt(s, want[s]+5); got != time.Minute+5 {
+				t.Errorf("ElapsedAt(%d) = %v, want 1m0.000000005s", s, got)
+			}
+		}
+	}
+	if got := c.ElapsedAt(det.Monotonic, 7); got != before {
+		t.Errorf("ElapsedAt(Monotonic, 7) = %v, was %v", got, before)
+	}
+	if _, ok := c.Set(int64(det.Uptime)); ok {
+		t.Error("the clock could be set to before CLOCK_MONOTONIC")
+	}
+	c.AdvanceTo(math.MaxInt64)
+	if got := c.Read(det.Realtime); got != math.MaxInt64 {
+		t.Errorf("at its end the wall clock reads %d, want %d", got, math.MaxInt64)
+	}
+}
+
+func TestElapsedAtEnds(t *testing.T) {
+	for _, tt := range []struct {
+		start time.Time
+		ns    int64
+		want  time.Duration
+	}{
+		{y2k, math.MaxInt64, math.MaxInt64},
+		{y2k, math.MinInt64, math.MinInt64},
+		{time.Unix(-1e9, 0), math.MaxInt64 - 1, math.MaxInt64},
+		{time.Unix(-1e9, 0), 0, 1e18},
+	} {
+		if got := det.NewClock(tt.start, nil).ElapsedAt(det.Realtime, tt.ns); got != tt.want {
+			t.Errorf("from %v, ElapsedAt(%d) = %d, want %d", tt.start, tt.ns, got, tt.want)
+		}
+	}
 }

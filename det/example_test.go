@@ -33,16 +33,16 @@ func ExampleNewStream() {
 // A virtual clock moves to the earliest deadline of those who wait, and at once.
 func ExampleClock() {
 	start := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-	c := det.NewClock(start, func(elapsed time.Duration) {
-		fmt.Println("clock page:", elapsed)
+	c := det.NewClock(start, func(now [det.Scales]int64) {
+		fmt.Println("clock page:", time.Duration(now[det.Monotonic]))
 	})
 	c.AdvanceTo(c.Elapsed() + time.Hour) // a program sleeps for an hour
 	c.AdvanceTo(30 * time.Minute)        // a deadline that has passed already
 	fmt.Println(c.Now().Format(time.TimeOnly))
 	fmt.Println(time.Duration(c.Read(det.Monotonic)), "since boot")
 	// Output:
-	// clock page: 0s
 	// clock page: 1h0m0s
+	// clock page: 2h0m0s
 	// 01:00:00
 	// 2h0m0s since boot
 }

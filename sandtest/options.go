@@ -23,6 +23,10 @@ type Options struct {
 	// command that waits for an instant beyond is ended, see [Result.Deadlock].
 	MaxVirtual time.Duration
 
+	// SetClock lets the command set the clock, which is the sandbox's and nobody
+	// else's. By default that fails with EPERM. Only the virtual clock can be set.
+	SetClock bool
+
 	// Seed selects the random bytes: the same seed gives every process the same
 	// bytes in every run, two seeds have nothing in common. Default 0.
 	Seed uint64
@@ -70,6 +74,7 @@ func (o Options) config() supervisor.Config {
 		Clock:      o.Clock,
 		Time:       o.Time,
 		MaxVirtual: o.MaxVirtual,
+		SetClock:   o.SetClock,
 		Seed:       o.Seed,
 		Identity: det.Identity{
 			Hostname: o.Hostname,

@@ -39,6 +39,7 @@ type entry struct {
 	nap    *naps  // if it is a yield: whose account it goes on
 	meter  *meter // if it follows CPU time instead of the clock
 	aside  bool   // it happens once the clock has come there, but never moves it
+	wall   bool   // its instant is one of the wall clock, which may be set
 
 	// happen is called with the agenda locked, with the clock at the entry's
 	// instant; it must not block. times is 1, or more if that many instants have
@@ -84,6 +85,18 @@ func (a *agenda) now(e *entry) time.Duration {
 		return e.meter.used
 	}
 	return a.clock.Elapsed()
+}
+
+// stepped notes that the wall clock was set forward by d.
+func (a *agenda) stepped(d time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range a.entries {
+		if e.wall {
+			e.at -= d
+		}
+	}
+	a.bell.ring()
 }
 
 // remove takes e off the agenda. It reports false if e has happened or was
@@ -188,13 +201,14 @@ type timerSpec struct{ left, every time.Duration }
 
 // arm sets a timer to expire at an instant of the clock it follows and then at
 // intervals, or with ok false to never expire, and returns what it was set to.
-// What lies in the past happens at once.
-func (a *agenda) arm(e *entry, at time.Duration, every time.Duration, ok bool) (was timerSpec) {
+// What lies in the past happens at once. wall says that the instant is one of the
+// wall clock.
+func (a *agenda) arm(e *entry, at time.Duration, every time.Duration, ok, wall bool) (was timerSpec) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	was = a.spec(e)
 	a.delete(e)
-	e.at, e.every = at, every
+	e.at, e.every, e.wall = at, every, wall
 	if !ok {
 		e.every = 0
 		return was

@@ -37,13 +37,7 @@ func newClock(cfg Config, page *clockPage) (*clock, error) {
 	}
 	switch cfg.Clock {
 	case det.Virtual:
-		c.virtual = det.NewClock(cfg.Time, func(elapsed time.Duration) {
-			var now [det.Scales]int64
-			for s := range det.Scales {
-				now[s] = s.Start(cfg.Time) + int64(elapsed)
-			}
-			page.data.Set(now[:]...)
-		})
+		c.virtual = det.NewClock(cfg.Time, func(now [det.Scales]int64) { page.data.Set(now[:]...) })
 	case det.Running:
 		for s := range det.Scales {
 			host, err := readHost(hostClock[s])
@@ -91,6 +85,8 @@ func (c *clock) read(s det.Scale) (int64, error) {
 // end is where the clock stands for Result.
 func (c *clock) end() time.Time {
 	switch c.mode {
+	case det.Virtual:
+		return c.virtual.Now()
 	case det.Host:
 		return time.Now().Round(0)
 	case det.Running:
@@ -265,7 +261,7 @@ func newClockPage(mode det.Mode) (*clockPage, error) {
 		return nil, fmt.Errorf("create the clock page (memfd_create): %w", err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Ftruncate(fd, vdso.SlotOffset+vdso.PageSize); err != nil {
+	if err := unix.Ftruncate(fd, vdso.SlotOffset+vdso.OwnSize); err != nil {
 		return nil, fmt.Errorf("size the clock page: %w", err)
 	}
 	p := &clockPage{entries: entries}

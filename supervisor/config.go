@@ -23,6 +23,11 @@ type Config struct {
 	// is deadlocked.
 	MaxVirtual time.Duration
 
+	// SetClock lets programs set the wall clock (clock_settime, settimeofday,
+	// adjtimex), the sandbox's and nobody else's. By default that fails with EPERM.
+	// Only the virtual clock can be set.
+	SetClock bool
+
 	// Seed names the random streams; any two seeds give unrelated bytes.
 	Seed uint64
 
@@ -73,6 +78,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Clock < det.Virtual || c.Clock > det.Host {
 		return c, fmt.Errorf("supervisor: unknown clock %v", c.Clock)
+	}
+	if c.SetClock && c.Clock != det.Virtual {
+		return c, fmt.Errorf("supervisor: SetClock with the %v clock: only the virtual clock can be set", c.Clock)
 	}
 	if err := det.CheckTime(c.Time); err != nil {
 		return c, fmt.Errorf("supervisor: %w", err)

@@ -44,12 +44,9 @@
 //   - A sandbox that waits for input from outside and for time as well sees its
 //     clock fly, as every virtual clock does; input comes at whatever instant it
 //     has reached.
-//   - SO_RCVTIMEO and SO_SNDTIMEO count real time, and so does the kernel's own
-//     limit to a connect. recvmmsg's timeout never ends the call. io_uring, which
-//     has timeouts too, is refused.
-//   - Under the running clock, absolute deadlines of timer_settime and
-//     timerfd_settime are taken for the host's.
-//   - The clock can't be set: clock_settime and its kin fail with EPERM.
+//   - The kernel's own limit to a connection attempt counts real time. recvmmsg's
+//     timeout never ends the call. io_uring, which has timeouts too, is refused.
+//   - Only the virtual clock can be set, and none be made faster or slower.
 //   - Two threads of a process that draw random bytes share one stream.
 //   - clone3 fails with ENOSYS, so that flags can be judged; C libraries fall
 //     back to clone. So does rseq, which would tell the CPU's number.

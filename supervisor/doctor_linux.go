@@ -13,7 +13,7 @@ import (
 
 // Doctor tells what this machine allows and what is used instead.
 func Doctor() []Check {
-	checks := []Check{platform(), ptraceCheck(), addressCheck(), vdsoCheck()}
+	checks := []Check{platform(), ptraceCheck(), addressCheck(), vdsoCheck(), idleCheck(), timerfdCheck()}
 	for _, k := range []struct {
 		name         string
 		major, minor int
@@ -82,6 +82,32 @@ func vdsoCheck() Check {
 	}
 	if err != nil {
 		c.OK, c.Detail = false, fmt.Sprintf("%v: it is hidden from programs, every clock read is a trapped call", err)
+	}
+	return c
+}
+
+// idleCheck tells whether it can be known when everything in a sandbox waits.
+func idleCheck() Check {
+	c := Check{Name: "virtual clock", OK: true, Detail: "the kernel tells how often a thread has run (CONFIG_SCHEDSTATS)"}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	self := openTask("/proc/thread-self")
+	defer self.close()
+	if self.runs() == 0 {
+		c.OK, c.Detail = false, "needs a kernel with CONFIG_SCHEDSTATS: only --clock running and --clock host work"
+	}
+	return c
+}
+
+func timerfdCheck() Check {
+	c := Check{Name: "virtual timerfd", OK: true, Optional: true, Detail: "timers that are descriptors can be let expire (TFD_IOC_SET_TICKS)"}
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC)
+	if err == nil {
+		defer unix.Close(fd)
+		err = setTicks(fd, 1)
+	}
+	if err != nil {
+		c.OK, c.Detail = false, fmt.Sprintf("%v: needs CONFIG_CHECKPOINT_RESTORE; a program that sets one is ended", err)
 	}
 	return c
 }

@@ -20,8 +20,11 @@ var features = []func(*Sandbox) feature{
 	refused,        // calls that would get round the sandbox: ENOSYS or EPERM
 	imageLoader,    // every program start: clock region, vDSO, AT_RANDOM
 	clockCalls,     // raw clock system calls
+	clockSetting,   // clock_settime, adjtimex
 	cpuTime,        // getrusage, times
-	timedWaits,     // sleeps, timeouts and deadlines follow the sandbox's clock
+	timedWaits,     // sleeps, timeouts and deadlines follow the virtual clock
+	socketTimeouts, // SO_RCVTIMEO, SO_SNDTIMEO
+	deadlines,      // instants of the running clock become the host's
 	intervalTimers, // setitimer, alarm
 	posixTimers,    // timer_create
 	timerFDs,       // timerfd_create

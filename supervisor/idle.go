@@ -85,7 +85,7 @@ func (d *detector) run() {
 			d.watch(heard)
 			pause = shortestPause
 			continue
-		case d.idle() && d.agenda.next():
+		case d.idle() && d.enlist() && d.agenda.next():
 			pause = shortestPause
 		}
 		if d.agenda.bell.wait(heard, pause) {
@@ -105,8 +105,15 @@ const (
 // watch waits until there is something on the agenda, and ends the sandbox if it
 // is deadlocked.
 func (d *detector) watch(heard uint32) {
-	for pause := shortestWatch; !d.agenda.bell.wait(heard, pause); pause = min(2*pause, longestWatch) {
-		if d.deadlock != nil || !d.s.waited.Load() || !d.idle() {
+	pause := shortestWatch
+	if d.s.socketTimeouts.Load() {
+		pause = shortestPause
+	}
+	for ; !d.agenda.bell.wait(heard, pause); pause = min(2*pause, longestWatch) {
+		if d.deadlock != nil || !d.s.waited.Load() && !d.s.socketTimeouts.Load() || !d.idle() || !d.enlist() {
+			continue
+		}
+		if !d.s.waited.Load() {
 			continue
 		}
 		if list := d.deadlocked(); list != nil && d.idle() {
@@ -252,6 +259,7 @@ type task struct {
 	of          *thread
 	stat, sched int
 	seen        uint64
+	enlisted    uint64
 	buf         [512]byte
 }
 

@@ -112,7 +112,7 @@ func (s *Sandbox) alarm(c *Call) Answer {
 
 // set sets a timer that is given as a span.
 func (a *agenda) set(e *entry, spec timerSpec) timerSpec {
-	return a.arm(e, addTime(a.instant(e), spec.left), spec.every, spec.left > 0)
+	return a.arm(e, addTime(a.instant(e), spec.left), spec.every, spec.left > 0, false)
 }
 
 // readSpec reads a struct itimerval or itimerspec, whose fractions of a second

@@ -93,6 +93,16 @@ func (c *Call) failed(err error) Answer {
 	return Fatal(fmt.Errorf("%s of process %s: %w", c.Name(), c.Process.Lineage, err))
 }
 
+// refusedWith makes an answer of the kernel's word about a call that was made on
+// the program's behalf.
+func (c *Call) refusedWith(err error) Answer {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return Errno(errno)
+	}
+	return c.failed(err)
+}
+
 // reply writes a structure and returns 0, as most calls that fill one do.
 func (c *Call) reply(addr uint64, buf []byte) Answer {
 	if _, err := c.Write(addr, buf); err != nil {

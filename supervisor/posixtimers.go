@@ -196,26 +196,18 @@ func (s *Sandbox) timerSettime(c *Call) Answer {
 	s.agenda.mu.Lock()
 	t.missed = 0
 	s.agenda.mu.Unlock()
+	wall := false
 	switch {
 	case c.Int(1)&unix.TIMER_ABSTIME == 0:
 		at = addTime(s.agenda.instant(&t.entry), spec.left)
 	case t.meter == nil:
-		at = s.clock.since(t.scale, spec.left)
+		at, wall = s.clock.virtual.ElapsedAt(t.scale, int64(spec.left)), t.scale.Settable()
 	}
-	was := s.agenda.arm(&t.entry, at, spec.every, set)
+	was := s.agenda.arm(&t.entry, at, spec.every, set, wall)
 	if old := c.Arg(3); old != 0 {
 		return c.replySpec(old, was, time.Nanosecond)
 	}
 	return Return(0)
-}
-
-// since turns an instant of a scale into one of the clock since its start, which
-// may be negative.
-func (c *clock) since(scale det.Scale, instant time.Duration) time.Duration {
-	if instant == math.MaxInt64 {
-		return instant
-	}
-	return instant - time.Duration(scale.Start(c.start))
 }
 
 func (s *Sandbox) timerGettime(c *Call) Answer {

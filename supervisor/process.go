@@ -35,6 +35,7 @@ type Process struct {
 	started  int    // threads created so far
 	execs    uint64 // programs executed so far
 	naps     bool   // its program's runtime naps, see naps.go
+	rooms    *rooms // in its memory
 
 	mu    sync.Mutex
 	pidfd int // 0 until somebody needs it
@@ -51,12 +52,13 @@ type Process struct {
 }
 
 func newProcess(tgid int, parent *Process, born time.Duration) *Process {
-	p := &Process{TGID: tgid, Lineage: det.Root, parent: parent, born: born}
+	p := &Process{TGID: tgid, Lineage: det.Root, parent: parent, born: born, rooms: new(rooms)}
 	if parent != nil {
 		parent.children++
 		p.Lineage = parent.Lineage.Child(parent.children)
 		p.order = append(slices.Clone(parent.order), int32(parent.children))
 		p.naps = parent.naps
+		p.rooms = parent.rooms // it may share the memory
 		p.region.Store(parent.region.Load())
 		p.vdso.Store(parent.vdso.Load())
 		p.rootChanged.Store(parent.rootChanged.Load())
@@ -128,6 +130,8 @@ type thread struct {
 	goneOn  *goneOn      // a wait that no handler has ended, see waits.go
 	wait    waiting      // the wait it is in
 	waited  func(*Stop)  // ends that
+	socket  socketWait   // the wait with a socket's timeout that it is in
+	room    int          // its room in the program's memory, counted from 1
 	naps    naps         // the agenda's
 	monitor bool         // it is the monitor of Go's runtime
 	meter   meter        // the agenda's

@@ -12,9 +12,8 @@ import (
 // Source: calls that hide work from the filter (io_uring), processes from the
 // tracer (CLONE_UNTRACED), flags from both (clone3), or that tell what another
 // call is virtualised to hide (rseq: the CPU number). Eliminated, with the errno
-// upon which C libraries and runtimes fall back. Setting the clock or the host
-// name would reach the host where the command is root: EPERM, as for anybody
-// else.
+// upon which C libraries and runtimes fall back. Setting the host name would reach
+// the host where the command is root: EPERM, as for anybody else.
 func refused(*Sandbox) feature {
 	return feature{name: "refused", calls: []call{
 		{name: "io_uring_setup", errno: unix.ENOSYS},
@@ -25,10 +24,6 @@ func refused(*Sandbox) feature {
 		{name: "clone", errno: unix.EPERM, conds: []seccomp.Cond{
 			{Arg: 0, Mask: unix.CLONE_UNTRACED, Value: unix.CLONE_UNTRACED},
 		}},
-		{name: "settimeofday", errno: unix.EPERM},
-		{name: "clock_settime", errno: unix.EPERM},
-		{name: "adjtimex", errno: unix.EPERM},
-		{name: "clock_adjtime", errno: unix.EPERM},
 		{name: "sethostname", errno: unix.EPERM},
 		{name: "setdomainname", errno: unix.EPERM},
 	}}

@@ -36,6 +36,8 @@ type Sandbox struct {
 	given  map[string]bool // what the command had open at its start
 	waited atomic.Bool     // somebody waits for its end, and nobody is to send it a signal any more
 
+	socketTimeouts atomic.Bool // a socket has one
+
 	timerfdMu   sync.Mutex
 	timerfds    map[int64]*timerFD
 	timerfdNext int64

@@ -79,7 +79,9 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 		sig = 0
 	case sig == unix.SIGSTOP && th.wasPoked():
 		sig = 0
-		t.undisturbed(th, &regs)
+		if !t.endSocketWait(th, &regs) {
+			t.undisturbed(th, &regs)
+		}
 	case regs.Result() == -erestartsys && t.s.table.notify[regs.Nr()] != nil && t.delays(th, sig):
 		if err := th.hold(); err != nil {
 			return

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,6 +48,26 @@ func TestTimedCalls(t *testing.T) {
 	}
 	if n < 45 {
 		t.Errorf("only %d calls were made", n)
+	}
+}
+
+// Under a running clock they do what they do bare, also where the host's clock
+// reads another century.
+func TestTimedCallsRunning(t *testing.T) {
+	path, span := compileC(t, "timed", false), strconv.Itoa(int(21*time.Millisecond))
+	want := results(bare(t, cmdC(path, span)))
+	for _, start := range []time.Time{DefaultTime, time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		got := succeeds(t, Config{Clock: det.Running, Time: start}, cmdC(path, span))
+		if diff := cmp.Diff(want, results(got)); diff != "" {
+			t.Errorf("(-bare +running from %v):\n%s", start, diff)
+		}
+		for _, line := range lines(got) {
+			name, ns, ok := strings.Cut(line, " moved ")
+			moved, _ := strconv.Atoi(strings.TrimSpace(ns))
+			if ok && strings.Contains(name, "until") && moved < int(20*time.Millisecond) {
+				t.Errorf("%s: ended after %d ns, want at least 20 ms", name, moved)
+			}
+		}
 	}
 }
 

@@ -125,10 +125,11 @@ func (s *Sandbox) timerfdSettime(c *Call) Answer {
 		return Fatal(fmt.Errorf("timerfd_settime: %w", err))
 	}
 	at := addTime(s.clock.elapsed(), spec.left)
-	if c.Int(1)&unix.TFD_TIMER_ABSTIME != 0 {
-		at = s.clock.since(t.scale, spec.left)
+	absolute := c.Int(1)&unix.TFD_TIMER_ABSTIME != 0
+	if absolute {
+		at = s.clock.virtual.ElapsedAt(t.scale, int64(spec.left))
 	}
-	s.agenda.arm(&t.entry, at, spec.every, spec.left > 0)
+	s.agenda.arm(&t.entry, at, spec.every, spec.left > 0, absolute && t.scale.Settable())
 	if old := c.Arg(3); old != 0 {
 		return c.replySpec(old, was, time.Nanosecond)
 	}
@@ -148,7 +149,7 @@ func (s *Sandbox) timerfdGettime(c *Call) Answer {
 }
 
 // disarm takes a timer off the agenda and returns what it was set to.
-func (a *agenda) disarm(e *entry) timerSpec { return a.arm(e, 0, 0, false) }
+func (a *agenda) disarm(e *entry) timerSpec { return a.arm(e, 0, 0, false, false) }
 
 func (s *Sandbox) newTimerFD(p *Process, fd int) (*timerFD, error) {
 	clock, err := fdinfo(fd, "clockid:")

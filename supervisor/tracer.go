@@ -136,6 +136,7 @@ func (t *tracer) adopt(tid int, creator *Process, isThread bool, affinity *threa
 func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	t.s.threads.remove(th.tid)
 	t.s.leave(th)
+	th.leaveRoom()
 	if ws.Signaled() {
 		t.adoptOrphans(th)
 	}
@@ -270,6 +271,8 @@ func (t *tracer) execed(th *thread) {
 	p.released.Store(true)
 	t.s.counts.execs.Add(1)
 	t.s.dropTimers(p)
+	th.leaveRoom()
+	p.rooms = new(rooms)
 	t.s.leave(th) // the wait of the leader whose number it has taken
 	th.onExit = func(st *Stop) {
 		if err := t.near(st.th.tid, func() error { return t.load(st.th) }); err != nil {

@@ -4,7 +4,6 @@ package supervisor
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 	"time"
 
@@ -22,25 +21,17 @@ import (
 // clock: the wait is made one without a timeout and put on the agenda; at its
 // deadline, which comes when everything in the sandbox waits, the thread is poked
 // and its call returns what it returns when its time is up. What the kernel
-// writes back of the time that is left is written by the tracer. Under the running
-// clock a wait takes real time, and a deadline on the sandbox's clock is
-// translated into one on the host's.
+// writes back of the time that is left is written by the tracer.
 //
 // What remains: recvmmsg's timeout, which natively is looked at only when a
 // datagram has come, never ends the call.
 func timedWaits(s *Sandbox) feature {
 	f := feature{name: "waits"}
+	if s.cfg.Clock != det.Virtual {
+		return f
+	}
 	for _, w := range waits {
-		c := call{name: w.name, anyOf: w.anyOf, conds: w.conds}
-		switch {
-		case s.cfg.Clock == det.Virtual:
-			c.stop = w.enter
-		case s.cfg.Clock == det.Running && w.absolute:
-			c.stop = w.translate
-		default:
-			continue
-		}
-		f.calls = append(f.calls, c)
+		f.calls = append(f.calls, call{name: w.name, anyOf: w.anyOf, conds: w.conds, stop: w.enter})
 	}
 	return f
 }
@@ -56,13 +47,13 @@ type wait struct {
 	without uint64 // as the timeout: wait for ever
 	ends    int64  // what the call returns when its time is up
 
-	absolute bool                                                      // its timeout may be an instant
-	sleep    bool                                                      // it waits for nothing else
-	nap      bool                                                      // in a Go program it is the runtime's
-	left     func(st *Stop, w *waiting, left time.Duration) unix.Errno // writes back what is left
-	stays    bool                                                      // the kernel never restarts it
-	sets     bool                                                      // it empties three sets of descriptors
-	endless  bool                                                      // its time being up doesn't end it
+	until   [][]seccomp.Cond                                          // selects the calls whose timeout is an instant
+	sleep   bool                                                      // it waits for nothing else
+	nap     bool                                                      // in a Go program it is the runtime's
+	left    func(st *Stop, w *waiting, left time.Duration) unix.Errno // writes back what is left
+	stays   bool                                                      // the kernel never restarts it
+	sets    bool                                                      // it empties three sets of descriptors
+	endless bool                                                      // its time being up doesn't end it
 }
 
 // A timeout is what a wait is asked for: a time span, or an instant on a scale.
@@ -85,9 +76,12 @@ func positive(arg int) []seccomp.Cond {
 
 const forever = 1<<32 - 1 // -1 milliseconds
 
+// untilInstant selects the calls of sleeps and timers that have TIMER_ABSTIME.
+var untilInstant = [][]seccomp.Cond{{{Arg: 1, Mask: unix.TIMER_ABSTIME, Value: unix.TIMER_ABSTIME}}}
+
 var waits = []wait{
 	{name: "nanosleep", timeout: timespecAt, sleep: true, left: sleepLeft(1), nap: true},
-	{name: "clock_nanosleep", arg: 2, timeout: sleepRequest, sleep: true, absolute: true, left: sleepLeft(3)},
+	{name: "clock_nanosleep", arg: 2, timeout: sleepRequest, sleep: true, until: untilInstant, left: sleepLeft(3)},
 	{name: "poll", arg: 2, conds: positive(2), timeout: milliseconds, without: forever},
 	{name: "ppoll", arg: 2, conds: hasTimeout(2), timeout: timespecAt, left: pairLeft(time.Nanosecond)},
 	{name: "select", arg: 4, conds: hasTimeout(4), timeout: selectTimeout, left: pairLeft(time.Microsecond), sets: true},
@@ -95,12 +89,12 @@ var waits = []wait{
 	{name: "epoll_wait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true},
 	{name: "epoll_pwait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true},
 	{name: "epoll_pwait2", arg: 3, conds: hasTimeout(3), timeout: timespecAt, stays: true},
-	{name: "futex", arg: 3, anyOf: futexWaits, timeout: futexTimeout, ends: -int64(unix.ETIMEDOUT), absolute: true},
-	{name: "futex_waitv", arg: 3, conds: hasTimeout(3), timeout: futexVectorTimeout, ends: -int64(unix.ETIMEDOUT), absolute: true},
+	{name: "futex", arg: 3, anyOf: futexWaits, timeout: futexTimeout, ends: -int64(unix.ETIMEDOUT), until: futexWaits[1:]},
+	{name: "futex_waitv", arg: 3, conds: hasTimeout(3), timeout: futexVectorTimeout, ends: -int64(unix.ETIMEDOUT), until: [][]seccomp.Cond{hasTimeout(3)}},
 	{name: "rt_sigtimedwait", arg: 2, conds: hasTimeout(2), timeout: timespecAt, ends: -int64(unix.EAGAIN), stays: true},
 	{name: "semtimedop", arg: 3, conds: hasTimeout(3), timeout: timespecAt, ends: -int64(unix.EAGAIN), stays: true},
-	{name: "mq_timedsend", arg: 4, conds: hasTimeout(4), timeout: realtimeAt, ends: -int64(unix.ETIMEDOUT), absolute: true},
-	{name: "mq_timedreceive", arg: 4, conds: hasTimeout(4), timeout: realtimeAt, ends: -int64(unix.ETIMEDOUT), absolute: true},
+	{name: "mq_timedsend", arg: 4, conds: hasTimeout(4), timeout: realtimeAt, ends: -int64(unix.ETIMEDOUT), until: [][]seccomp.Cond{hasTimeout(4)}},
+	{name: "mq_timedreceive", arg: 4, conds: hasTimeout(4), timeout: realtimeAt, ends: -int64(unix.ETIMEDOUT), until: [][]seccomp.Cond{hasTimeout(4)}},
 	{name: "recvmmsg", arg: 4, conds: hasTimeout(4), timeout: timespecAt, left: pairLeft(time.Nanosecond), endless: true},
 	{name: "io_getevents", arg: 4, conds: hasTimeout(4), timeout: timespecAt, stays: true},
 	{name: "io_pgetevents", arg: 4, conds: hasTimeout(4), timeout: timespecAt, stays: true},
@@ -117,7 +111,8 @@ const (
 	futexRealtime      = 256
 )
 
-// futexWaits selects those operations, when they have a timeout.
+// futexWaits selects those operations, when they have a timeout: a span for the
+// first, an instant for the others.
 var futexWaits = func() (anyOf [][]seccomp.Cond) {
 	for _, op := range []uint64{futexWaitPlain, futexLockPI, futexWaitBitset, futexWaitRequeuePI, futexLockPI2} {
 		anyOf = append(anyOf, append(hasTimeout(3), seccomp.Cond{Arg: 1, Mask: futexCmdMask, Value: op}))
@@ -186,7 +181,7 @@ func (w *wait) enter(st *Stop) {
 	until := addTime(now, want.span)
 	if want.instant {
 		if until = want.span; want.meter == nil {
-			until = st.t.s.clock.since(want.scale, want.span)
+			until = st.t.s.clock.virtual.ElapsedAt(want.scale, int64(want.span))
 		}
 		if until <= now {
 			w.expired(st)
@@ -199,6 +194,7 @@ func (w *wait) enter(st *Stop) {
 	th.goneOn = nil
 	me.wait, me.given, me.until, me.want, me.ended = w, st.regs, until, want, false
 	me.at, me.proc, me.thread, me.nap, me.aside = until, th.proc, th.index, nil, th.monitor
+	me.wall = want.instant && want.meter == nil && want.scale.Settable()
 	if me.happen == nil {
 		me.happen = func(int) {
 			me.ended = true
@@ -319,6 +315,7 @@ func (th *thread) wasPoked() bool {
 func (s *Sandbox) leave(th *thread) {
 	if s.agenda != nil {
 		s.agenda.remove(&th.wait.entry)
+		s.agenda.remove(&th.socket.entry)
 	}
 }
 
@@ -369,54 +366,6 @@ func writePair(st *Stop, at uint64, d, unit time.Duration) error {
 	b = binary.NativeEndian.AppendUint64(b, uint64(d%time.Second/unit))
 	_, err := tracee.WriteMem(st.th.tid, at, b)
 	return err
-}
-
-// translate makes a wait until an instant of the running clock one until the same
-// instant of the host's.
-func (w *wait) translate(st *Stop) {
-	want, ok := w.timeout(st, st.Arg(w.arg))
-	if !ok || !want.instant {
-		return
-	}
-	at, err := st.t.s.clock.read(want.scale)
-	if err != nil {
-		st.t.s.fail(err)
-		return
-	}
-	if err := st.untilHost(w.arg, want.scale, want.span-time.Duration(at)); err != nil {
-		st.t.s.fail(fmt.Errorf("supervisor: translate the deadline of %s: %w", w.name, err))
-		return
-	}
-	given := st.regs
-	st.OnExit(func(st *Stop) {
-		st.regs.SetArg(w.arg, given.Arg(w.arg))
-		if st.Result() == -erestartblock {
-			st.regs.SetResult(-erestartnohand) // as a new call, with the deadline as it was given
-		}
-		_ = st.regs.Store(st.th.tid)
-	})
-}
-
-// untilHost makes the call wait for an instant of the host's clock, so long after
-// now, in place of the instant that argument arg points to.
-func (st *Stop) untilHost(arg int, scale det.Scale, span time.Duration) error {
-	now, err := readHost(hostClock[scale])
-	if err != nil {
-		return err
-	}
-	at := now + int64(span)
-	if span > 0 && at < now {
-		at = math.MaxInt64
-	}
-	b := binary.NativeEndian.AppendUint64(nil, uint64(max(at, 0)/1e9))
-	b = binary.NativeEndian.AppendUint64(b, uint64(max(at, 0)%1e9))
-	const below = 1024 // the stack pointer, out of the way of everything
-	where := (st.regs.SP() - below) &^ 15
-	if _, err := tracee.WriteMem(st.th.tid, where, b); err != nil {
-		return err
-	}
-	st.setArg(arg, where)
-	return nil
 }
 
 // setArg changes an argument register.

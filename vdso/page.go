@@ -27,8 +27,13 @@ const (
 	PageSize   = 4096
 	CodeOffset = PageSize     // the code page
 	SlotOffset = 2 * PageSize // the slot page
-	// SharedSize is how much of the region is the same in every process.
+	// SharedSize is how much of the region is the same in every process, OwnSize how
+	// much is each process's own: the slot page, and in and after it room for a
+	// supervisor that passes structs to system calls.
 	SharedSize = 2 * PageSize
+	OwnSize    = 16 * PageSize
+	// RoomOffset is where that room begins.
+	RoomOffset = SlotOffset + 64
 )
 
 // Offsets in the data page.

@@ -34,6 +34,8 @@ func (f *runFlags) register(fs *flag.FlagSet) {
 		f.opts.Clock, err = det.ParseMode(s)
 		return err
 	})
+	fs.DurationVar(&f.opts.MaxVirtual, "max-virtual", 0, "how far, `D`, the virtual clock may move (default 100 years)")
+	fs.BoolVar(&f.opts.SetClock, "set-clock", false, "let the command set the virtual clock (date -s)")
 	fs.Uint64Var(&f.opts.Seed, "seed", 0, "seed `N` of all random bytes (default 0)")
 	fs.Func("hostname", "`NAME` of the machine (default sandtest)", func(s string) error {
 		f.opts.Hostname = s

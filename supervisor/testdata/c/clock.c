@@ -1,5 +1,7 @@
 // Reads every clock in every way. The first argument says what to print.
 #include "raw.h"
+#include <sys/timerfd.h>
+#include <sys/timex.h>
 
 static const int ids[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11};
 #define N (int)(sizeof ids / sizeof *ids)
@@ -147,15 +149,84 @@ static void steps(void)
 	}
 }
 
+static void now(const char *after)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	printf("%s: %lld.%09ld\n", after, (long long)ts.tv_sec, ts.tv_nsec);
+}
+
 static void set(void)
 {
-	struct timespec ts = {1, 0};
-	struct timeval tv = {1, 0};
-	char timex[512] = {1}; // ADJ_OFFSET
+	struct timespec ts = {1500000000, 250};
+	struct timeval tv = {1600000000, 250};
+	struct timex tx = {.modes = 0x100, .time = {100, 500000}}; // ADJ_SETOFFSET
 	say("clock_settime", raw(SYS_clock_settime, 0, &ts));
+	now("clock_settime");
 	say("settimeofday", raw(SYS_settimeofday, &tv, 0));
-	say("adjtimex", raw(SYS_adjtimex, timex));
-	say("clock_adjtime", raw(SYS_clock_adjtime, 0, timex));
+	now("settimeofday");
+	say("adjtimex", raw(SYS_adjtimex, &tx));
+	now("adjtimex");
+	tx = (struct timex){.modes = 0x2100, .time = {100, 500000}}; // and ADJ_NANO
+	say("clock_adjtime", raw(SYS_clock_adjtime, 0, &tx));
+	now("clock_adjtime");
+	tx = (struct timex){.modes = 2, .freq = 1}; // ADJ_FREQUENCY
+	say("frequency", raw(SYS_adjtimex, &tx));
+	ts.tv_sec = 1;
+	say("monotonic", raw(SYS_clock_settime, 1, &ts));
+	ts.tv_nsec = 1000000000;
+	say("nonsense", raw(SYS_clock_settime, 0, &ts));
+}
+
+// timexes reads what the clock is tuned to.
+static void timexes(void)
+{
+	struct timex tx = {.modes = 0};
+	int state = raw(SYS_adjtimex, &tx);
+	printf("adjtimex: %s, tick %ld, %lld.%06lld\n", state >= 0 ? "ok" : "failed", (long)tx.tick, (long long)tx.time.tv_sec, (long long)tx.time.tv_usec);
+	tx = (struct timex){.modes = 0};
+	state = raw(SYS_clock_adjtime, 0, &tx);
+	printf("clock_adjtime: %s, tick %ld\n", state >= 0 ? "ok" : "failed", (long)tx.tick);
+	printf("fault: %ld\n", raw(SYS_adjtimex, 8));
+}
+
+// waiters wait for an instant of the wall clock, which is then set to an hour
+// before it, and to an hour after it.
+static void waiters(void)
+{
+	struct itimerspec soon = {.it_value = {946684800 + 36000, 0}};
+	struct timespec to = {946684800 + 32400, 0};
+	int fd = timerfd_create(CLOCK_REALTIME, 0), mono = timerfd_create(CLOCK_MONOTONIC, 0);
+	uint64_t n;
+	for (int i = 0; i < 2; i++) {
+		if (!fork()) {
+			clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &soon.it_value, 0);
+			now("slept");
+			exit(0);
+		}
+		timerfd_settime(fd, TFD_TIMER_ABSTIME, &soon, 0);
+		struct itimerspec in = {.it_value = {60, 0}};
+		timerfd_settime(mono, 0, &in, 0);
+		if (read(mono, &n, 8) != 8)
+			die("read");
+		if (raw(SYS_clock_settime, 0, &to))
+			die("clock_settime");
+		if (read(fd, &n, 8) != 8)
+			die("read");
+		now("read");
+		fflush(stdout);
+		wait(0);
+		struct timespec ts;
+		clock_gettime(CLOCK_MONOTONIC, &ts);
+		printf("monotonic %ld\n", (long)ts.tv_sec);
+		fflush(stdout);
+		to.tv_sec += 7200;
+		soon.it_value.tv_sec += 3600;
+	}
+}
+
+static void names(void)
+{
 	say("sethostname", raw(SYS_sethostname, "x", 1));
 	say("setdomainname", raw(SYS_setdomainname, "x", 1));
 }
@@ -173,6 +244,12 @@ int main(int argc, char **argv)
 		steps();
 	else if (!strcmp(what, "set"))
 		set();
+	else if (!strcmp(what, "timex"))
+		timexes();
+	else if (!strcmp(what, "waiters"))
+		waiters();
+	else if (!strcmp(what, "names"))
+		names();
 	else {
 		struct timespec ts;
 		clock_gettime(CLOCK_REALTIME, &ts);

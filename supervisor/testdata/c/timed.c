@@ -3,6 +3,7 @@
 #include "raw.h"
 #include <linux/aio_abi.h>
 #include <mqueue.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
@@ -11,6 +12,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 
 static int64_t ns;
 static int64_t clockNow(int id)
@@ -194,6 +196,61 @@ static void timerfds(void)
 	       raw(SYS_timerfd_settime, 1, 0, every(1, 0), 0), raw(SYS_timerfd_settime, 99, 0, every(1, 0), 0));
 }
 
+// sockets with timeouts of their own.
+static void sockets(void)
+{
+	int p[2], tcp = socket(AF_INET, SOCK_STREAM, 0), un = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct timeval tv = {ns / 1000000000, ns % 1000000000 / 1000}, got;
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	socklen_t size = sizeof in;
+	static char buf[1 << 20];
+	struct iovec iov = {buf, 8};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) || bind(tcp, (void *)&in, size) || listen(tcp, 5) ||
+	    getsockname(tcp, (void *)&in, &size) || bind(un, (void *)&name, 2) || listen(un, 0))
+		die("sockets");
+	setsockopt(p[0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+	TIMED("SO_RCVTIMEO recv", raw(SYS_recvfrom, p[0], buf, 8, 0, 0, 0));
+	TIMED("SO_RCVTIMEO read", raw(SYS_read, p[0], buf, 8));
+	TIMED("SO_RCVTIMEO readv", raw(SYS_readv, p[0], &iov, 1));
+	TIMED("SO_RCVTIMEO recvmsg", raw(SYS_recvmsg, p[0], &msg, 0));
+	printf("SO_RCVTIMEO, not waiting: %ld\n", raw(SYS_recvfrom, p[0], buf, 8, MSG_DONTWAIT, 0, 0));
+	setsockopt(tcp, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+	TIMED("SO_RCVTIMEO accept", raw(SYS_accept, tcp, 0, 0));
+	int c = socket(AF_INET, SOCK_STREAM, 0);
+	if (connect(c, (void *)&in, size))
+		die("connect");
+	int a = accept(tcp, 0, 0);
+	// An accepted connection has its listener's timeout.
+	TIMED("SO_RCVTIMEO of an accepted connection", raw(SYS_read, a, buf, 8));
+	struct timeval again = {tv.tv_sec / 2, tv.tv_usec / 2};
+	setsockopt(p[0], SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+	while (send(p[0], buf, sizeof buf, MSG_DONTWAIT) > 0)
+		;
+	TIMED("SO_SNDTIMEO send", raw(SYS_sendto, p[0], buf, 1 << 16, 0, 0, 0));
+	TIMED("SO_SNDTIMEO write", raw(SYS_write, p[0], buf, 1 << 16));
+	size = sizeof name;
+	if (getsockname(un, (void *)&name, &size))
+		die("getsockname");
+	int u = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (connect(u, (void *)&name, size))
+		die("connect");
+	u = socket(AF_UNIX, SOCK_STREAM, 0);
+	setsockopt(u, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+	TIMED("SO_SNDTIMEO connect", raw(SYS_connect, u, &name, size));
+	size = sizeof got;
+	long ret = getsockopt(p[0], SOL_SOCKET, SO_RCVTIMEO, &got, &size);
+	printf("SO_RCVTIMEO: %ld %d %d\n", ret, (int)size, got.tv_sec * 1000000 + got.tv_usec >= tv.tv_sec * 1000000 + tv.tv_usec);
+	size = 8;
+	ret = getsockopt(c, SOL_SOCKET, SO_RCVTIMEO, &got, &size);
+	printf("SO_RCVTIMEO unset: %ld %d %ld\n", ret, (int)size, (long)got.tv_sec);
+	tv.tv_usec = 1000000;
+	printf("SO_RCVTIMEO: errno of nonsense %ld %ld %ld %ld\n", raw(SYS_setsockopt, p[0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv),
+	       raw(SYS_setsockopt, p[0], SOL_SOCKET, SO_RCVTIMEO, &again, 8), raw(SYS_setsockopt, 0, SOL_SOCKET, SO_RCVTIMEO, &again, 16),
+	       raw(SYS_setsockopt, 99, SOL_SOCKET, SO_RCVTIMEO, &again, 16));
+}
+
 static volatile int code, overrun, value;
 static void told(int sig, siginfo_t *si, void *uc)
 {
@@ -262,6 +319,13 @@ static void interrupted(void)
 	result("interrupted nanosleep", ret);
 	int64_t rest = left.tv_sec * 1000000000LL + left.tv_nsec;
 	printf("interrupted nanosleep: left %lld\n", (long long)rest);
+	int p[2];
+	struct timeval tv = {ns / 1000000000, ns % 1000000000 / 1000};
+	char c;
+	socketpair(AF_UNIX, SOCK_STREAM, 0, p);
+	setsockopt(p[0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+	setitimer(ITIMER_REAL, &it, 0);
+	TIMED("interrupted SO_RCVTIMEO", raw(SYS_read, p[0], &c, 1));
 	setitimer(ITIMER_REAL, &it, 0);
 	ts = span(ns);
 	start();
@@ -302,6 +366,7 @@ int main(int argc, char **argv)
 	polls(p[0]);
 	futexes();
 	queues();
+	sockets();
 	timerfds();
 	timers();
 	interrupted();
