@@ -41,11 +41,16 @@ func beside(b *testing.B, make func(n int) *exec.Cmd) {
 			}
 		})
 	})
-	b.Run("sandbox", func(b *testing.B) {
-		ns := measure(b, func(cmd *exec.Cmd) { output(b, Config{}, cmd) })
-		b.ReportMetric(ns/bare, "x-bare")
-		b.ReportMetric((ns-bare)/1000, "us-above-bare")
-	})
+	for _, v := range []struct {
+		name string
+		cfg  Config
+	}{{"sandbox", Config{}}, {"host-tsc", Config{HostTSC: true}}} {
+		b.Run(v.name, func(b *testing.B) {
+			ns := measure(b, func(cmd *exec.Cmd) { output(b, v.cfg, cmd) })
+			b.ReportMetric(ns/bare, "x-bare")
+			b.ReportMetric((ns-bare)/1000, "us-above-bare")
+		})
+	}
 }
 
 func besideProgram(b *testing.B, name string, args ...string) {
@@ -67,6 +72,33 @@ func BenchmarkGetdents10000(b *testing.B) {
 		}
 	}
 	besideProgram(b, "getdents", dir)
+}
+
+// BenchmarkJump tells how long it takes until the clock has moved to the next of
+// so many threads that sleep. Bare, sleeping takes the time itself.
+func BenchmarkJump(b *testing.B) {
+	path := compileC(b, "waiters", false)
+	for _, threads := range []int{1, 10, 100} {
+		b.Run(strconv.Itoa(threads), func(b *testing.B) {
+			timed := func(n int) time.Duration {
+				began := time.Now()
+				output(b, Config{}, cmdC(path, "jump", strconv.Itoa(threads), strconv.Itoa(n)))
+				return time.Since(began)
+			}
+			empty := min(timed(0), timed(0), timed(0))
+			n := (b.N + threads - 1) / threads * threads
+			b.ResetTimer()
+			ns := float64(max(timed(n)-empty, 0)) / float64(n)
+			b.StopTimer()
+			b.ReportMetric(ns, "ns/op")
+		})
+	}
+}
+
+// BenchmarkTimedWake is a wait that is over before its time, and waking it.
+func BenchmarkTimedWake(b *testing.B) {
+	path := compileC(b, "waiters", false)
+	beside(b, func(n int) *exec.Cmd { return cmdC(path, "pingpong", strconv.Itoa(n)) })
 }
 
 // BenchmarkRoundTrip compares an answered uname with the least a supervisor in
@@ -132,14 +164,19 @@ func BenchmarkStart(b *testing.B) {
 		}
 		bare = float64(b.Elapsed()) / float64(b.N)
 	})
-	b.Run("sandbox", func(b *testing.B) {
-		for b.Loop() {
-			output(b, Config{}, exec.Command("/bin/true"))
-		}
-		ns := float64(b.Elapsed()) / float64(b.N)
-		b.ReportMetric((ns-bare)/1000, "us-above-bare")
-		b.ReportMetric(ns/bare, "x-bare")
-	})
+	for _, v := range []struct {
+		name string
+		cfg  Config
+	}{{"sandbox", Config{}}, {"host-tsc", Config{HostTSC: true}}} {
+		b.Run(v.name, func(b *testing.B) {
+			for b.Loop() {
+				output(b, v.cfg, exec.Command("/bin/true"))
+			}
+			ns := float64(b.Elapsed()) / float64(b.N)
+			b.ReportMetric((ns-bare)/1000, "us-above-bare")
+			b.ReportMetric(ns/bare, "x-bare")
+		})
+	}
 }
 
 // BenchmarkGoBuild builds a small module from scratch with a warm cache for the

@@ -28,6 +28,11 @@ type Config struct {
 	// Only the virtual clock can be set.
 	SetClock bool
 
+	// HostTSC leaves the CPU's time-stamp counter alone, which the virtual clock
+	// otherwise answers for (the instructions rdtsc and rdtscp): on some machines
+	// trapped calls are twice as fast then. Nearly no program reads it.
+	HostTSC bool
+
 	// Seed names the random streams; any two seeds give unrelated bytes.
 	Seed uint64
 

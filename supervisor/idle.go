@@ -237,7 +237,7 @@ func (d *detector) task(th *thread) *task {
 	if len(d.tasks) > 2*len(d.order)+16 {
 		d.forget()
 	}
-	if t = openTask("/proc/" + strconv.Itoa(th.tid)); t != nil {
+	if t = openTask(th.taskDir()); t != nil {
 		t.of = th
 		d.tasks[th.tid] = t
 	}
@@ -312,4 +312,10 @@ func (t *task) runs() (runs uint64) {
 		runs = 10*runs + uint64(c-'0')
 	}
 	return runs
+}
+
+// taskDir is where the kernel tells of the thread alone: that is several times
+// faster than what /proc/TID says, which sums up the whole process.
+func (th *thread) taskDir() string {
+	return "/proc/" + strconv.Itoa(th.proc.TGID) + "/task/" + strconv.Itoa(th.tid)
 }

@@ -4,7 +4,6 @@ package supervisor
 
 import (
 	"encoding/binary"
-	"strconv"
 	"time"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -178,7 +177,7 @@ func (d *detector) enlistThread(th *thread, runs uint64) {
 
 // end interrupts the call, if the thread is still in it.
 func (w *socketWait) end(th *thread) {
-	t := openTask("/proc/" + strconv.Itoa(th.tid))
+	t := openTask(th.taskDir())
 	defer t.close()
 	if t.runs() != w.runs {
 		return

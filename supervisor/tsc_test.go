@@ -17,4 +17,7 @@ handler: 11
 	if got := succeeds(t, Config{}, cmdC(compileC(t, "tsc", false))); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
+	if got := succeeds(t, Config{HostTSC: true}, cmdC(compileC(t, "tsc", false))); got == want {
+		t.Error("HostTSC: the counter is the monotonic clock all the same")
+	}
 }

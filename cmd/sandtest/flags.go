@@ -36,6 +36,7 @@ func (f *runFlags) register(fs *flag.FlagSet) {
 	})
 	fs.DurationVar(&f.opts.MaxVirtual, "max-virtual", 0, "how far, `D`, the virtual clock may move (default 100 years)")
 	fs.BoolVar(&f.opts.SetClock, "set-clock", false, "let the command set the virtual clock (date -s)")
+	fs.BoolVar(&f.opts.HostTSC, "host-tsc", false, "leave the CPU's time-stamp counter alone: faster on some machines")
 	fs.Uint64Var(&f.opts.Seed, "seed", 0, "seed `N` of all random bytes (default 0)")
 	fs.Func("hostname", "`NAME` of the machine (default sandtest)", func(s string) error {
 		f.opts.Hostname = s
