@@ -116,7 +116,9 @@ func (d *detector) watch(heard uint32) {
 		if !d.s.waited.Load() {
 			continue
 		}
-		if list := d.deadlocked(); list != nil && d.idle() {
+		// The last look is at the agenda: something may have been put on it after the
+		// bell was listened for, and while everything waits nothing is.
+		if list := d.deadlocked(); list != nil && d.idle() && !d.agenda.pending() {
 			d.deadlock = list
 			d.s.Kill()
 			return

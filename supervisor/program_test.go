@@ -73,7 +73,7 @@ func output(t testing.TB, cfg Config, cmd *exec.Cmd) string {
 	t.Helper()
 	state, out := run(t, cfg, cmd)
 	if state.ExitCode != 0 {
-		t.Fatalf("%v: exit status %d, signal %v\n%s", cmd.Args, state.ExitCode, state.Signal, out)
+		t.Fatalf("%v: exit status %d, signal %v, deadlock %v\n%s", cmd.Args, state.ExitCode, state.Signal, state.Deadlock, out)
 	}
 	return out
 }
