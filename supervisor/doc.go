@@ -46,6 +46,8 @@
 //     has reached.
 //   - The kernel's own limit to a connection attempt counts real time. recvmmsg's
 //     timeout never ends the call. io_uring, which has timeouts too, is refused.
+//   - A Java machine that is compiling when it ends waits for that in steps of 10
+//     ms, which move the virtual clock; with -Xint, or Runtime.halt, it doesn't.
 //   - Only the virtual clock can be set, and none be made faster or slower.
 //   - Two threads of a process that draw random bytes share one stream.
 //   - clone3 fails with ENOSYS, so that flags can be judged; C libraries fall
