@@ -1,0 +1,229 @@
+//go:build linux
+
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// A File is something in a tree that a path or a descriptor has led to.
+type File struct {
+	t *Tree
+	e entry
+}
+
+// Lookup follows a path to something that exists.
+func (t *Tree) Lookup(w *Walk, path string) (*File, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, err := t.walk(w, path)
+	if err == nil {
+		err = e.exists()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &File{t, e}, nil
+}
+
+// Descriptor returns what a descriptor has open, by what the host's fstat tells of
+// it: nil if it isn't a file of the tree.
+func (t *Tree) Descriptor(st *unix.Stat_t) *File {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if in := t.known[idOf(st)]; in != nil {
+		return &File{t, entry{inode: in}}
+	}
+	s, ok := t.seen[idOf(st)]
+	if !ok || s.dir == nil {
+		return nil
+	}
+	return &File{t, entry{dir: s.dir, name: s.name, inode: t.fromLower(s.dir, s.name, joinPath(s.dir.lower, s.name), st)}}
+}
+
+// Inode returns the file's inode, by which a directory can be walked from.
+func (f *File) Inode() *Inode { return f.e.inode }
+
+// Path returns where a directory is, and false if it was removed.
+func (in *Inode) Path() (string, bool) {
+	in.tree.mu.Lock()
+	defer in.tree.mu.Unlock()
+	return in.path(), !in.gone()
+}
+
+// own makes the inode's attributes its own. Somebody else may have done so since
+// the file was looked up.
+func (f *File) own() (*Inode, error) {
+	if f.e.inode.own&ownAttr == 0 && f.e.dir != nil && f.e.last == lastName {
+		if in := f.e.dir.entries[f.e.name]; in != nil && in.lower == f.e.inode.lower {
+			f.e.inode = in
+		}
+	}
+	return f.e.inode, f.t.keep(f.e.dir, f.e.name, f.e.inode)
+}
+
+// Stat returns what stat(2) tells of the file.
+func (f *File) Stat() (Attr, error) {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	err := f.t.settle(f.e.inode)
+	return f.e.inode.attr, err
+}
+
+// Readlink returns the target of a symbolic link (readlink(2)): EINVAL if it is
+// none.
+func (f *File) Readlink() (string, error) {
+	if !f.e.inode.isSymlink() {
+		return "", unix.EINVAL
+	}
+	return f.e.inode.target, nil
+}
+
+// Access checks rights, R_OK, W_OK and X_OK or F_OK (access(2)).
+func (f *File) Access(cred *Cred, want uint32) error {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	if want&^7 != 0 {
+		return unix.EINVAL
+	}
+	return cred.may(f.e.inode, want)
+}
+
+// Chmod sets the permissions (chmod(2)).
+func (f *File) Chmod(cred *Cred, mode uint32) error {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	if f.e.inode.isSymlink() {
+		return unix.EOPNOTSUPP
+	}
+	if !cred.owns(f.e.inode) {
+		return unix.EPERM
+	}
+	in, err := f.own()
+	if err != nil {
+		return err
+	}
+	mode &= 0o7777
+	if !cred.inGroup(in.attr.GID) && !cred.SetID {
+		mode &^= unix.S_ISGID
+	}
+	in.attr.Mode = in.attr.Type() | mode
+	in.touch(false)
+	return nil
+}
+
+// Chown sets owner and group, -1 for what is to stay (chown(2)).
+func (f *File) Chown(cred *Cred, uid, gid int32) error {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	in, err := f.e.inode, error(nil)
+	if !cred.Chown {
+		if uid != -1 && (cred.UID != in.attr.UID || uint32(uid) != in.attr.UID) ||
+			gid != -1 && (cred.UID != in.attr.UID || uint32(gid) != in.attr.GID && !cred.inGroup(uint32(gid))) {
+			return unix.EPERM
+		}
+	}
+	if in, err = f.own(); err != nil {
+		return err
+	}
+	if uid != -1 {
+		in.attr.UID = uint32(uid)
+	}
+	if gid != -1 {
+		in.attr.GID = uint32(gid)
+	}
+	if !in.isDir() {
+		in.attr.Mode &^= unix.S_ISUID
+		if in.attr.Mode&0o010 != 0 || !cred.inGroup(in.attr.GID) && !cred.SetID {
+			in.attr.Mode &^= unix.S_ISGID
+		}
+	}
+	in.touch(false)
+	return nil
+}
+
+// Times to set: so many nanoseconds since 1970, or one of these (utimensat(2)).
+const (
+	TimeNow  = -1<<63 + iota // the tree's time
+	TimeOmit                 // what it was
+)
+
+// SetTimes sets the times of access and modification.
+func (f *File) SetTimes(cred *Cred, atime, mtime int64) error {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	if atime == TimeOmit && mtime == TimeOmit {
+		return nil
+	}
+	if !cred.owns(f.e.inode) {
+		if atime != TimeNow || mtime != TimeNow {
+			return unix.EPERM
+		}
+		if err := cred.may(f.e.inode, mayWrite); err != nil {
+			return err
+		}
+	}
+	in, err := f.own()
+	if err != nil {
+		return err
+	}
+	if err := f.t.settle(in); err != nil {
+		return err
+	}
+	now := f.t.change()
+	for _, s := range []struct {
+		to  *int64
+		set int64
+	}{{&in.attr.Atime, atime}, {&in.attr.Mtime, mtime}} {
+		switch s.set {
+		case TimeOmit:
+		case TimeNow:
+			*s.to = now
+		default:
+			*s.to = s.set
+		}
+	}
+	in.attr.Ctime = now
+	return nil
+}
+
+// Truncate sets the size of a regular file (truncate(2)).
+func (f *File) Truncate(cred *Cred, size int64) error {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	switch in := f.e.inode; {
+	case size < 0:
+		return unix.EINVAL
+	case in.isDir():
+		return unix.EISDIR
+	case !in.isRegular():
+		return unix.EINVAL
+	}
+	if err := cred.may(f.e.inode, mayWrite); err != nil {
+		return err
+	}
+	in, err := f.own()
+	if err == nil {
+		err = f.t.copyUp(in, size == 0)
+	}
+	if err != nil {
+		return err
+	}
+	return f.t.truncate(in, size)
+}
+
+// truncate sets the size of a file that has bytes of its own.
+func (t *Tree) truncate(in *Inode, size int64) error {
+	if err := unix.Truncate(in.object.path, size); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(in.object.path, &st); err != nil {
+		return err
+	}
+	in.object.note(&st)
+	in.attr.Size = size
+	in.attr.Mtime = t.change()
+	in.attr.Ctime = in.attr.Mtime
+	return nil
+}

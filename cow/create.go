@@ -1,0 +1,143 @@
+//go:build linux
+
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// toCreate follows a path to a name that doesn't exist yet, and that the caller
+// may create (filename_create, fs/namei.c).
+func (t *Tree) toCreate(w *Walk, path string, dir bool) (entry, error) {
+	e, err := t.walkEntry(w, path)
+	switch {
+	case err != nil:
+		return e, err
+	case e.last != lastName || e.inode != nil:
+		return e, unix.EEXIST
+	case e.slashed && !dir:
+		return e, unix.ENOENT
+	}
+	return e, w.Cred.mayCreate(e.dir)
+}
+
+// enter gives an inode a name.
+func (t *Tree) enter(e entry, in *Inode) {
+	e.dir.entries[e.name] = in
+	in.parent, in.name = e.dir, e.name
+	e.dir.touch(true)
+}
+
+// room makes sure that so many more inodes fit.
+func (t *Tree) room() error {
+	if t.maxInodes > 0 && t.inodes >= t.maxInodes {
+		return unix.ENOSPC
+	}
+	return nil
+}
+
+// Mkdir creates a directory with the permissions mode, from which the umask has
+// been taken (mkdir(2)).
+func (t *Tree) Mkdir(w *Walk, path string, mode uint32) error {
+	_, err := t.create(w, path, unix.S_IFDIR|mode&(0o777|unix.S_ISVTX), nil)
+	return err
+}
+
+// Mknod creates a file of any type but a directory or a symbolic link (mknod(2)).
+func (t *Tree) Mknod(w *Walk, path string, mode uint32, dev uint64) error {
+	switch mode & unix.S_IFMT {
+	case 0:
+		mode |= unix.S_IFREG
+	case unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK:
+	case unix.S_IFCHR, unix.S_IFBLK:
+		if !w.Cred.Mknod {
+			return unix.EPERM
+		}
+	case unix.S_IFDIR:
+		return unix.EPERM
+	default:
+		return unix.EINVAL
+	}
+	_, err := t.create(w, path, mode&(unix.S_IFMT|0o7777), func(in *Inode) error {
+		in.attr.Rdev = dev
+		switch in.attr.Type() {
+		case unix.S_IFREG, unix.S_IFIFO:
+			return t.newObject(in)
+		}
+		return nil
+	})
+	return err
+}
+
+// Symlink creates a symbolic link (symlink(2)).
+func (t *Tree) Symlink(w *Walk, target, path string) error {
+	switch {
+	case target == "":
+		return unix.ENOENT
+	case len(target) >= unix.PathMax:
+		return unix.ENAMETOOLONG
+	}
+	_, err := t.create(w, path, unix.S_IFLNK|0o777, func(in *Inode) error {
+		in.target = target
+		in.attr.Size = int64(len(target))
+		return nil
+	})
+	return err
+}
+
+func (t *Tree) create(w *Walk, path string, mode uint32, fill func(*Inode) error) (*Inode, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, err := t.toCreate(w, path, mode&unix.S_IFMT == unix.S_IFDIR)
+	if err != nil {
+		return nil, err
+	}
+	return t.createAt(e, w.Cred, mode, fill)
+}
+
+// createAt creates a file at an entry that has none.
+func (t *Tree) createAt(e entry, cred *Cred, mode uint32, fill func(*Inode) error) (*Inode, error) {
+	if err := t.room(); err != nil {
+		return nil, err
+	}
+	in := t.newInode(e.dir, e.name, mode, cred)
+	if fill != nil {
+		if err := fill(in); err != nil {
+			return nil, err
+		}
+	}
+	t.inodes++
+	t.enter(e, in)
+	return in, nil
+}
+
+// Link gives a file a second name (link(2)). Both walks have the same
+// credentials.
+func (t *Tree) Link(from *Walk, old string, to *Walk, path string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	src, err := t.walk(from, old)
+	if err == nil {
+		err = src.exists()
+	}
+	if err != nil {
+		return err
+	}
+	e, err := t.toCreate(to, path, false)
+	switch {
+	case err != nil:
+		return err
+	case src.inode.isDir():
+		return unix.EPERM
+	case src.inode.attr.Nlink == 0 && src.inode.own&unnamed == 0:
+		return unix.ENOENT
+	}
+	src.inode.own &^= unnamed
+	if err := t.keep(src.dir, src.name, src.inode); err != nil {
+		return err
+	}
+	src.inode.attr.Nlink++
+	src.inode.touch(false)
+	t.enter(e, src.inode)
+	return nil
+}

@@ -1,0 +1,222 @@
+//go:build linux
+
+package cow
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// An object is the bytes of a file of the upper layer: a regular file or a FIFO
+// with a number for a name.
+type object struct {
+	path string
+	// What the host told of it when its times were last looked at.
+	size         int64
+	mtime, ctime int64
+}
+
+// objectPath names the next object.
+func (t *Tree) objectPath() string {
+	t.objects++
+	return filepath.Join(t.upper, strconv.FormatUint(t.objects, 10))
+}
+
+// newObject gives a new file an empty object.
+func (t *Tree) newObject(in *Inode) error {
+	o := &object{path: t.objectPath()}
+	mode := uint32(unix.S_IFREG | 0o600)
+	if in.attr.Type() == unix.S_IFIFO {
+		mode = unix.S_IFIFO | 0o600
+	}
+	if err := unix.Mknod(o.path, mode, 0); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(o.path, &st); err != nil {
+		return err
+	}
+	o.note(&st)
+	in.object = o
+	t.known[idOf(&st)] = in
+	return nil
+}
+
+// materialise gives a file that so far is a text in memory its object.
+func (t *Tree) materialise(in *Inode) error {
+	if in.text == "" || in.object != nil {
+		return nil
+	}
+	if err := t.newObject(in); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(in.object.path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString(in.text); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	in.object.note(&st)
+	return nil
+}
+
+func (o *object) note(st *unix.Stat_t) {
+	o.size, o.mtime, o.ctime = st.Size, st.Mtim.Nano(), st.Ctim.Nano()
+}
+
+// drop frees the bytes of a file that has no name any more. Who has it open keeps
+// them.
+func (t *Tree) drop(in *Inode) {
+	if in.object != nil {
+		_ = unix.Unlink(in.object.path) // what is left goes with the upper directory
+	}
+	if in.own&made != 0 {
+		t.inodes--
+	}
+}
+
+// settle gives a file whose bytes have been written to since the last look the
+// time of now. Writing itself is between the program and the kernel.
+func (t *Tree) settle(in *Inode) error {
+	o := in.object
+	if o == nil || !in.isRegular() {
+		return nil
+	}
+	var st unix.Stat_t
+	switch err := unix.Lstat(o.path, &st); {
+	case err == unix.ENOENT && in.attr.Nlink == 0:
+		return nil // only descriptors are left of it
+	case err != nil:
+		return err
+	}
+	t.settleTo(in, &st)
+	return nil
+}
+
+// settleTo does so by what the host tells of the object.
+func (t *Tree) settleTo(in *Inode, st *unix.Stat_t) {
+	o := in.object
+	in.attr.Size = st.Size
+	if st.Size == o.size && st.Mtim.Nano() == o.mtime {
+		return
+	}
+	o.note(st)
+	in.attr.Mtime = t.change()
+	in.attr.Ctime = in.attr.Mtime
+}
+
+// copyUp gives a file its own bytes, a copy of the lower file's unless it is about
+// to be emptied.
+func (t *Tree) copyUp(in *Inode, empty bool) error {
+	if in.object != nil {
+		return nil
+	}
+	if in.text != "" {
+		return t.materialise(in)
+	}
+	from, err := openLower(in.lower, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	if _, err := t.ownedXattrs(in); err != nil {
+		return err
+	}
+	o := &object{path: t.objectPath()}
+	to, err := unix.Open(o.path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	if !empty {
+		err = copyBytes(to, from)
+	}
+	var st unix.Stat_t
+	if err == nil {
+		err = unix.Fstat(to, &st)
+	}
+	if err != nil {
+		_ = unix.Unlink(o.path) // nobody knows of it
+		return err
+	}
+	o.note(&st)
+	in.object = o
+	t.known[idOf(&st)] = in
+	return nil
+}
+
+func openLower(path string, flags int) (fd int, err error) {
+	err = atHost(path, func(dir int, rel string) (err error) {
+		fd, err = unix.Openat(dir, rel, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+		return err
+	})
+	return fd, err
+}
+
+// copyBytes copies a file with its holes, sharing the bytes where the file system
+// can.
+func copyBytes(to, from int) error {
+	if unix.IoctlFileClone(to, from) == nil {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(from, &st); err != nil {
+		return err
+	}
+	if err := unix.Ftruncate(to, st.Size); err != nil {
+		return err
+	}
+	for at := int64(0); at < st.Size; {
+		data, err := unix.Seek(from, at, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			return nil // nothing but a hole is left
+		}
+		end := st.Size
+		if err != nil {
+			data = at // it doesn't know of holes
+		} else if end, err = unix.Seek(from, data, unix.SEEK_HOLE); err != nil {
+			return err
+		}
+		if err := copyRange(to, from, data, end); err != nil {
+			return err
+		}
+		at = end
+	}
+	return nil
+}
+
+func copyRange(to, from int, at, end int64) error {
+	var buf []byte
+	for at < end {
+		in, out := at, at
+		n, err := unix.CopyFileRange(from, &in, to, &out, int(min(end-at, 1<<30)), 0)
+		if err == nil && n > 0 {
+			at += int64(n)
+			continue
+		}
+		// Not between these file systems, or not from this kind of file.
+		if buf == nil {
+			buf = make([]byte, 1<<17)
+		}
+		if n, err = unix.Pread(from, buf[:min(int64(len(buf)), end-at)], at); err != nil {
+			return err
+		}
+		if n == 0 {
+			return nil // it has become shorter meanwhile
+		}
+		if _, err := unix.Pwrite(to, buf[:n], at); err != nil {
+			return err
+		}
+		at += int64(n)
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+//go:build linux
+
+package cow
+
+import (
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Executable checks that a file may be executed and returns a path of the host at
+// which the kernel finds it, under the name given: the kernel names a process by
+// the path it is told (execve(2)).
+func (f *File) Executable(cred *Cred, name string) (host string, err error) {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	in := f.e.inode
+	if !in.isRegular() {
+		return "", unix.EACCES
+	}
+	if err := cred.may(in, mayExec); err != nil {
+		return "", err
+	}
+	if in.object == nil && in.text == "" {
+		if host, ok := f.t.lowerExecutable(in, name); ok {
+			return host, nil
+		}
+		if in, err = f.own(); err == nil {
+			err = f.t.copyUp(in, false)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	if err := unix.Chmod(in.object.path, 0o755); err != nil {
+		return "", err
+	}
+	return f.t.nameObject(in.object.path, name, unix.Link)
+}
+
+// lowerExecutable returns where a file of the host is executed, and false if its
+// mode there doesn't allow it.
+func (t *Tree) lowerExecutable(in *Inode, name string) (string, bool) {
+	if in.own&ownAttr != 0 {
+		var st unix.Stat_t
+		if t.lstat(in.lower, &st) != nil || st.Mode&0o777 != in.attr.Mode&0o777 || st.Uid != in.attr.UID || st.Gid != in.attr.GID {
+			return "", false
+		}
+	}
+	if len(in.lower) < unix.PathMax && filepath.Base(in.lower) == name {
+		return in.lower, true
+	}
+	host, err := t.nameObject(in.lower, name, unix.Symlink)
+	return host, err == nil
+}
+
+// nameObject gives a file of the host a second name, one of its own: the same
+// every time it is asked for.
+func (t *Tree) nameObject(path, name string, link func(old, path string) error) (string, error) {
+	key := path + "\x00" + name
+	if at, ok := t.named[key]; ok {
+		return at, nil
+	}
+	t.objects++
+	dir := filepath.Join(t.upper, strconv.FormatUint(t.objects, 10))
+	if err := unix.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	at := filepath.Join(dir, name)
+	if err := link(path, at); err != nil {
+		return "", err
+	}
+	t.named[key] = at
+	return at, nil
+}
+
+// Bytes opens what the file's bytes are on the host, to read, whatever its mode.
+func (f *File) Bytes() (fd int, err error) {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	return f.t.openToRead(f.e.inode)
+}
+
+func (t *Tree) openToRead(in *Inode) (int, error) {
+	switch {
+	case !in.isRegular():
+		return -1, unix.EINVAL
+	case in.text != "" && in.object == nil:
+		if err := t.materialise(in); err != nil {
+			return -1, err
+		}
+		fallthrough
+	case in.object != nil:
+		return unix.Open(in.object.path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	}
+	return openLower(in.lower, unix.O_RDONLY)
+}
+
+// Path returns where the file is; for one with several names, which of them it was
+// last entered or seen at. It ends in " (deleted)" for one without.
+func (f *File) Path() string {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	in := f.e.inode
+	if in.isDir() {
+		return in.path()
+	}
+	if in.parent == nil {
+		return "/" + in.name
+	}
+	p := joinPath(in.parent.path(), in.name)
+	if in.attr.Nlink == 0 {
+		p += " (deleted)"
+	}
+	return p
+}
+
+// IsDir reports whether the file is a directory.
+func (f *File) IsDir() bool { return f.e.inode.isDir() }
+
+// Inner translates a path of the host: to where a mount shows it, if one does.
+func (t *Tree) Inner(host string) (string, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	best, inner := "", ""
+	for _, m := range t.mounts {
+		if m.Host == "" || m.Target != "" || len(m.Host) < len(best) {
+			continue
+		}
+		switch {
+		case m.Host == host:
+			best, inner = m.Host, m.At
+		case m.Host == "/":
+			best, inner = m.Host, joinPath(m.At, host[1:])
+		case len(host) > len(m.Host) && host[:len(m.Host)] == m.Host && host[len(m.Host)] == '/':
+			best, inner = m.Host, joinPath(m.At, host[len(m.Host)+1:])
+		}
+	}
+	return inner, best != ""
+}
+
+// Bind creates a socket (bind(2)). bind is given a path of the host at which to
+// bind it.
+func (t *Tree) Bind(w *Walk, path string, mode uint32, bind func(host string) error) error {
+	_, err := t.create(w, path, unix.S_IFSOCK|mode&0o7777, func(in *Inode) error {
+		o := &object{path: t.objectPath()}
+		if err := bind(o.path); err != nil {
+			return err
+		}
+		in.object = o
+		return nil
+	})
+	if err == unix.EEXIST {
+		err = unix.EADDRINUSE
+	}
+	return err
+}
+
+// Socket returns where on the host a socket that was made in the tree is bound.
+// ECONNREFUSED means that it is none, or one of the host's.
+func (f *File) Socket(cred *Cred) (host string, err error) {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	if err := cred.may(f.e.inode, mayWrite); err != nil {
+		return "", err
+	}
+	if f.e.inode.attr.Type() != unix.S_IFSOCK || f.e.inode.object == nil {
+		return "", unix.ECONNREFUSED
+	}
+	return f.e.inode.object.path, nil
+}

@@ -1,0 +1,255 @@
+//go:build linux
+
+package cow
+
+import (
+	"hash/fnv"
+	"maps"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// An Inode is a file or directory of a [Tree]. Its fields are guarded by the
+// tree's lock.
+type Inode struct {
+	tree *Tree
+	attr Attr
+
+	// lower is the host's path of what it shows: the directory that it merges, or
+	// the file whose bytes and extended attributes it has as long as it has none of
+	// its own. Empty if there is none.
+	lower  string
+	object *object           // its own bytes, nil while they are the lower file's
+	target string            // of a symbolic link
+	text   string            // what its object will hold once it is needed
+	xattrs map[string]string // its own, if ownXattrs
+	own    ownership
+
+	// Where it is; for anything but a directory, where it was last entered or seen.
+	parent *Inode // of a directory itself for the root, nil once it was removed
+	name   string // in its parent
+
+	// Of a directory.
+	entries map[string]*Inode // what the tree knows; nil is a whiteout
+	mount   bool              // it can't be moved or removed
+	foreign string            // the host's directory at which walks leave the tree
+}
+
+// ownership says which parts of an inode are no longer the lower file's.
+type ownership uint8
+
+const (
+	ownAttr ownership = 1 << iota
+	ownXattrs
+	made    // it has no lower file at all, and counts
+	unnamed // it was made without a name, and may be given one
+)
+
+// An Attr is what stat(2) tells of a file. Times are in nanoseconds since 1970.
+type Attr struct {
+	Ino      uint64
+	Mode     uint32 // with its type
+	UID, GID uint32
+	Nlink    uint32
+	Rdev     uint64
+	Size     int64
+	Atime    int64 // access
+	Mtime    int64 // modification
+	Ctime    int64 // change
+	Btime    int64 // birth
+}
+
+// What every file of a tree has in common (stat(2)).
+const (
+	// Dev is the device of every file, major 0 minor 100.
+	Dev = 100
+	// BlockSize is st_blksize.
+	BlockSize = 4096
+	// DirSize is the size of every directory, and DirLinks its link count: 1 is what
+	// file systems say that don't count subdirectories.
+	DirSize  = 4096
+	DirLinks = 1
+)
+
+// Type returns the file's type, one of the S_IF constants.
+func (a *Attr) Type() uint32 { return a.Mode & unix.S_IFMT }
+
+// Blocks returns st_blocks, in units of 512 bytes: that of a file without holes.
+func (a *Attr) Blocks() int64 {
+	if a.Type() != unix.S_IFREG {
+		return 0
+	}
+	return (a.Size + BlockSize - 1) / BlockSize * (BlockSize / 512)
+}
+
+func (in *Inode) isDir() bool     { return in.attr.Type() == unix.S_IFDIR }
+func (in *Inode) isSymlink() bool { return in.attr.Type() == unix.S_IFLNK }
+func (in *Inode) isRegular() bool { return in.attr.Type() == unix.S_IFREG }
+
+// gone reports whether the directory was removed.
+func (in *Inode) gone() bool { return in.parent == nil }
+
+// path returns where a directory is.
+func (in *Inode) path() string {
+	if in.parent == nil {
+		return "(deleted)"
+	}
+	var b []byte
+	in.appendPath(&b)
+	if len(b) == 0 {
+		return "/"
+	}
+	return string(b)
+}
+
+func (in *Inode) appendPath(b *[]byte) {
+	if in.parent == in || in.parent == nil {
+		return
+	}
+	in.parent.appendPath(b)
+	*b = append(append(*b, '/'), in.name...)
+}
+
+// isUnder reports whether in is dir or lies below it.
+func (in *Inode) isUnder(dir *Inode) bool {
+	for ; in != nil; in = in.parent {
+		if in == dir {
+			return true
+		}
+		if in.parent == in {
+			break
+		}
+	}
+	return false
+}
+
+// A fileID names a file of the host.
+type fileID struct{ dev, ino uint64 }
+
+func idOf(st *unix.Stat_t) fileID { return fileID{st.Dev, st.Ino} }
+
+// inodeNumber derives an inode number from the path at which a file is first
+// seen, and how many files were made there before.
+func inodeNumber(path string, generation int) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(path))
+	if generation > 0 {
+		_, _ = h.Write([]byte("\x00" + strconv.Itoa(generation)))
+	}
+	const bits = 48 // programs keep them in doubles, and in columns
+	return h.Sum64()>>(64-bits) | 1<<(bits-1)
+}
+
+// fromLower makes the inode of a file of the host that a name in dir means.
+func (t *Tree) fromLower(dir *Inode, name, lower string, st *unix.Stat_t) *Inode {
+	in := &Inode{tree: t, lower: lower, attr: t.attrOf(st)}
+	in.attr.Ino = t.see(idOf(st), dir, name).number
+	if in.isDir() {
+		in.attr.Size, in.attr.Nlink = DirSize, DirLinks
+	} else {
+		in.parent, in.name = dir, name
+	}
+	return in
+}
+
+// A sight is where a file of the host was seen first, and the number it got
+// there.
+type sight struct {
+	number uint64
+	dir    *Inode
+	name   string
+}
+
+// see returns where a file of the host was seen first: here, if never before.
+func (t *Tree) see(id fileID, dir *Inode, name string) sight {
+	s, ok := t.seen[id]
+	if !ok {
+		path := "/"
+		if dir != nil {
+			path = joinPath(dir.path(), name)
+		}
+		s = sight{inodeNumber(path, 0), dir, name}
+		t.seen[id] = s
+	}
+	return s
+}
+
+// attrOf translates what the host tells of a file.
+func (t *Tree) attrOf(st *unix.Stat_t) Attr {
+	past := func(ts unix.Timespec) int64 { return min(ts.Nano(), t.start) }
+	a := Attr{
+		Mode: st.Mode, UID: st.Uid, GID: st.Gid, Nlink: uint32(st.Nlink), Rdev: st.Rdev, Size: st.Size,
+		Mtime: past(st.Mtim), Ctime: past(st.Ctim),
+	}
+	a.Atime = a.Mtime               // as if nobody had read it since
+	a.Btime = min(a.Mtime, a.Ctime) // not every file system knows when a file was born
+	return a
+}
+
+// newInode makes the inode of a new file with a name in dir. The name isn't
+// entered.
+func (t *Tree) newInode(dir *Inode, name string, mode uint32, cred *Cred) *Inode {
+	path := joinPath(dir.path(), name)
+	t.made[path]++
+	now := t.change()
+	in := &Inode{tree: t, own: ownAttr | ownXattrs | made}
+	in.attr = Attr{
+		Ino: inodeNumber(path, t.made[path]), Mode: mode, UID: cred.UID, GID: cred.GID, Nlink: 1,
+		Atime: now, Mtime: now, Ctime: now, Btime: now,
+	}
+	if dir.attr.Mode&unix.S_ISGID != 0 {
+		in.attr.GID = dir.attr.GID
+		if in.isDir() {
+			in.attr.Mode |= unix.S_ISGID
+		}
+	}
+	if in.isDir() {
+		in.attr.Size, in.attr.Nlink = DirSize, DirLinks
+		in.entries = map[string]*Inode{}
+	}
+	return in
+}
+
+func joinPath(dir, name string) string {
+	if dir == "/" {
+		return dir + name
+	}
+	return dir + "/" + name
+}
+
+// keep makes the tree remember an inode that shows a file of the host, because
+// it is about to differ from that: under its name, and, as the file may have
+// others, under its identity.
+func (t *Tree) keep(dir *Inode, name string, in *Inode) error {
+	if in.own&ownAttr != 0 || in.lower == "" {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := t.lstat(in.lower, &st); err != nil {
+		return err
+	}
+	in.own |= ownAttr
+	t.known[idOf(&st)] = in
+	if dir != nil && !in.isDir() { // which has been entered when it was found
+		dir.entries[name] = in
+	}
+	return nil
+}
+
+// ownedXattrs returns the extended attributes of the inode, which are its own
+// from now on.
+func (t *Tree) ownedXattrs(in *Inode) (map[string]string, error) {
+	if in.own&ownXattrs == 0 {
+		all, err := t.lowerXattrs(in)
+		if err != nil {
+			return nil, err
+		}
+		in.xattrs = maps.Clone(all)
+		in.own |= ownXattrs
+	}
+	if in.xattrs == nil {
+		in.xattrs = map[string]string{}
+	}
+	return in.xattrs, nil
+}

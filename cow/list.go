@@ -1,0 +1,106 @@
+//go:build linux
+
+package cow
+
+import (
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Dirent is one entry of a directory.
+type Dirent struct {
+	Name string
+	Ino  uint64
+	Type uint32 // one of the S_IF constants
+}
+
+// ReadDir returns what a directory holds, "." and ".." first and the rest in the
+// order of the bytes of their names (getdents(2)).
+func (f *File) ReadDir() ([]Dirent, error) {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	dir := f.e.inode
+	if !dir.isDir() {
+		return nil, unix.ENOTDIR
+	}
+	if dir.gone() {
+		return nil, unix.ENOENT
+	}
+	list, err := f.t.list(dir)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]Dirent{{".", dir.attr.Ino, unix.S_IFDIR}, {"..", dir.parent.attr.Ino, unix.S_IFDIR}}, list), nil
+}
+
+// list returns the names in a directory in their order.
+func (t *Tree) list(dir *Inode) ([]Dirent, error) {
+	var list []Dirent
+	if dir.lower != "" {
+		names, err := lowerNames(dir.lower)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range names {
+			if _, ok := dir.entries[n.name]; !ok {
+				list = append(list, Dirent{n.name, t.see(n.id, dir, n.name).number, n.mode})
+			}
+		}
+	}
+	for name, in := range dir.entries {
+		if in != nil {
+			list = append(list, Dirent{name, in.attr.Ino, in.attr.Type()})
+		}
+	}
+	slices.SortFunc(list, func(a, b Dirent) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// A lowerName is an entry of a directory of the host.
+type lowerName struct {
+	name string
+	id   fileID
+	mode uint32 // its type, 0 where the file system doesn't tell
+}
+
+// lowerNames lists a directory of the host.
+func lowerNames(path string) ([]lowerName, error) {
+	fd, err := openLower(path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	var names []lowerName
+	buf := make([]byte, 1<<15)
+	for {
+		n, err := unix.Getdents(fd, buf)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return names, nil
+		}
+		names = appendNames(names, st.Dev, buf[:n])
+	}
+}
+
+// appendNames parses struct linux_dirent64 (getdents(2)).
+func appendNames(names []lowerName, dev uint64, b []byte) []lowerName {
+	const reclen, typ, name = 16, 18, 19
+	for len(b) > name {
+		size := int(binary.NativeEndian.Uint16(b[reclen:]))
+		text, _, _ := strings.Cut(string(b[name:size]), "\x00")
+		if text != "." && text != ".." {
+			names = append(names, lowerName{text, fileID{dev, binary.NativeEndian.Uint64(b)}, uint32(b[typ]) << 12})
+		}
+		b = b[size:]
+	}
+	return names
+}

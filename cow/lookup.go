@@ -1,0 +1,306 @@
+//go:build linux
+
+package cow
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Walk says from where, for whom and how a path is followed.
+type Walk struct {
+	Cred *Cred
+	Base *Inode // where a relative path begins; nil is the root
+	Root *Inode // where an absolute path begins, and above which there is nothing; nil is the tree's
+	// Resolve restricts the walk, by the RESOLVE_ flags of openat2(2).
+	Resolve uint64
+	// File is what an empty path means; nil makes it an error.
+	File *File
+	// Links is how many symbolic links have been followed before.
+	Links int
+	// NoFollow takes a symbolic link at the end for itself, unless slashes follow it.
+	NoFollow bool
+
+	self *Walk // of which it is a copy
+
+	// entry is for calls that enter or remove a name: a link at the end is always
+	// taken for itself.
+	entry bool
+	// create is for an open that may create the file: it can't be a directory.
+	create bool
+}
+
+// A last is what the last component of a path is.
+type last uint8
+
+const (
+	lastName last = iota
+	lastDot
+	lastDotDot
+	lastRoot
+)
+
+// An entry is where a walk ends: a name in a directory, and what it means.
+type entry struct {
+	dir     *Inode
+	name    string
+	inode   *Inode // nil if there is nothing
+	last    last
+	slashed bool // slashes follow the last component, which so has to be a directory
+}
+
+// maxLinks is how many symbolic links a walk follows, and nameMax how long a name
+// may be (fs/namei.c, limits.h).
+const (
+	maxLinks = 40
+	nameMax  = 255
+)
+
+// walk follows a path. A missing last component is no error.
+func (t *Tree) walk(w *Walk, path string) (entry, error) {
+	p := walker{t: t, w: w, root: w.Root, cur: w.Base, links: w.Links}
+	if p.root == nil {
+		p.root = t.root
+	}
+	if p.cur == nil {
+		p.cur = p.root
+	}
+	switch {
+	case path == "" && w.File != nil:
+		return w.File.e, nil
+	case path == "":
+		return entry{}, unix.ENOENT
+	case len(path) >= unix.PathMax:
+		return entry{}, unix.ENAMETOOLONG
+	}
+	if w.Resolve&unix.RESOLVE_IN_ROOT != 0 {
+		p.root = p.cur
+	}
+	return p.follow(path)
+}
+
+func (w *Walk) copy() Walk {
+	c := *w
+	if c.self == nil {
+		c.self = w
+	}
+	return c
+}
+
+// A walker is a walk under way.
+type walker struct {
+	t     *Tree
+	w     *Walk
+	root  *Inode
+	cur   *Inode
+	links int
+}
+
+func (p *walker) follow(rest string) (entry, error) {
+	e := entry{last: lastRoot}
+	if err := p.begin(rest); err != nil {
+		return e, err
+	}
+	e.dir, e.inode = p.cur, p.cur
+	for {
+		rest = strings.TrimLeft(rest, "/")
+		if rest == "" {
+			return e, nil
+		}
+		name, after, more := strings.Cut(rest, "/")
+		rest = strings.TrimLeft(after, "/")
+		e = entry{slashed: more && rest == ""}
+		if err := p.enter(); err != nil {
+			return e, err
+		}
+		link, err := p.step(&e, name, rest != "")
+		switch {
+		case err != nil:
+			return e, err
+		case link:
+			// What follows the link follows its target.
+			target := e.inode.target
+			if more {
+				target += "/" + rest
+			}
+			rest = target
+			if err := p.begin(rest); err != nil {
+				return e, err
+			}
+			e = entry{dir: p.cur, inode: p.cur, last: lastRoot}
+		case e.inode != nil && e.inode.foreign != "":
+			if p.w.Resolve&(unix.RESOLVE_NO_XDEV|unix.RESOLVE_BENEATH|unix.RESOLVE_IN_ROOT) != 0 {
+				return e, unix.EXDEV
+			}
+			if p.w.self != nil {
+				p.w = p.w.self
+			}
+			return e, &Foreign{Walk: p.w, Host: e.inode.foreign, Path: e.inode.path(), Rest: rest, Parent: e.inode.parent, Links: p.links}
+		case rest != "":
+			p.cur = e.inode
+		}
+	}
+}
+
+// begin goes to the root for an absolute path.
+func (p *walker) begin(path string) error {
+	if !strings.HasPrefix(path, "/") {
+		return nil
+	}
+	if p.w.Resolve&unix.RESOLVE_BENEATH != 0 {
+		return unix.EXDEV
+	}
+	p.cur = p.root
+	return nil
+}
+
+// enter makes sure that names can be looked up where the walk stands.
+func (p *walker) enter() error {
+	if !p.cur.isDir() {
+		return unix.ENOTDIR
+	}
+	return p.w.Cred.may(p.cur, mayExec)
+}
+
+// step takes one component. link says that it is a symbolic link to be followed.
+func (p *walker) step(e *entry, name string, more bool) (link bool, err error) {
+	e.dir, e.name = p.cur, name
+	switch name {
+	case ".":
+		e.last, e.inode = lastDot, p.cur
+		return false, nil
+	case "..":
+		e.last, e.inode = lastDotDot, p.cur
+		if p.cur == p.root {
+			if p.w.Resolve&unix.RESOLVE_BENEATH != 0 {
+				return false, unix.EXDEV
+			}
+			return false, nil
+		}
+		if p.w.Resolve&unix.RESOLVE_BENEATH != 0 && p.cur == p.start() {
+			return false, unix.EXDEV
+		}
+		if p.cur.parent == nil {
+			return false, unix.ENOENT
+		}
+		e.inode = p.cur.parent
+		return false, nil
+	}
+	if p.w.create && e.slashed {
+		return false, unix.EISDIR
+	}
+	if len(name) > nameMax {
+		return false, unix.ENAMETOOLONG
+	}
+	if e.inode, err = p.t.child(p.cur, name); err != nil {
+		return false, err
+	}
+	switch in := e.inode; {
+	case in == nil && more:
+		return false, unix.ENOENT
+	case in == nil || !in.isSymlink():
+		return false, nil
+	case !more && (p.w.entry || p.w.NoFollow && !e.slashed):
+		return false, nil
+	}
+	if p.w.Resolve&unix.RESOLVE_NO_SYMLINKS != 0 {
+		return false, unix.ELOOP
+	}
+	if p.links++; p.links > maxLinks {
+		return false, unix.ELOOP
+	}
+	return true, nil
+}
+
+func (p *walker) start() *Inode {
+	if p.w.Base != nil {
+		return p.w.Base
+	}
+	return p.root
+}
+
+// walkEntry follows a path to a name that is to be entered or removed.
+func (t *Tree) walkEntry(w *Walk, path string) (entry, error) {
+	to := w.copy()
+	to.entry = true
+	return t.walk(&to, path)
+}
+
+// exists reports whether there is something, and that it is a directory if the
+// path says so.
+func (e *entry) exists() error {
+	switch {
+	case e.inode == nil:
+		return unix.ENOENT
+	case e.slashed && !e.inode.isDir():
+		return unix.ENOTDIR
+	}
+	return nil
+}
+
+// child returns what a name in a directory means, nil if it means nothing.
+func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
+	if in, ok := dir.entries[name]; ok {
+		return in, nil
+	}
+	if dir.lower == "" {
+		return nil, nil
+	}
+	var st unix.Stat_t
+	lower := joinPath(dir.lower, name)
+	switch err := t.lstat(lower, &st); err {
+	case nil:
+	case unix.ENOENT, unix.ENOTDIR:
+		return nil, nil
+	default:
+		return nil, err
+	}
+	if in := t.known[idOf(&st)]; in != nil && (st.Nlink > 1 || in.isDir()) && in.attr.Type() == st.Mode&unix.S_IFMT {
+		// A hard link to what has changed, or a directory that is mounted elsewhere.
+		return in, nil
+	}
+	in := t.fromLower(dir, name, lower, &st)
+	switch {
+	case in.isDir():
+		in.entries = map[string]*Inode{}
+		in.parent, in.name = dir, name
+		t.known[idOf(&st)] = in
+		dir.entries[name] = in
+	case in.isSymlink():
+		target, err := readLink(lower)
+		if err != nil {
+			return nil, err
+		}
+		in.target = target
+		in.attr.Size = int64(len(target))
+		dir.entries[name] = in
+	}
+	return in, nil
+}
+
+func readLink(path string) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	var n int
+	err := atHost(path, func(dir int, rel string) (err error) {
+		n, err = unix.Readlinkat(dir, rel, buf)
+		return err
+	})
+	return string(buf[:max(n, 0)]), err
+}
+
+// hasLower reports whether a directory's lower directory has a name.
+func (t *Tree) hasLower(dir *Inode, name string) (bool, error) {
+	if dir.lower == "" {
+		return false, nil
+	}
+	var st unix.Stat_t
+	switch err := t.lstat(joinPath(dir.lower, name), &st); err {
+	case nil:
+		return true, nil
+	case unix.ENOENT, unix.ENOTDIR:
+		return false, nil
+	default:
+		return false, err
+	}
+}

@@ -1,0 +1,281 @@
+//go:build linux
+
+package cow
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open opens a file as open(2) does, with the flags and, for a new file, the
+// permissions from which the umask has been taken. The descriptor is
+// close-on-exec. What is opened differently by each who opens it, a FIFO or a
+// device, is an error of type [*Special].
+func (t *Tree) Open(w *Walk, path string, flags int, mode uint32) (fd int, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := opening{t: t, cred: w.Cred, flags: flags, mode: mode & 0o7777}
+	if err := o.normalise(); err != nil {
+		return -1, err
+	}
+	to := w.copy()
+	to.NoFollow = to.NoFollow || flags&unix.O_NOFOLLOW != 0 || flags&(unix.O_CREAT|unix.O_EXCL) == unix.O_CREAT|unix.O_EXCL
+	to.create = o.has(unix.O_CREAT)
+	e, err := t.walk(&to, path)
+	if err != nil {
+		return -1, err
+	}
+	return o.open(e)
+}
+
+// An opening is an open under way.
+type opening struct {
+	t     *Tree
+	cred  *Cred
+	flags int
+	mode  uint32
+	isNew bool
+}
+
+const pathFlags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+
+// normalise checks flags that contradict each other (build_open_flags, fs/open.c).
+func (o *opening) normalise() error {
+	const tmpfile = unix.O_TMPFILE &^ unix.O_DIRECTORY
+	switch f := o.flags; {
+	case f&tmpfile != 0 && (f&unix.O_TMPFILE != unix.O_TMPFILE || f&unix.O_ACCMODE == unix.O_RDONLY || f&unix.O_CREAT != 0):
+		return unix.EINVAL
+	case f&unix.O_PATH != 0:
+		o.flags &= pathFlags
+	case f&(unix.O_CREAT|unix.O_DIRECTORY) == unix.O_CREAT|unix.O_DIRECTORY:
+		return unix.EINVAL
+	}
+	return nil
+}
+
+func (o *opening) has(flag int) bool { return o.flags&flag == flag }
+
+func (o *opening) writes() bool {
+	return o.flags&unix.O_ACCMODE != unix.O_RDONLY
+}
+
+func (o *opening) open(e entry) (int, error) {
+	if o.has(unix.O_CREAT) {
+		switch {
+		case e.inode != nil && o.has(unix.O_EXCL):
+			return -1, unix.EEXIST
+		case e.inode != nil && e.inode.isDir():
+			return -1, unix.EISDIR
+		case e.inode == nil:
+			if err := o.create(&e); err != nil {
+				return -1, err
+			}
+		}
+	}
+	if err := e.exists(); err != nil {
+		return -1, err
+	}
+	switch {
+	case e.inode.isSymlink() && !o.has(unix.O_PATH):
+		return -1, unix.ELOOP
+	case o.has(unix.O_DIRECTORY) && !e.inode.isDir():
+		return -1, unix.ENOTDIR
+	case o.has(unix.O_PATH):
+		return o.openPath(e)
+	case e.inode.isDir() && (o.writes() || o.has(unix.O_CREAT)) && !o.has(unix.O_TMPFILE):
+		return -1, unix.EISDIR
+	}
+	if o.has(unix.O_TMPFILE) {
+		return o.openTemporary(e.inode)
+	}
+	return o.openFile(e)
+}
+
+func (o *opening) create(e *entry) (err error) {
+	if err = o.cred.mayCreate(e.dir); err != nil {
+		return err
+	}
+	e.inode, err = o.t.createAt(*e, o.cred, unix.S_IFREG|o.mode, o.t.newObject)
+	o.isNew = true
+	return err
+}
+
+// openTemporary opens a file without a name (O_TMPFILE).
+func (o *opening) openTemporary(dir *Inode) (int, error) {
+	if err := o.cred.mayCreate(dir); err != nil {
+		return -1, err
+	}
+	if err := o.t.room(); err != nil {
+		return -1, err
+	}
+	in := o.t.newInode(dir, "#"+strconv.FormatInt(o.t.changes, 10), unix.S_IFREG|o.mode, o.cred)
+	in.attr.Nlink = 0
+	in.own |= unnamed
+	if err := o.t.newObject(in); err != nil {
+		return -1, err
+	}
+	o.t.inodes++
+	o.isNew = true
+	return o.openBytes(in)
+}
+
+// openFile checks the caller's rights and opens something that exists.
+func (o *opening) openFile(e entry) (int, error) {
+	in := e.inode
+	if !o.isNew {
+		if err := o.allowed(in); err != nil {
+			return -1, err
+		}
+	}
+	switch in.attr.Type() {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		return o.t.openDir(in, o.flags&^unix.O_CREAT)
+	case unix.S_IFSOCK:
+		return -1, unix.ENXIO
+	default:
+		return -1, o.special(in)
+	}
+	if err := o.t.materialise(in); err != nil {
+		return -1, err
+	}
+	if err := o.ready(e); err != nil {
+		return -1, err
+	}
+	return o.openBytes(in)
+}
+
+// allowed checks the caller's rights (may_open, fs/namei.c).
+func (o *opening) allowed(in *Inode) error {
+	var want uint32
+	switch o.flags & unix.O_ACCMODE {
+	case unix.O_RDONLY:
+		want = mayRead
+	case unix.O_WRONLY:
+		want = mayWrite
+	default:
+		want = mayRead | mayWrite
+	}
+	if o.has(unix.O_TRUNC) {
+		want |= mayWrite
+	}
+	if err := o.cred.may(in, want); err != nil {
+		return err
+	}
+	if o.has(unix.O_NOATIME) && !o.cred.owns(in) {
+		return unix.EPERM
+	}
+	return nil
+}
+
+// ready gives a file that is to be written to bytes of its own.
+func (o *opening) ready(e entry) error {
+	in := e.inode
+	truncates := o.has(unix.O_TRUNC) && !o.isNew
+	if !o.writes() && !truncates {
+		return nil
+	}
+	if in.object == nil {
+		if err := o.t.keep(e.dir, e.name, in); err != nil {
+			return err
+		}
+		if err := o.t.copyUp(in, truncates); err != nil {
+			return err
+		}
+	}
+	if truncates {
+		return o.t.truncate(in, 0)
+	}
+	return nil
+}
+
+// openBytes opens a regular file's object, or its lower file to read.
+func (o *opening) openBytes(in *Inode) (int, error) {
+	flags := o.flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOFOLLOW | unix.O_TMPFILE | unix.O_NOATIME)
+	if in.object != nil {
+		if err := o.t.settle(in); err != nil {
+			return -1, err
+		}
+		return unix.Open(in.object.path, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	}
+	return openLowerAs(in.lower, flags)
+}
+
+func openLowerAs(path string, flags int) (fd int, err error) {
+	err = atHost(path, func(dir int, rel string) (err error) {
+		fd, err = unix.Openat(dir, rel, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY, 0)
+		return err
+	})
+	return fd, err
+}
+
+// A Special is the error of an open of a FIFO or a device that the caller may
+// open.
+type Special struct {
+	Attr  Attr
+	Host  string // where it is on the host
+	Flags int    // to open it there with
+}
+
+func (s *Special) Error() string { return "cow: " + s.Host + " is a FIFO or a device" }
+
+func (o *opening) special(in *Inode) error {
+	s := &Special{Attr: in.attr, Host: in.lower}
+	s.Flags = o.flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC|unix.O_NOFOLLOW) | unix.O_CLOEXEC | unix.O_NOCTTY
+	if in.object != nil {
+		s.Host = in.object.path
+	}
+	if s.Host == "" {
+		return unix.ENXIO
+	}
+	return s
+}
+
+// openDir opens a directory. One that has none on the host is stood in for by an
+// empty one.
+func (t *Tree) openDir(in *Inode, flags int) (int, error) {
+	flags &^= unix.O_NOFOLLOW | unix.O_NOATIME
+	if in.lower != "" {
+		return openLowerAs(in.lower, flags)
+	}
+	if in.object == nil {
+		if err := t.newDirObject(in); err != nil {
+			return -1, err
+		}
+	}
+	return unix.Open(in.object.path, flags|unix.O_CLOEXEC, 0)
+}
+
+// openPath opens something for what isn't reading or writing (O_PATH).
+func (o *opening) openPath(e entry) (int, error) {
+	in := e.inode
+	flags := o.flags &^ unix.O_DIRECTORY
+	switch {
+	case in.isDir():
+		return o.t.openDir(in, flags)
+	case in.object != nil:
+		return unix.Open(in.object.path, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	case in.lower != "":
+		return openLowerAs(in.lower, flags)
+	}
+	if err := o.t.newDirObject(in); err != nil { // only its identity counts
+		return -1, err
+	}
+	return unix.Open(in.object.path, flags|unix.O_CLOEXEC, 0)
+}
+
+// newDirObject makes an empty directory on the host that stands for an inode.
+func (t *Tree) newDirObject(in *Inode) error {
+	o := &object{path: t.objectPath()}
+	if err := unix.Mkdir(o.path, 0o700); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(o.path, &st); err != nil {
+		return err
+	}
+	in.object = o
+	t.known[idOf(&st)] = in
+	return nil
+}

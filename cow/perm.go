@@ -1,0 +1,96 @@
+//go:build linux
+
+package cow
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Cred is on whose behalf something is done: the file-system ids of a process,
+// and those of its capabilities that matter to files (credentials(7),
+// capabilities(7)).
+type Cred struct {
+	UID, GID uint32
+	Groups   []uint32
+
+	Override   bool // CAP_DAC_OVERRIDE
+	ReadSearch bool // CAP_DAC_READ_SEARCH
+	Owner      bool // CAP_FOWNER
+	Chown      bool // CAP_CHOWN
+	SetID      bool // CAP_FSETID
+	Mknod      bool // CAP_MKNOD
+	Admin      bool // CAP_SYS_ADMIN: trusted.* attributes
+}
+
+// superuser may do everything.
+var superuser = &Cred{Override: true, ReadSearch: true, Owner: true, Chown: true, SetID: true, Mknod: true, Admin: true}
+
+// Superuser returns the credentials of root with all capabilities.
+func Superuser() *Cred { c := *superuser; return &c }
+
+func (c *Cred) inGroup(gid uint32) bool { return c.GID == gid || slices.Contains(c.Groups, gid) }
+
+func (c *Cred) owns(in *Inode) bool { return c.Owner || c.UID == in.attr.UID }
+
+// What may be asked for, as access(2) has it.
+const (
+	mayExec  = 1
+	mayWrite = 2
+	mayRead  = 4
+)
+
+// may reports whether c has all the rights in want to an inode: 0 or EACCES
+// (generic_permission, fs/namei.c).
+func (c *Cred) may(in *Inode, want uint32) error {
+	shift := 0
+	switch {
+	case c.UID == in.attr.UID:
+		shift = 6
+	case c.inGroup(in.attr.GID):
+		shift = 3
+	}
+	if in.attr.Mode>>shift&want == want {
+		return nil
+	}
+	if in.isDir() {
+		if c.Override || c.ReadSearch && want&mayWrite == 0 {
+			return nil
+		}
+		return unix.EACCES
+	}
+	if c.ReadSearch && want == mayRead {
+		return nil
+	}
+	if c.Override && (want&mayExec == 0 || in.attr.Mode&0o111 != 0) {
+		return nil
+	}
+	return unix.EACCES
+}
+
+// mayCreate reports whether c may enter a new name in dir.
+func (c *Cred) mayCreate(dir *Inode) error {
+	if dir.gone() {
+		return unix.ENOENT
+	}
+	return c.may(dir, mayWrite|mayExec)
+}
+
+// mayDelete reports whether c may remove a name from dir, as a directory or as
+// something else (may_delete, fs/namei.c).
+func (c *Cred) mayDelete(dir, in *Inode, asDir bool) error {
+	if err := c.may(dir, mayWrite|mayExec); err != nil {
+		return err
+	}
+	if dir.attr.Mode&unix.S_ISVTX != 0 && c.UID != in.attr.UID && c.UID != dir.attr.UID && !c.Owner {
+		return unix.EPERM
+	}
+	switch {
+	case asDir && !in.isDir():
+		return unix.ENOTDIR
+	case !asDir && in.isDir():
+		return unix.EISDIR
+	}
+	return nil
+}

@@ -1,0 +1,265 @@
+//go:build linux
+
+package cow
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Config says what a [Tree] shows.
+type Config struct {
+	// Upper is an empty directory for what is written. It may lie on any file
+	// system; where that is the host files' own and knows reflinks, copying a file up
+	// costs nothing.
+	Upper string
+	// Mounts are what is shown where. One of them is at "/".
+	Mounts []Mount
+	// Clock returns the tree's time in nanoseconds since 1970; it never runs
+	// backwards. Nil stands still at 0.
+	Clock func() int64
+	// MaxBytes and MaxInodes limit what is written; beyond them, calls fail with
+	// ENOSPC. Zero means no limit.
+	MaxBytes, MaxInodes int64
+}
+
+// A Mount shows a directory.
+type Mount struct {
+	// At is an absolute path of the tree. Directories that are missing on the way
+	// are made, and belong to root.
+	At string
+	// Host is the absolute path of a directory of the host. A directory that is shown
+	// twice is one: what is written to it at one place is seen at the other, and its
+	// path is the one of the later mount. Empty makes an empty directory that
+	// everybody may write to, with the sticky bit. It may also be a file.
+	Host string
+	// Foreign says that the directory isn't the tree's: a path that leads to it or
+	// beyond ends the walk with an error of type [*Foreign].
+	Foreign bool
+	// Target, if not empty, makes a symbolic link to it instead, and Text a file that
+	// holds it.
+	Target, Text string
+}
+
+// A Foreign is the error of a walk that leads out of a tree.
+type Foreign struct {
+	Host   string // the directory of the host at which it goes on
+	Path   string // where that is in the tree
+	Rest   string // what of the path is left, empty if nothing is
+	Parent *Inode // what ".." means there
+	Links  int    // symbolic links followed so far
+	Walk   *Walk  // the walk that leads there
+}
+
+func (f *Foreign) Error() string { return "cow: " + joinPath(f.Path, f.Rest) + " isn't in the tree" }
+
+// A Tree is a copy-on-write file tree. Its methods may be called concurrently.
+// Their errors are those of the kernel, of type [unix.Errno], and mean what they
+// mean there; other errors are trouble with the layer itself.
+type Tree struct {
+	mu      sync.Mutex
+	upper   string
+	root    *Inode
+	clock   func() int64
+	start   int64 // what the clock read at the beginning
+	changes int64 // made so far
+
+	seen    map[fileID]sight  // files of the host
+	made    map[string]int    // how many files were made at a path
+	known   map[fileID]*Inode // by the file behind it: directories, and what has changed
+	objects uint64            // made so far
+	named   map[string]string // names that files of the host were given, see nameObject
+	mounts  []Mount
+
+	maxBytes, maxInodes int64
+	inodes              int64 // made and not removed
+}
+
+// New returns a tree that nobody has written to.
+func New(cfg Config) (*Tree, error) {
+	t := &Tree{
+		upper: cfg.Upper, clock: cfg.Clock, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes,
+		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, named: map[string]string{}, mounts: cfg.Mounts,
+	}
+	if t.clock == nil {
+		t.clock = func() int64 { return 0 }
+	}
+	t.start = t.clock()
+	if st, err := os.Stat(cfg.Upper); err != nil || !st.IsDir() {
+		return nil, fmt.Errorf("cow: upper directory %q: %w", cfg.Upper, errors.Join(err, notDir(err)))
+	}
+	if err := t.mountAll(cfg.Mounts); err != nil {
+		return nil, fmt.Errorf("cow: %w", err)
+	}
+	return t, nil
+}
+
+func notDir(err error) error {
+	if err == nil {
+		return unix.ENOTDIR
+	}
+	return nil
+}
+
+func (t *Tree) mountAll(mounts []Mount) error {
+	// The host's directories are found first: a mount may hide them.
+	dirs := make([]*Inode, len(mounts))
+	host, err := t.hostRoot()
+	if err != nil {
+		return err
+	}
+	for i, m := range mounts {
+		if dirs[i], err = t.mountSource(host, m); err != nil {
+			return fmt.Errorf("mount %q at %q: %w", m.Host, m.At, err)
+		}
+		if m.At == "/" {
+			t.root = dirs[i]
+			t.root.parent, t.root.name, t.root.mount = t.root, "", true
+		}
+	}
+	if t.root == nil {
+		return errors.New("nothing is mounted at /")
+	}
+	for i, m := range mounts {
+		if m.At == "/" {
+			continue
+		}
+		if err := t.mount(dirs[i], m.At); err != nil {
+			return fmt.Errorf("mount %q at %q: %w", m.Host, m.At, err)
+		}
+	}
+	return nil
+}
+
+func (t *Tree) hostRoot() (*Inode, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat("/", &st); err != nil {
+		return nil, err
+	}
+	host := t.fromLower(nil, "", "/", &st)
+	host.entries = map[string]*Inode{}
+	host.parent = host
+	t.known[idOf(&st)] = host
+	return host, nil
+}
+
+// mountSource finds the directory that a mount shows, as seen on the host.
+func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
+	switch {
+	case !strings.HasPrefix(m.At, "/") || m.Host != "" && !strings.HasPrefix(m.Host, "/"):
+		return nil, errors.New("want absolute paths")
+	case m.Target != "":
+		in := t.newInode(host, strings.TrimPrefix(m.At, "/"), unix.S_IFLNK|0o777, &Cred{})
+		in.target, in.attr.Size = m.Target, int64(len(m.Target))
+		in.old(t.start)
+		return in, nil
+	case m.Text != "":
+		in := t.newInode(host, strings.TrimPrefix(m.At, "/"), unix.S_IFREG|0o644, &Cred{})
+		in.text, in.attr.Size = m.Text, int64(len(m.Text))
+		in.old(t.start)
+		return in, nil
+	case m.Host == "":
+		in := t.newInode(host, strings.TrimPrefix(m.At, "/"), unix.S_IFDIR|unix.S_ISVTX|0o777, &Cred{})
+		in.old(t.start)
+		return in, nil
+	}
+	e, err := t.walk(&Walk{Base: host, Root: host, Cred: superuser}, m.Host)
+	switch {
+	case err != nil:
+		return nil, err
+	case e.inode == nil:
+		return nil, unix.ENOENT
+	case m.Foreign:
+		in := t.fromLower(nil, "", e.inode.lower, &unix.Stat_t{Mode: unix.S_IFDIR | 0o555, Dev: Dev})
+		in.attr.Ino = inodeNumber(m.At, 0)
+		in.old(t.start)
+		in.foreign = e.inode.lower
+		return in, nil
+	}
+	return e.inode, nil
+}
+
+// old gives an inode the times of the tree's beginning.
+func (in *Inode) old(start int64) {
+	in.attr.Mtime, in.attr.Ctime, in.attr.Atime, in.attr.Btime = start, start, start, start
+}
+
+// mount puts a directory where it is to be seen.
+func (t *Tree) mount(dir *Inode, at string) error {
+	parent := t.root
+	names := strings.Split(strings.Trim(at, "/"), "/")
+	for _, name := range names[:len(names)-1] {
+		in, err := t.child(parent, name)
+		if err != nil {
+			return err
+		}
+		if in == nil {
+			in = t.newInode(parent, name, unix.S_IFDIR|0o755, &Cred{})
+			in.old(t.start)
+			in.parent, in.name, in.mount = parent, name, true
+			parent.entries[name] = in
+		}
+		if !in.isDir() {
+			return unix.ENOTDIR
+		}
+		parent = in
+	}
+	name := names[len(names)-1]
+	dir.parent, dir.name, dir.mount = parent, name, true
+	if dir.isRegular() && dir.lower != "" { // its identity leads to the place where it is shown
+		if err := t.keep(parent, name, dir); err != nil {
+			return err
+		}
+	}
+	parent.entries[name] = dir
+	return nil
+}
+
+// change returns the time of a change.
+func (t *Tree) change() int64 {
+	t.changes++
+	return t.clock() + t.changes
+}
+
+// touch notes that a directory has changed, or with modified false only its
+// attributes.
+func (in *Inode) touch(modified bool) {
+	now := in.tree.change()
+	in.attr.Ctime = now
+	if modified {
+		in.attr.Mtime = now
+	}
+	in.own |= ownAttr
+}
+
+// lstat asks the host. What it can't be asked about isn't there, but for what the
+// program would be told as well.
+func (t *Tree) lstat(path string, st *unix.Stat_t) error {
+	return atHost(path, func(dir int, rel string) error { return unix.Fstatat(dir, rel, st, unix.AT_SYMLINK_NOFOLLOW) })
+}
+
+// atHost calls f with a path of the host, in parts where it is longer than the
+// kernel takes at once.
+func atHost(path string, f func(dir int, rel string) error) error {
+	dir := unix.AT_FDCWD
+	for len(path) >= unix.PathMax {
+		i := strings.LastIndexByte(path[:unix.PathMax-1], '/')
+		fd, err := unix.Openat(dir, path[:max(i, 0)], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if dir != unix.AT_FDCWD {
+			unix.Close(dir)
+		}
+		if err != nil {
+			return err
+		}
+		dir, path = fd, path[i+1:]
+	}
+	if dir != unix.AT_FDCWD {
+		defer unix.Close(dir)
+	}
+	return f(dir, path)
+}
