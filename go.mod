@@ -9,4 +9,9 @@ require (
 	golang.org/x/sys v0.49.0
 )
 
-require golang.org/x/arch v0.32.0
+require (
+	golang.org/x/arch v0.32.0
+	golang.org/x/tools v0.26.0
+)
+
+require github.com/rogpeppe/go-internal v1.16.0

@@ -103,7 +103,9 @@ func (f *File) Chmod(cred *Cred, mode uint32) error {
 	if err != nil {
 		return err
 	}
-	mode &= 0o7777
+	if mode &= 0o7777; in.through {
+		return in.throughAttr(func() error { return unix.Chmod(in.lower, mode) })
+	}
 	if !cred.inGroup(in.attr.GID) && !cred.SetID {
 		mode &^= unix.S_ISGID
 	}
@@ -125,6 +127,9 @@ func (f *File) Chown(cred *Cred, uid, gid int32) error {
 	}
 	if in, err = f.own(); err != nil {
 		return err
+	}
+	if in.through {
+		return in.throughAttr(func() error { return unix.Lchown(in.lower, int(uid), int(gid)) })
 	}
 	if uid != -1 {
 		in.attr.UID = uint32(uid)
@@ -167,6 +172,9 @@ func (f *File) SetTimes(cred *Cred, atime, mtime int64) error {
 	if err != nil {
 		return err
 	}
+	if in.through {
+		return in.throughAttr(func() error { return setTimes(in.lower, atime, mtime) })
+	}
 	if err := f.t.settle(in); err != nil {
 		return err
 	}
@@ -203,6 +211,9 @@ func (f *File) Truncate(cred *Cred, size int64) error {
 		return err
 	}
 	in, err := f.own()
+	if err == nil && in.through {
+		return in.throughAttr(func() error { return unix.Truncate(in.lower, size) })
+	}
 	if err == nil {
 		err = f.t.copyUp(in, size == 0)
 	}

@@ -39,8 +39,7 @@ func (t *Tree) room() error {
 // Mkdir creates a directory with the permissions mode, from which the umask has
 // been taken (mkdir(2)).
 func (t *Tree) Mkdir(w *Walk, path string, mode uint32) error {
-	_, err := t.create(w, path, unix.S_IFDIR|mode&(0o777|unix.S_ISVTX), nil)
-	return err
+	return t.create(w, path, unix.S_IFDIR|mode&(0o777|unix.S_ISVTX), nil, func(host string) error { return unix.Mkdir(host, 0o700) })
 }
 
 // Mknod creates a file of any type but a directory or a symbolic link (mknod(2)).
@@ -58,15 +57,15 @@ func (t *Tree) Mknod(w *Walk, path string, mode uint32, dev uint64) error {
 	default:
 		return unix.EINVAL
 	}
-	_, err := t.create(w, path, mode&(unix.S_IFMT|0o7777), func(in *Inode) error {
+	mode &= unix.S_IFMT | 0o7777
+	return t.create(w, path, mode, func(in *Inode) error {
 		in.attr.Rdev = dev
 		switch in.attr.Type() {
 		case unix.S_IFREG, unix.S_IFIFO:
 			return t.newObject(in)
 		}
 		return nil
-	})
-	return err
+	}, func(host string) error { return unix.Mknod(host, mode&unix.S_IFMT|0o600, int(dev)) })
 }
 
 // Symlink creates a symbolic link (symlink(2)).
@@ -77,22 +76,27 @@ func (t *Tree) Symlink(w *Walk, target, path string) error {
 	case len(target) >= unix.PathMax:
 		return unix.ENAMETOOLONG
 	}
-	_, err := t.create(w, path, unix.S_IFLNK|0o777, func(in *Inode) error {
+	return t.create(w, path, unix.S_IFLNK|0o777, func(in *Inode) error {
 		in.target = target
 		in.attr.Size = int64(len(target))
 		return nil
-	})
-	return err
+	}, func(host string) error { return unix.Symlink(target, host) })
 }
 
-func (t *Tree) create(w *Walk, path string, mode uint32, fill func(*Inode) error) (*Inode, error) {
+// create creates a file. fill makes what the inode needs besides its attributes;
+// onHost makes the file itself where it is to be the host's.
+func (t *Tree) create(w *Walk, path string, mode uint32, fill func(*Inode) error, onHost func(host string) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e, err := t.toCreate(w, path, mode&unix.S_IFMT == unix.S_IFDIR)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return t.createAt(e, w.Cred, mode, fill)
+	if e.dir.through {
+		return t.makeThrough(&e, w.Cred, mode, onHost)
+	}
+	_, err = t.createAt(e, w.Cred, mode, fill)
+	return err
 }
 
 // createAt creates a file at an entry that has none.
@@ -131,6 +135,12 @@ func (t *Tree) Link(from *Walk, old string, to *Walk, path string) error {
 		return unix.EPERM
 	case src.inode.attr.Nlink == 0 && src.inode.own&unnamed == 0:
 		return unix.ENOENT
+	}
+	if src.inode.through != e.dir.through {
+		return unix.EXDEV
+	}
+	if e.dir.through {
+		return unix.Link(src.inode.lower, joinPath(e.dir.lower, e.name))
 	}
 	src.inode.own &^= unnamed
 	if err := t.keep(src.dir, src.name, src.inode); err != nil {

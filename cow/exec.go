@@ -10,9 +10,10 @@ import (
 )
 
 // Executable checks that a file may be executed and returns a path of the host at
-// which the kernel finds it, under the name given: the kernel names a process by
-// the path it is told (execve(2)).
-func (f *File) Executable(cred *Cred, name string) (host string, err error) {
+// which the kernel finds it. Its last component is that of the path given, by
+// which a program has asked for the file: the kernel names the process by it
+// (execve(2)).
+func (f *File) Executable(cred *Cred, path string) (host string, err error) {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
 	in := f.e.inode
@@ -23,7 +24,7 @@ func (f *File) Executable(cred *Cred, name string) (host string, err error) {
 		return "", err
 	}
 	if in.object == nil && in.text == "" {
-		if host, ok := f.t.lowerExecutable(in, name); ok {
+		if host, ok := f.t.lowerExecutable(in, path); ok {
 			return host, nil
 		}
 		if in, err = f.own(); err == nil {
@@ -36,20 +37,27 @@ func (f *File) Executable(cred *Cred, name string) (host string, err error) {
 	if err := unix.Chmod(in.object.path, 0o755); err != nil {
 		return "", err
 	}
-	return f.t.nameObject(in.object.path, name, unix.Link)
+	return f.t.nameObject(in.object.path, filepath.Base(path), unix.Link)
 }
 
 // lowerExecutable returns where a file of the host is executed, and false if its
 // mode there doesn't allow it.
-func (t *Tree) lowerExecutable(in *Inode, name string) (string, bool) {
+func (t *Tree) lowerExecutable(in *Inode, path string) (string, bool) {
+	name := filepath.Base(path)
 	if in.own&ownAttr != 0 {
 		var st unix.Stat_t
 		if t.lstat(in.lower, &st) != nil || st.Mode&0o777 != in.attr.Mode&0o777 || st.Uid != in.attr.UID || st.Gid != in.attr.GID {
 			return "", false
 		}
 	}
-	if len(in.lower) < unix.PathMax && filepath.Base(in.lower) == name {
-		return in.lower, true
+	if len(in.lower) < unix.PathMax {
+		if filepath.Base(in.lower) == name {
+			return in.lower, true
+		}
+		var there, lower unix.Stat_t
+		if filepath.IsAbs(path) && unix.Stat(path, &there) == nil && unix.Lstat(in.lower, &lower) == nil && idOf(&there) == idOf(&lower) {
+			return path, true
+		}
 	}
 	host, err := t.nameObject(in.lower, name, unix.Symlink)
 	return host, err == nil
@@ -116,6 +124,12 @@ func (f *File) Path() string {
 	return p
 }
 
+// File returns the inode as what a path has led to.
+func (in *Inode) File() *File { return &File{in.tree, entry{inode: in, last: lastRoot}} }
+
+// IsSymlink reports whether the file is a symbolic link.
+func (f *File) IsSymlink() bool { return f.e.inode.isSymlink() }
+
 // IsDir reports whether the file is a directory.
 func (f *File) IsDir() bool { return f.e.inode.isDir() }
 
@@ -143,14 +157,19 @@ func (t *Tree) Inner(host string) (string, bool) {
 // Bind creates a socket (bind(2)). bind is given a path of the host at which to
 // bind it.
 func (t *Tree) Bind(w *Walk, path string, mode uint32, bind func(host string) error) error {
-	_, err := t.create(w, path, unix.S_IFSOCK|mode&0o7777, func(in *Inode) error {
+	err := t.create(w, path, unix.S_IFSOCK|mode&0o7777, func(in *Inode) error {
 		o := &object{path: t.objectPath()}
 		if err := bind(o.path); err != nil {
 			return err
 		}
+		var st unix.Stat_t
+		if err := unix.Lstat(o.path, &st); err != nil {
+			return err
+		}
+		t.known[idOf(&st)] = in
 		in.object = o
 		return nil
-	})
+	}, bind)
 	if err == unix.EEXIST {
 		err = unix.EADDRINUSE
 	}

@@ -34,6 +34,9 @@ type Inode struct {
 	entries map[string]*Inode // what the tree knows; nil is a whiteout
 	mount   bool              // it can't be moved or removed
 	foreign string            // the host's directory at which walks leave the tree
+
+	denied  bool // nobody may get there
+	through bool // it is the host's own: what is done to it is done there
 }
 
 // ownership says which parts of an inode are no longer the lower file's.
@@ -143,7 +146,7 @@ func inodeNumber(path string, generation int) uint64 {
 
 // fromLower makes the inode of a file of the host that a name in dir means.
 func (t *Tree) fromLower(dir *Inode, name, lower string, st *unix.Stat_t) *Inode {
-	in := &Inode{tree: t, lower: lower, attr: t.attrOf(st)}
+	in := &Inode{tree: t, lower: lower, attr: t.attrOf(st), through: dir != nil && dir.through}
 	in.attr.Ino = t.see(idOf(st), dir, name).number
 	if in.isDir() {
 		in.attr.Size, in.attr.Nlink = DirSize, DirLinks
@@ -222,7 +225,7 @@ func joinPath(dir, name string) string {
 // it is about to differ from that: under its name, and, as the file may have
 // others, under its identity.
 func (t *Tree) keep(dir *Inode, name string, in *Inode) error {
-	if in.own&ownAttr != 0 || in.lower == "" {
+	if in.own&ownAttr != 0 || in.lower == "" || in.through {
 		return nil
 	}
 	var st unix.Stat_t

@@ -133,10 +133,11 @@ func (p *walker) follow(rest string) (entry, error) {
 			if p.w.Resolve&(unix.RESOLVE_NO_XDEV|unix.RESOLVE_BENEATH|unix.RESOLVE_IN_ROOT) != 0 {
 				return e, unix.EXDEV
 			}
-			if p.w.self != nil {
-				p.w = p.w.self
+			from := p.w
+			if from.self != nil {
+				from = from.self
 			}
-			return e, &Foreign{Walk: p.w, Host: e.inode.foreign, Path: e.inode.path(), Rest: rest, Parent: e.inode.parent, Links: p.links}
+			return e, &Foreign{Walk: from, NoFollow: p.w.entry || p.w.NoFollow, Host: e.inode.foreign, Path: e.inode.path(), Rest: rest, Parent: e.inode.parent, Links: p.links}
 		case rest != "":
 			p.cur = e.inode
 		}
@@ -199,6 +200,8 @@ func (p *walker) step(e *entry, name string, more bool) (link bool, err error) {
 	switch in := e.inode; {
 	case in == nil && more:
 		return false, unix.ENOENT
+	case in != nil && in.denied:
+		return false, unix.EACCES
 	case in == nil || !in.isSymlink():
 		return false, nil
 	case !more && (p.w.entry || p.w.NoFollow && !e.slashed):
@@ -258,6 +261,9 @@ func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
 	}
 	if in := t.known[idOf(&st)]; in != nil && (st.Nlink > 1 || in.isDir()) && in.attr.Type() == st.Mode&unix.S_IFMT {
 		// A hard link to what has changed, or a directory that is mounted elsewhere.
+		if in.through {
+			in.refresh(&st)
+		}
 		return in, nil
 	}
 	in := t.fromLower(dir, name, lower, &st)
@@ -266,7 +272,9 @@ func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
 		in.entries = map[string]*Inode{}
 		in.parent, in.name = dir, name
 		t.known[idOf(&st)] = in
-		dir.entries[name] = in
+		if !in.through {
+			dir.entries[name] = in
+		}
 	case in.isSymlink():
 		target, err := readLink(lower)
 		if err != nil {
@@ -274,7 +282,9 @@ func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
 		}
 		in.target = target
 		in.attr.Size = int64(len(target))
-		dir.entries[name] = in
+		if !in.through {
+			dir.entries[name] = in
+		}
 	}
 	return in, nil
 }

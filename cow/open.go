@@ -10,8 +10,8 @@ import (
 
 // Open opens a file as open(2) does, with the flags and, for a new file, the
 // permissions from which the umask has been taken. The descriptor is
-// close-on-exec. What is opened differently by each who opens it, a FIFO or a
-// device, is an error of type [*Special].
+// close-on-exec. What the caller has to open itself, a FIFO, a device, or anything
+// with O_PATH, is an error of type [*Special].
 func (t *Tree) Open(w *Walk, path string, flags int, mode uint32) (fd int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,7 +82,7 @@ func (o *opening) open(e entry) (int, error) {
 	case o.has(unix.O_DIRECTORY) && !e.inode.isDir():
 		return -1, unix.ENOTDIR
 	case o.has(unix.O_PATH):
-		return o.openPath(e)
+		return -1, o.openPath(e)
 	case e.inode.isDir() && (o.writes() || o.has(unix.O_CREAT)) && !o.has(unix.O_TMPFILE):
 		return -1, unix.EISDIR
 	}
@@ -96,6 +96,12 @@ func (o *opening) create(e *entry) (err error) {
 	if err = o.cred.mayCreate(e.dir); err != nil {
 		return err
 	}
+	if e.dir.through {
+		o.isNew = true
+		return o.t.makeThrough(e, o.cred, unix.S_IFREG|o.mode, func(path string) error {
+			return unix.Mknod(path, unix.S_IFREG|0o600, 0)
+		})
+	}
 	e.inode, err = o.t.createAt(*e, o.cred, unix.S_IFREG|o.mode, o.t.newObject)
 	o.isNew = true
 	return err
@@ -105,6 +111,9 @@ func (o *opening) create(e *entry) (err error) {
 func (o *opening) openTemporary(dir *Inode) (int, error) {
 	if err := o.cred.mayCreate(dir); err != nil {
 		return -1, err
+	}
+	if dir.through {
+		return unix.Open(dir.lower, o.flags|unix.O_CLOEXEC, o.mode)
 	}
 	if err := o.t.room(); err != nil {
 		return -1, err
@@ -176,6 +185,12 @@ func (o *opening) ready(e entry) error {
 	if !o.writes() && !truncates {
 		return nil
 	}
+	if in.through {
+		if truncates {
+			return unix.Truncate(in.lower, 0)
+		}
+		return nil
+	}
 	if in.object == nil {
 		if err := o.t.keep(e.dir, e.name, in); err != nil {
 			return err
@@ -210,15 +225,15 @@ func openLowerAs(path string, flags int) (fd int, err error) {
 	return fd, err
 }
 
-// A Special is the error of an open of a FIFO or a device that the caller may
-// open.
+// A Special is the error of the open of something that the caller may and has to
+// open itself.
 type Special struct {
 	Attr  Attr
 	Host  string // where it is on the host
 	Flags int    // to open it there with
 }
 
-func (s *Special) Error() string { return "cow: " + s.Host + " is a FIFO or a device" }
+func (s *Special) Error() string { return "cow: " + s.Host + " can only be opened by its path" }
 
 func (o *opening) special(in *Inode) error {
 	s := &Special{Attr: in.attr, Host: in.lower}
@@ -247,22 +262,20 @@ func (t *Tree) openDir(in *Inode, flags int) (int, error) {
 	return unix.Open(in.object.path, flags|unix.O_CLOEXEC, 0)
 }
 
-// openPath opens something for what isn't reading or writing (O_PATH).
-func (o *opening) openPath(e entry) (int, error) {
+// openPath finds something for what isn't reading or writing (O_PATH).
+func (o *opening) openPath(e entry) error {
 	in := e.inode
-	flags := o.flags &^ unix.O_DIRECTORY
-	switch {
-	case in.isDir():
-		return o.t.openDir(in, flags)
-	case in.object != nil:
-		return unix.Open(in.object.path, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	case in.lower != "":
-		return openLowerAs(in.lower, flags)
+	s := &Special{Attr: in.attr, Host: in.lower, Flags: o.flags | unix.O_CLOEXEC}
+	if in.lower == "" && in.object == nil {
+		if err := o.t.newDirObject(in); err != nil { // only its identity counts
+			return err
+		}
+		s.Flags &^= unix.O_NOFOLLOW
 	}
-	if err := o.t.newDirObject(in); err != nil { // only its identity counts
-		return -1, err
+	if in.object != nil {
+		s.Host = in.object.path
 	}
-	return unix.Open(in.object.path, flags|unix.O_CLOEXEC, 0)
+	return s
 }
 
 // newDirObject makes an empty directory on the host that stands for an inode.

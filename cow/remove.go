@@ -40,6 +40,9 @@ func (t *Tree) Unlink(w *Walk, path string) error {
 // that is empty.
 func (t *Tree) unlink(e entry) error {
 	in := e.inode
+	if e.dir.through {
+		return t.unlinkThrough(e)
+	}
 	if !in.isDir() {
 		if in.attr.Nlink > 1 {
 			if err := t.keep(e.dir, e.name, in); err != nil {

@@ -28,11 +28,17 @@ func (t *Tree) Rename(from *Walk, old string, to *Walk, path string, flags uint3
 	if err := m.named(flags == noReplace); err != nil {
 		return err
 	}
-	if src.inode == dst.inode {
-		return nil
+	if src.inode == dst.inode || dst.inode != nil && src.inode.attr.Ino == dst.inode.attr.Ino {
+		return nil // two names of one file
 	}
 	if err := m.allowed(); err != nil {
 		return err
+	}
+	if src.dir.through != dst.dir.through {
+		return unix.EXDEV
+	}
+	if src.dir.through {
+		return m.through(flags)
 	}
 	if m.exchange {
 		return m.swap()

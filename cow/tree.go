@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,9 +42,15 @@ type Mount struct {
 	// Foreign says that the directory isn't the tree's: a path that leads to it or
 	// beyond ends the walk with an error of type [*Foreign].
 	Foreign bool
+	// Denied says that nobody may see what is there: EACCES.
+	Denied bool
+	// Through says that what is written there goes to the host.
+	Through bool
 	// Target, if not empty, makes a symbolic link to it instead, and Text a file that
 	// holds it.
 	Target, Text string
+	// Mode and owner of an empty directory; a Mode of 0 means 1777.
+	Mode, UID, GID uint32
 }
 
 // A Foreign is the error of a walk that leads out of a tree.
@@ -54,6 +61,8 @@ type Foreign struct {
 	Parent *Inode // what ".." means there
 	Links  int    // symbolic links followed so far
 	Walk   *Walk  // the walk that leads there
+	// NoFollow says that a symbolic link at the end is to be taken for itself.
+	NoFollow bool
 }
 
 func (f *Foreign) Error() string { return "cow: " + joinPath(f.Path, f.Rest) + " isn't in the tree" }
@@ -68,6 +77,7 @@ type Tree struct {
 	clock   func() int64
 	start   int64 // what the clock read at the beginning
 	changes int64 // made so far
+	began   int64 // by the host's clock
 
 	seen    map[fileID]sight  // files of the host
 	made    map[string]int    // how many files were made at a path
@@ -90,6 +100,7 @@ func New(cfg Config) (*Tree, error) {
 		t.clock = func() int64 { return 0 }
 	}
 	t.start = t.clock()
+	t.began = time.Now().UnixNano()
 	if st, err := os.Stat(cfg.Upper); err != nil || !st.IsDir() {
 		return nil, fmt.Errorf("cow: upper directory %q: %w", cfg.Upper, errors.Join(err, notDir(err)))
 	}
@@ -164,7 +175,11 @@ func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
 		in.old(t.start)
 		return in, nil
 	case m.Host == "":
-		in := t.newInode(host, strings.TrimPrefix(m.At, "/"), unix.S_IFDIR|unix.S_ISVTX|0o777, &Cred{})
+		mode := m.Mode
+		if mode == 0 {
+			mode = unix.S_ISVTX | 0o777
+		}
+		in := t.newInode(host, strings.TrimPrefix(m.At, "/"), unix.S_IFDIR|mode, &Cred{UID: m.UID, GID: m.GID})
 		in.old(t.start)
 		return in, nil
 	}
@@ -175,12 +190,20 @@ func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
 	case e.inode == nil:
 		return nil, unix.ENOENT
 	case m.Foreign:
+		var st unix.Stat_t
+		if err := t.lstat(e.inode.lower, &st); err != nil {
+			return nil, err
+		}
+		delete(t.known, idOf(&st)) // who has it open has nothing of the tree
+		delete(t.seen, idOf(&st))
 		in := t.fromLower(nil, "", e.inode.lower, &unix.Stat_t{Mode: unix.S_IFDIR | 0o555, Dev: Dev})
 		in.attr.Ino = inodeNumber(m.At, 0)
 		in.old(t.start)
 		in.foreign = e.inode.lower
 		return in, nil
 	}
+	e.inode.through = e.inode.through || m.Through
+	e.inode.denied = e.inode.denied || m.Denied
 	return e.inode, nil
 }
 
@@ -229,6 +252,9 @@ func (t *Tree) change() int64 {
 // touch notes that a directory has changed, or with modified false only its
 // attributes.
 func (in *Inode) touch(modified bool) {
+	if in.through {
+		return
+	}
 	now := in.tree.change()
 	in.attr.Ctime = now
 	if modified {

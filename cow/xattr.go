@@ -69,6 +69,9 @@ func (f *File) Setxattr(cred *Cred, name, value string, flags int) error {
 	if err != nil {
 		return err
 	}
+	if in.through {
+		return unix.Lsetxattr(in.lower, name, []byte(value), flags)
+	}
 	all, err := f.t.ownedXattrs(in)
 	if err != nil {
 		return err
@@ -95,6 +98,9 @@ func (f *File) Removexattr(cred *Cred, name string) error {
 	if err != nil {
 		return err
 	}
+	if in.through {
+		return unix.Lremovexattr(in.lower, name)
+	}
 	all, err := f.t.ownedXattrs(in)
 	if err != nil {
 		return err
@@ -116,7 +122,7 @@ func (f *File) xattr(cred *Cred, name string, want uint32) error {
 	in := f.e.inode
 	space, rest, _ := strings.Cut(name, ".")
 	switch {
-	case rest == "":
+	case rest == "" && name != "user.":
 		return unix.EOPNOTSUPP
 	case space == "user":
 		if !in.isRegular() && !in.isDir() {
@@ -124,6 +130,9 @@ func (f *File) xattr(cred *Cred, name string, want uint32) error {
 		}
 		if in.isDir() && in.attr.Mode&unix.S_ISVTX != 0 && want == mayWrite && !cred.owns(in) {
 			return unix.EPERM
+		}
+		if rest == "" {
+			return unix.EINVAL
 		}
 		return cred.may(in, want)
 	case space == "trusted":

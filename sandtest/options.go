@@ -48,6 +48,28 @@ type Options struct {
 	// Default 4 GiB. It doesn't limit what the command may use.
 	Memory int64
 
+	// Work is the absolute path at which the command sees its directory (cmd.Dir).
+	// Default /work. [InPlace] leaves it where it is.
+	Work string
+
+	// Mounts show files and directories of the host at other places, or where the host's
+	// /tmp would be hidden. What the command writes there goes to the layer.
+	Mounts []Mount
+
+	// Read limits what of the host the command sees: these files and directories,
+	// and what dynamic programs need to be loaded; everything else doesn't exist.
+	// Empty means everything but the host's /tmp and /dev.
+	Read []string
+
+	// Write lists directories of the host in which the command may write for real, at
+	// the same path. Everywhere else what it writes goes to a layer of its own, see
+	// [Result.Changes].
+	Write []string
+
+	// Deny lists files and directories that the command may not see, whatever Read
+	// and Write say: they fail with EACCES.
+	Deny []string
+
 	// ASLR leaves address space randomisation on. By default it is off, and a
 	// machine that forbids to switch it off is an error.
 	ASLR bool
@@ -75,6 +97,7 @@ const (
 	Host Clock = det.Host
 )
 
+// config returns what the supervisor is to do, but for the files.
 func (o Options) config() supervisor.Config {
 	return supervisor.Config{
 		Clock:      o.Clock,
@@ -88,9 +111,19 @@ func (o Options) config() supervisor.Config {
 			CPUs:     o.CPUs,
 			Memory:   o.Memory,
 		},
-		ASLR: o.ASLR,
+		ASLR:      o.ASLR,
+		KeepLayer: true,
 	}
 }
+
+// A Mount shows a file or directory of the host.
+type Mount struct {
+	Host string // where it is
+	Path string // where the command sees it, an absolute path; empty means at its own
+}
+
+// InPlace as [Options.Work] shows the command its directory where it is.
+const InPlace = "."
 
 // Environ returns the environment of a command whose Env is nil: PATH from the
 // host, and otherwise the same on every machine. The caller may append to it.

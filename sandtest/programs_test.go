@@ -134,6 +134,16 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
+// shown lets a command see its arguments that are files below the host's /tmp.
+func shown(args []string) (list []sandtest.Mount) {
+	for _, arg := range args {
+		if _, err := os.Stat(arg); err == nil && strings.HasPrefix(arg, os.TempDir()+"/") {
+			list = append(list, sandtest.Mount{Host: arg})
+		}
+	}
+	return list
+}
+
 // run runs the program and returns its outcome: the exit status, what it wrote to
 // standard output, and what to standard error, if anything.
 func (p program) run(t *testing.T, args []string) string {
@@ -141,6 +151,7 @@ func (p program) run(t *testing.T, args []string) string {
 	cmd := exec.Command(args[0], args[1:]...)
 	opts := p.opts
 	opts.Timeout = 2 * time.Minute
+	opts.Mounts = shown(args)
 	res := sandtest.Run(t, cmd, opts)
 	if res.TimedOut || res.Signal != 0 {
 		t.Fatalf("%v: timed out: %v, signal: %v, standard error:\n%s\n%+v", args, res.TimedOut, res.Signal, res.Stderr, res.Stats)

@@ -4,6 +4,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor"
 )
 
@@ -38,6 +39,27 @@ type Result struct {
 	// by lineage. They have been killed.
 	Leaked []supervisor.LeakedProcess
 
+	// Changes are the files that the command added, modified or deleted, sorted by
+	// path as the command knows it. Their bytes can be read until the test ends, or
+	// until Close.
+	Changes cow.Changes
+
 	// Stats tells what the sandbox did and cost.
 	Stats supervisor.Stats
+
+	sandbox *supervisor.Sandbox
+	dir     string // the command's directory on the host
 }
+
+// Commit writes the changes to the host: all of them, or none with an error. Where
+// somebody else has changed a file meanwhile that is [cow.ErrHostChanged]. What the
+// command left in /tmp, /dev and other places of its own is left out.
+func (r *Result) Commit() error { return r.sandbox.Layer().Commit(r.Changes, r.dir) }
+
+// Keep writes the changes to a directory: a file "changes" that lists them, and
+// below "files" what was added or modified, at its path.
+func (r *Result) Keep(dir string) error { return r.sandbox.Layer().Keep(r.Changes, dir) }
+
+// Close throws away what was written. [Run] and [Start] see to it at the end of the
+// test, after [Execute] and [Begin] it is the caller's to do.
+func (r *Result) Close() error { return r.sandbox.Discard() }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os/exec"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -43,6 +44,9 @@ func Start(t testing.TB, cmd *exec.Cmd, opts Options) *Process {
 		p.Kill()
 		<-p.sandbox.Done()
 		_, _ = p.Result() // the test has seen the error, or didn't want to
+		if err := p.sandbox.Discard(); err != nil {
+			t.Errorf("sandtest: throw away what the command wrote: %v", err)
+		}
 	})
 	return p
 }
@@ -50,7 +54,7 @@ func Start(t testing.TB, cmd *exec.Cmd, opts Options) *Process {
 // Execute runs cmd in a sandbox outside of a test. Its error is what makes [Run]
 // fail: the sandbox can't be set up, the command can't be started, or a value
 // couldn't be virtualised. Where the platform has no sandbox, it is
-// [errors.ErrUnsupported].
+// [errors.ErrUnsupported]. The result must be closed.
 func Execute(cmd *exec.Cmd, opts Options) (*Result, error) {
 	p, err := Begin(cmd, opts)
 	if err != nil {
@@ -60,7 +64,8 @@ func Execute(cmd *exec.Cmd, opts Options) (*Result, error) {
 }
 
 // Begin starts cmd in a sandbox outside of a test, and returns without waiting.
-// Its errors are those of [Execute]; [Process.Result] must be called.
+// Its errors are those of [Execute]; [Process.Result] must be called, and its result
+// closed.
 func Begin(cmd *exec.Cmd, opts Options) (*Process, error) {
 	return start(cmd, opts, time.Time{})
 }
@@ -72,6 +77,7 @@ type Process struct {
 	stdout, stderr *bytes.Buffer // nil if not captured
 	timer          *time.Timer   // nil without a limit
 	timedOut       atomic.Bool
+	dir            string
 
 	result *Result
 	err    error
@@ -92,8 +98,15 @@ func start(cmd *exec.Cmd, opts Options, deadline time.Time) (*Process, error) {
 	if cmd.Env == nil {
 		cmd.Env = Environ()
 	}
+	cfg := opts.config()
+	if err := opts.files(cmd, &cfg); err != nil {
+		return nil, err
+	}
 	var err error
-	if p.sandbox, err = supervisor.Start(cmd, opts.config()); err != nil {
+	if p.dir, err = filepath.Abs(cmd.Dir); err != nil {
+		return nil, err
+	}
+	if p.sandbox, err = supervisor.Start(cmd, cfg); err != nil {
 		return nil, err
 	}
 	if limit, ok := opts.limit(deadline); ok {
@@ -159,8 +172,8 @@ func (p *Process) Result() (*Result, error) {
 		p.timer.Stop()
 	}
 	if err != nil {
-		p.err = err
-		return nil, err
+		p.err = errors.Join(err, p.sandbox.Discard())
+		return nil, p.err
 	}
 	p.result = &Result{
 		ExitCode:   state.ExitCode,
@@ -170,6 +183,9 @@ func (p *Process) Result() (*Result, error) {
 		ClockStart: state.ClockStart,
 		Clock:      state.Clock,
 		Leaked:     state.Leaked,
+		Changes:    state.Changes,
+		sandbox:    p.sandbox,
+		dir:        p.dir,
 		Stats:      state.Stats,
 	}
 	if p.stdout != nil {

@@ -256,10 +256,12 @@ func TestRunDir(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("pwd", "-P")
-	cmd.Dir = dir
-	if res := sandtest.Run(t, cmd, sandtest.Options{}); res.Stdout != dir+"\n" {
-		t.Errorf("pwd printed %q, want %q", res.Stdout, dir)
+	for work, want := range map[string]string{"": "/work", "/elsewhere/deep": "/elsewhere/deep", sandtest.InPlace: dir} {
+		cmd := exec.Command("pwd", "-P")
+		cmd.Dir = dir
+		if res := sandtest.Run(t, cmd, sandtest.Options{Work: work}); res.Stdout != want+"\n" {
+			t.Errorf("with Work %q pwd printed %q, want %q", work, res.Stdout, want)
+		}
 	}
 }
 
@@ -417,7 +419,7 @@ func TestTimeout(t *testing.T) {
 	// A slow machine may need more than the first limit to start the processes.
 	for limit := 100 * time.Millisecond; ; limit *= 4 {
 		file := filepath.Join(t.TempDir(), "pids")
-		res := sandtest.Run(t, sh(tree, file), sandtest.Options{Clock: sandtest.Running, Timeout: limit})
+		res := sandtest.Run(t, sh(tree, file), sandtest.Options{Clock: sandtest.Running, Timeout: limit, Write: []string{filepath.Dir(file)}})
 		if !res.TimedOut || res.Signal != syscall.SIGKILL || res.ExitCode != -1 {
 			t.Fatalf("timed out %v, signal %v, exit code %d, want true, SIGKILL, -1", res.TimedOut, res.Signal, res.ExitCode)
 		}
@@ -575,7 +577,7 @@ func TestStartCleanup(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pids")
 	var waited *sandtest.Process
 	t.Run("test", func(t *testing.T) {
-		sandtest.Start(t, sh(tree, file), sandtest.Options{Clock: sandtest.Running})
+		sandtest.Start(t, sh(tree, file), sandtest.Options{Clock: sandtest.Running, Write: []string{filepath.Dir(file)}})
 		eventually(t, "three processes run", func() bool { return len(pids(t, file)) == 3 })
 		waited = sandtest.Start(t, sh("exit 2"), sandtest.Options{})
 		waited.Wait()
@@ -767,12 +769,13 @@ func TestSandboxFails(t *testing.T) {
 		{"child", func() *exec.Cmd { return sh(`"$1"; exit 0`, program) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			res, err := sandtest.Execute(tt.cmd(), sandtest.Options{})
+			opts := sandtest.Options{Mounts: []sandtest.Mount{{Host: program}}}
+			res, err := sandtest.Execute(tt.cmd(), opts)
 			if err == nil || res != nil || !strings.Contains(err.Error(), "32-bit program") {
 				t.Errorf("Execute returned %+v and %v, want an error about a 32-bit program", res, err)
 			}
 			var fake fakeTB
-			fake.run(func(t testing.TB) { res = sandtest.Run(t, tt.cmd(), sandtest.Options{}) })
+			fake.run(func(t testing.TB) { res = sandtest.Run(t, tt.cmd(), opts) })
 			if res != nil || !strings.Contains(fake.fatal, "32-bit program") {
 				t.Errorf("Run returned %+v and failed with %q, want the same error", res, fake.fatal)
 			}

@@ -56,7 +56,7 @@ func TestSleep(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			args := tt.build(t)
-			res := sandtest.Run(t, exec.Command(args[0], args[1:]...), sandtest.Options{Timeout: time.Minute})
+			res := sandtest.Run(t, exec.Command(args[0], args[1:]...), sandtest.Options{Timeout: time.Minute, Mounts: shown(args)})
 			if diff := cmp.Diff(tt.want, res.Stdout); diff != "" || res.TimedOut {
 				t.Errorf("timed out: %v, output (-want +got)\n%s\nstandard error:\n%s", res.TimedOut, diff, res.Stderr)
 			}

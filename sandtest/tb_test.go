@@ -14,14 +14,18 @@ type fakeTB struct {
 	deadline time.Time // zero if there is none
 
 	fatal, skip string
+	errors      string
+	artifacts   string
 	cleanups    []func()
 }
 
-func (f *fakeTB) Helper()               {}
-func (f *fakeTB) Cleanup(fn func())     { f.cleanups = append(f.cleanups, fn) }
-func (f *fakeTB) Name() string          { return "fake" }
-func (f *fakeTB) Logf(string, ...any)   {}
-func (f *fakeTB) Errorf(string, ...any) { panic("Errorf called") }
+func (f *fakeTB) Helper()             {}
+func (f *fakeTB) Cleanup(fn func())   { f.cleanups = append(f.cleanups, fn) }
+func (f *fakeTB) Name() string        { return "fake" }
+func (f *fakeTB) Logf(string, ...any) {}
+func (f *fakeTB) ArtifactDir() string { return f.artifacts }
+
+func (f *fakeTB) Errorf(format string, args ...any) { f.errors += fmt.Sprintf(format, args...) }
 
 func (f *fakeTB) Fatalf(format string, args ...any) {
 	f.fatal = fmt.Sprintf(format, args...)

@@ -76,7 +76,7 @@ print(p.returncode, time.monotonic() - t)`)},
 				if i%2 == 1 {
 					stop = load(t)
 				}
-				res := sandtest.Run(t, exec.Command(args[0], args[1:]...), sandtest.Options{CPUs: tt.cpus, Timeout: time.Minute})
+				res := sandtest.Run(t, exec.Command(args[0], args[1:]...), sandtest.Options{CPUs: tt.cpus, Timeout: time.Minute, Mounts: shown(args)})
 				stop()
 				moved := res.Clock.Sub(res.ClockStart)
 				if res.Stdout != tt.want || moved < tt.moved || moved > tt.moved+2*time.Millisecond || res.ExitCode != 0 {

@@ -28,6 +28,9 @@ func (t *tracer) start() error {
 	if attr.Ptrace {
 		return errors.New("supervisor: SysProcAttr.Ptrace is set: the sandbox itself must be the tracer")
 	}
+	if attr.Chroot != "" {
+		return fmt.Errorf("supervisor: SysProcAttr.Chroot is %q: a sandbox has a root of its own", attr.Chroot)
+	}
 	userDeathSignal := attr.Pdeathsig
 	attr.Ptrace = true
 	// Until it is seized, the command dies with this thread by this signal.
@@ -145,9 +148,11 @@ func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
 		}
 	}
 	t.root = newProcess(pid, nil, 0)
-	t.root.rootChanged.Store(t.s.cmd.SysProcAttr.Chroot != "")
 	t.procs[pid] = t.root
 	th := t.root.newThread(pid, 0)
+	if err := t.s.view.enter(th); err != nil {
+		return err
+	}
 	t.s.threads.add(th)
 	t.s.counts.processes.Add(1)
 	t.s.counts.execs.Add(1)

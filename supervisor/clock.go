@@ -261,7 +261,7 @@ func newClockPage(mode det.Mode) (*clockPage, error) {
 		return nil, fmt.Errorf("create the clock page (memfd_create): %w", err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Ftruncate(fd, vdso.SlotOffset+vdso.OwnSize); err != nil {
+	if err := unix.Ftruncate(fd, vdso.ExecOffset+vdso.ExecSize); err != nil {
 		return nil, fmt.Errorf("size the clock page: %w", err)
 	}
 	p := &clockPage{entries: entries}

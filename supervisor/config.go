@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/det"
 )
 
@@ -39,6 +40,18 @@ type Config struct {
 	// Identity is the machine the sandbox claims to be. Fields left zero mean host
 	// name sandtest, 1 CPU and 4 GiB of memory.
 	Identity det.Identity
+
+	// Mounts are what the command sees besides the host's root, which it sees at /,
+	// and /proc, which is the kernel's.
+	Mounts []cow.Mount
+
+	// Work is where the command's directory is shown to it, an absolute path. Empty
+	// leaves it where it is.
+	Work string
+
+	// KeepLayer keeps what was written after the end: State.Changes lists it, and
+	// [Sandbox.Discard] must be called. Otherwise it is gone with the last process.
+	KeepLayer bool
 
 	// ASLR leaves the randomisation of addresses on (personality(2),
 	// ADDR_NO_RANDOMIZE). By default it is off, and a machine that forbids
@@ -112,6 +125,8 @@ type State struct {
 	// Leaked lists the processes that were alive when the command ended, by
 	// lineage. They have been killed.
 	Leaked []LeakedProcess
+	// Changes are what differs from the host's files, if Config.KeepLayer is set.
+	Changes cow.Changes
 	// Stats tells what the sandbox cost.
 	Stats Stats
 }

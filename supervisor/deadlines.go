@@ -143,7 +143,10 @@ const roomSize = 32
 
 // rooms is who has which of the rooms in a program's memory. Processes that share
 // the memory share this; it belongs to the tracer.
-type rooms struct{ taken []bool }
+type rooms struct {
+	taken []bool
+	slots [execSlots]bool // of what execve is given, see execfiles.go
+}
 
 // roomAt returns where the thread's room lies.
 func (th *thread) roomAt() (uint64, error) {

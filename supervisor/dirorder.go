@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -153,7 +155,7 @@ func (d *processDirs) at(c *Call, fd int, st *unix.Stat_t, pos int64) (*listing,
 			return l, nil
 		}
 	}
-	list, err := readDir(fd)
+	list, err := c.s.view.readDir(fd, st)
 	if err != nil {
 		return nil, err
 	}
@@ -230,6 +232,35 @@ func (p *Process) sameFile(a, b int32) bool {
 	const kcmpFile = 0
 	r, _, e := unix.Syscall6(unix.SYS_KCMP, uintptr(p.TGID), uintptr(p.TGID), kcmpFile, uintptr(a), uintptr(b), 0)
 	return e == 0 && r == 0
+}
+
+// readDir lists an open directory: one of the tree as the tree knows it, one of
+// /proc as the kernel does, but for processes that aren't the sandbox's.
+func (v *view) readDir(fd int, st *unix.Stat_t) ([]det.Dirent, error) {
+	f, err := v.fileOf(fd, st, true)
+	if err != nil {
+		return nil, err
+	}
+	if f != nil {
+		entries, err := f.ReadDir()
+		list := make([]det.Dirent, len(entries))
+		for i, e := range entries {
+			list[i] = det.Dirent{Ino: e.Ino, Type: uint8(e.Type >> 12), Name: []byte(e.Name)}
+		}
+		return list, err
+	}
+	list, err := readDir(fd)
+	if err != nil {
+		return nil, err
+	}
+	at, err := fdPath(fd)
+	if err != nil || at != "/proc" {
+		return list, err
+	}
+	return slices.DeleteFunc(list, func(e det.Dirent) bool {
+		pid, err := strconv.Atoi(string(e.Name))
+		return err == nil && v.s.threads.get(pid) == nil
+	}), nil
 }
 
 // readDir reads an open directory from its beginning, sorted. It leaves the

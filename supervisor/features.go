@@ -33,8 +33,15 @@ var features = []func(*Sandbox) feature{
 	randomBytes,    // getrandom
 	identity,       // uname, sysinfo
 	processors,     // sched_getaffinity, getcpu
-	synthetic,      // opening files that describe the host, /dev/urandom
+	openFiles,      // open
+	statFiles,      // stat, access, readlink, statfs
+	names,          // mkdir, link, rename, unlink
+	attributes,     // chmod, chown, utime, truncate, extended attributes
+	workDir,        // chdir, getcwd, umask
 	dirOrder,       // getdents in the order of names
+	execFiles,      // execve
+	unixSockets,    // bind and connect of sockets with a path
+	credentialsSet, // setuid
 }
 
 // A feature is one thing that a sandbox pins.

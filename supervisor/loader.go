@@ -95,9 +95,9 @@ func (im *image) placeClock() error {
 // mapRegion maps pages of the program's own, and before them the clock page and
 // its code, which are everybody's. It returns where.
 func (im *image) mapRegion(calls *tracee.List) (uint64, error) {
-	const shared, own = vdso.SharedSize, vdso.OwnSize
+	const shared, own = vdso.SharedSize, vdso.OwnSize + vdso.ExecSize
 	fd := calls.Add("be given the clock page", pageCall)
-	region := calls.Add("map the slot pages", unix.SYS_MMAP, 0, shared+own, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	region := calls.Add("map the slot pages", unix.SYS_MMAP, 0, shared+own, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_NORESERVE)
 	page := calls.Add("map the clock page", unix.SYS_MMAP, 0, shared, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED|unix.MAP_FIXED)
 	fd.Feed(region, 4)
 	fd.Feed(page, 4)

@@ -23,7 +23,11 @@ type Call struct {
 	rs      *receivers
 	yielded bool
 	buf     []byte // scratch of the receiver, see scratch
+	st      unix.Stat_t
 }
+
+// statBuf returns a struct that is the receiver's own.
+func (c *Call) statBuf() *unix.Stat_t { return &c.st }
 
 // Name is the call's name.
 func (c *Call) Name() string { return seccomp.Name(uint32(c.n.Nr)) }

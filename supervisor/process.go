@@ -24,8 +24,6 @@ type Process struct {
 	born   time.Duration // where the clock stood
 	vdso   atomic.Uint64 // where the vDSO lies, 0 if hidden
 
-	rootChanged atomic.Bool // it may have called chroot
-
 	order    []int32       // Lineage as numbers
 	released atomic.Bool   // it has executed a program or ended: a vfork goes on
 	region   atomic.Uint64 // where the clock page lies, 0 if it isn't mapped
@@ -61,7 +59,6 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 		p.rooms = parent.rooms // it may share the memory
 		p.region.Store(parent.region.Load())
 		p.vdso.Store(parent.vdso.Load())
-		p.rootChanged.Store(parent.rootChanged.Load())
 	}
 	return p
 }
@@ -138,6 +135,12 @@ type thread struct {
 	pokes   atomic.Int32 // SIGSTOPs on their way that are the detector's
 
 	affinity threadAffinity
+	fs       atomic.Pointer[fsState]     // its working directory and umask
+	creds    atomic.Pointer[credentials] // nil when they are to be read anew
+	slot     int                         // where it has the arguments of execve, counted from 1
+	slotIn   *rooms
+	again    atomic.Pointer[again] // a call that it is to make anew
+	execName string                // what it has asked execve for, if the kernel was told something else
 
 	shield shield // against signals while a call waits for its receiver
 }

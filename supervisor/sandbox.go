@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
@@ -25,7 +26,7 @@ type Sandbox struct {
 	page  *clockPage
 	vdso  vdsoPlan
 
-	resolver  *resolver
+	view      *view
 	dirLocks  [64]sync.Mutex // see dirOrder
 	threads   threads
 	receivers *receivers // nil until the command is armed
@@ -77,7 +78,6 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	}
 	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, done: make(chan struct{}), began: time.Now()}
 	s.threads.m = map[int]*thread{}
-	s.resolver = newResolver()
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}
@@ -103,7 +103,11 @@ func (s *Sandbox) prepare() (err error) {
 			if s.cfg.Clock == det.Virtual {
 				s.agenda = &agenda{clock: s.clock.virtual, limit: s.cfg.MaxVirtual}
 			}
-			s.table, err = newTable(s)
+			if s.view, err = newView(s); err == nil {
+				if s.table, err = newTable(s); err != nil {
+					_ = s.view.discard()
+				}
+			}
 		}
 	}
 	if err != nil {
@@ -148,9 +152,11 @@ func (s *Sandbox) trace(started chan<- error) {
 		if t.root != nil {
 			t.root.end()
 		}
+		_ = s.view.discard()
 		started <- err
 		return
 	}
+	t.state.Changes = s.state.Changes
 	s.state = t.state
 	s.state.ClockStart, s.state.Clock = s.clock.start, s.clock.end()
 	s.state.Stats = s.counts.stats()
@@ -195,6 +201,17 @@ func (s *Sandbox) Wait() (*State, error) {
 		return nil, s.err
 	}
 	return &s.state, err
+}
+
+// Layer returns the files of the sandbox, for what is to become of them after the
+// end if Config.KeepLayer is set.
+func (s *Sandbox) Layer() *cow.Tree { return s.view.tree }
+
+// Discard removes what was written in a sandbox whose Config.KeepLayer is set. It
+// waits for the end. It may be called more than once.
+func (s *Sandbox) Discard() error {
+	<-s.done
+	return s.view.discard()
 }
 
 // Done is closed when nothing of the command is left.

@@ -64,7 +64,10 @@ func (th *thread) received() {
 // signal handles a signal-delivery stop.
 func (t *tracer) signal(th *thread, sig unix.Signal) {
 	if th.shield.state.Load() != unshielded {
-		t.resume(th, th.unshield(sig))
+		if sig = th.unshield(sig); th.shield.state.Load() == unshielded {
+			th.interruptAgain()
+		}
+		t.resume(th, sig)
 		return
 	}
 	regs, err := tracee.GetRegs(th.tid)
@@ -79,6 +82,7 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 		sig = 0
 	case sig == unix.SIGSTOP && th.wasPoked():
 		sig = 0
+		t.giveAgain(th, &regs)
 		if !t.endSocketWait(th, &regs) {
 			t.undisturbed(th, &regs)
 		}

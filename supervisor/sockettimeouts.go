@@ -189,6 +189,9 @@ func (w *socketWait) end(th *thread) {
 // endSocketWait gives a call that has been interrupted because its time is up the
 // result that says so.
 func (t *tracer) endSocketWait(th *thread, regs *tracee.Regs) bool {
+	if t.s.agenda == nil {
+		return false
+	}
 	t.s.agenda.mu.Lock()
 	defer t.s.agenda.mu.Unlock()
 	w := &th.socket

@@ -107,23 +107,29 @@ func (t *tracer) created(th *thread, vfork bool) {
 	}
 	nr := uint32(regs.Nr())
 	isThread := nr == unix.SYS_CLONE && regs.Arg(0)&unix.CLONE_THREAD != 0
-	t.adopt(tid, th.proc, isThread, &th.affinity)
+	t.adopt(tid, th, isThread, nr == unix.SYS_CLONE && regs.Arg(0)&unix.CLONE_FS != 0)
 	if vfork && !isThread {
 		th.vfork.Store(t.procs[tid])
 	}
 }
 
 // adopt enters a new thread into the books and lets it run if it waits already.
-func (t *tracer) adopt(tid int, creator *Process, isThread bool, affinity *threadAffinity) {
+func (t *tracer) adopt(tid int, by *thread, isThread, sharesFS bool) {
 	now := t.s.clock.elapsed()
-	p := creator
+	p := by.proc
 	if !isThread {
-		p = newProcess(tid, creator, now)
+		p = newProcess(tid, by.proc, now)
 		t.procs[tid] = p
 		t.s.counts.processes.Add(1)
 	}
 	th := p.newThread(tid, now)
-	th.affinity.inherit(affinity)
+	th.affinity.inherit(&by.affinity)
+	th.creds.Store(by.creds.Load())
+	if fs := by.fs.Load(); sharesFS {
+		th.fs.Store(fs)
+	} else {
+		th.fs.Store(fs.copy())
+	}
 	t.s.threads.add(th)
 	t.killIfEnding(tid)
 	if ws, ok := t.early[tid]; ok {
@@ -171,7 +177,7 @@ func (t *tracer) adoptOrphans(by *thread) {
 			continue
 		}
 		if tgid == creator.TGID || t.s.threads.get(tgid) == nil && tgid == tid && !t.parentLives(tid, creator) {
-			t.adopt(tid, creator, tgid != tid, &by.affinity)
+			t.adopt(tid, by, tgid != tid, tgid != tid)
 		}
 	}
 }
@@ -263,10 +269,19 @@ func compareLineage(a, b det.Lineage) int {
 // still inside execve and its result register will be written once more. The
 // program is prepared at the call's exit.
 func (t *tracer) execed(th *thread) {
+	caller := th
 	if old, err := tracee.EventMsg(th.tid); err == nil && old != th.tid {
+		if other := t.s.threads.get(old); other != nil {
+			caller = other
+		}
 		t.s.threads.remove(old) // it goes on under its leader's number
 	}
 	p := th.proc
+	th.execName = caller.execName
+	caller.leaveSlot()
+	th.creds.Store(nil)
+	// Who else shared it, shares it no more (unshare_fs_struct, fs/exec.c).
+	th.fs.Store(caller.fs.Load().copy())
 	p.execs++
 	p.released.Store(true)
 	t.s.counts.execs.Add(1)

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"github.com/sandtest/go-sandtest/cow"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -22,6 +23,8 @@ func Start(*exec.Cmd, Config) (*Sandbox, error) {
 // them on.
 func (*Sandbox) Wait() (*State, error)       { return nil, errors.ErrUnsupported }
 func (*Sandbox) Done() <-chan struct{}       { return nil }
+func (*Sandbox) Layer() *cow.Tree            { return nil }
+func (*Sandbox) Discard() error              { return errors.ErrUnsupported }
 func (*Sandbox) Kill()                       {}
 func (*Sandbox) Signal(syscall.Signal) error { return errors.ErrUnsupported }
 

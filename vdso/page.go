@@ -34,6 +34,10 @@ const (
 	OwnSize    = 16 * PageSize
 	// RoomOffset is where that room begins.
 	RoomOffset = SlotOffset + 64
+	// ExecOffset is where, after it, ExecSize bytes begin that a supervisor passes to
+	// execve.
+	ExecOffset = SlotOffset + OwnSize
+	ExecSize   = 1025 * PageSize
 )
 
 // Offsets in the data page.

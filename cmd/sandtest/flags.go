@@ -21,6 +21,26 @@ type runFlags struct {
 	env        []string
 	inheritEnv bool
 	json       string
+	changes    changesMode
+	diff       bool
+}
+
+// A changesMode is what becomes of what the command wrote.
+type changesMode struct {
+	commit bool
+	keep   string // a directory
+}
+
+func parseChanges(s string) (changesMode, error) {
+	switch dir, keep := strings.CutPrefix(s, "keep="); {
+	case keep && dir != "":
+		return changesMode{keep: dir}, nil
+	case s == "commit":
+		return changesMode{commit: true}, nil
+	case s == "discard":
+		return changesMode{}, nil
+	}
+	return changesMode{}, errors.New("want discard, commit or keep=DIR")
 }
 
 // register declares the flags. Each is one line here; package flag takes them
@@ -55,6 +75,29 @@ func (f *runFlags) register(fs *flag.FlagSet) {
 		return det.Identity{Hostname: "x", CPUs: 1, Memory: f.opts.Memory}.Check()
 	})
 	fs.BoolVar(&f.opts.ASLR, "aslr", false, "leave address space randomisation on")
+	f.opts.Work = sandtest.DefaultWork
+	fs.Func("work", "`PATH` at which the command sees its directory, empty to leave it where it is (default /work)", func(s string) error {
+		if f.opts.Work = s; s == "" {
+			f.opts.Work = sandtest.InPlace
+		}
+		return nil
+	})
+	fs.Func("mount", "show `HOST:PATH`, the host's HOST at PATH; may be repeated", func(s string) error {
+		host, path, _ := strings.Cut(s, ":")
+		if host == "" {
+			return errors.New("want HOST:PATH")
+		}
+		f.opts.Mounts = append(f.opts.Mounts, sandtest.Mount{Host: host, Path: path})
+		return nil
+	})
+	fs.Var((*list)(&f.opts.Read), "read", "show only `PATH`, and what programs need to be loaded; may be repeated (default everything)")
+	fs.Var((*list)(&f.opts.Write), "write", "let the command write in `PATH` of the host; may be repeated")
+	fs.Var((*list)(&f.opts.Deny), "deny", "hide `PATH`; may be repeated")
+	fs.Func("changes", "what becomes of what the command wrote, `WHAT`: discard, commit or keep=DIR (default discard)", func(s string) (err error) {
+		f.changes, err = parseChanges(s)
+		return err
+	})
+	fs.BoolVar(&f.diff, "diff", false, "show what the command changed as a diff on standard error")
 	fs.StringVar(&f.dir, "dir", "", "`DIR` in which the command starts (default the present one)")
 	fs.Func("env", "`K=V` set in the environment, K alone to take the host's value; may be repeated", func(s string) error {
 		name, _, given := strings.Cut(s, "=")
@@ -73,6 +116,19 @@ func (f *runFlags) register(fs *flag.FlagSet) {
 	fs.BoolVar(&f.inheritEnv, "inherit-env", false, "pass the whole environment on")
 	fs.DurationVar(&f.opts.Timeout, "timeout", sandtest.DefaultTimeout, "real time `D` after which everything is ended, 0 for no limit")
 	fs.StringVar(&f.json, "json", "", "write the result to `FILE` as JSON, - for standard output")
+}
+
+// A list is a flag that may be repeated.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, " ") }
+
+func (l *list) Set(s string) error {
+	if s == "" {
+		return errors.New("want a path")
+	}
+	*l = append(*l, s)
+	return nil
 }
 
 // environ is the environment of the command.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"os/exec"
 	"time"
 
+	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/sandtest"
 	"github.com/sandtest/go-sandtest/supervisor"
@@ -40,6 +43,10 @@ func runMain(args []string) int {
 	if err != nil {
 		return fail(startStatus(err), err)
 	}
+	defer res.Close()
+	if err := f.settle(res); err != nil {
+		return fail(exitSandbox, err)
+	}
 	if f.json != "" {
 		if err := writeJSON(f.json, res); err != nil {
 			return fail(exitSandbox, fmt.Errorf("write the result: %w", err))
@@ -54,6 +61,22 @@ func runMain(args []string) int {
 		return exitSignal + int(res.Signal)
 	}
 	return res.ExitCode
+}
+
+// settle shows what the command changed, and does with it what was asked for.
+func (f *runFlags) settle(res *sandtest.Result) error {
+	if f.diff {
+		if err := showDiff(os.Stderr, res, isTerminal(os.Stderr)); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.changes.commit:
+		return res.Commit()
+	case f.changes.keep != "":
+		return res.Keep(f.changes.keep)
+	}
+	return nil
 }
 
 // deadlocked says what everything waits for.
@@ -115,6 +138,7 @@ func fail(status int, err error) int {
 type jsonResult struct {
 	ExitCode   int                        `json:"exit_code"`
 	Signal     string                     `json:"signal"` // such as SIGKILL, or empty
+	Changes    []jsonChange               `json:"changes"`
 	ClockStart time.Time                  `json:"clock_start"`
 	ClockEnd   time.Time                  `json:"clock_end"`
 	Leaked     []jsonLeaked               `json:"leaked"`
@@ -128,6 +152,38 @@ type jsonLeaked struct {
 	Args    []string    `json:"args"`
 }
 
+type jsonChange struct {
+	Kind   string `json:"kind"` // A, M or D
+	Path   string `json:"path"`
+	Mode   string `json:"mode"` // as ls shows it
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256,omitempty"` // of a regular file that is there
+	Target string `json:"target,omitempty"` // of a symbolic link
+}
+
+func jsonChanges(res *sandtest.Result) ([]jsonChange, error) {
+	list := []jsonChange{}
+	for i := range res.Changes {
+		c := &res.Changes[i]
+		out := jsonChange{Kind: string(rune(c.Kind)), Path: c.Path, Mode: cow.ModeString(c.Mode), Size: c.Size, Target: c.Target}
+		if c.Regular() {
+			f, err := c.Open()
+			if err != nil {
+				return nil, err
+			}
+			h := sha256.New()
+			_, err = io.Copy(h, f)
+			f.Close()
+			if err != nil {
+				return nil, err
+			}
+			out.SHA256 = hex.EncodeToString(h.Sum(nil))
+		}
+		list = append(list, out)
+	}
+	return list, nil
+}
+
 func writeJSON(file string, res *sandtest.Result) (err error) {
 	out := jsonResult{
 		ExitCode:   res.ExitCode,
@@ -138,6 +194,9 @@ func writeJSON(file string, res *sandtest.Result) (err error) {
 		Deadlock:   res.Deadlock,
 		Backend:    "seccomp",
 		Stats:      res.Stats,
+	}
+	if out.Changes, err = jsonChanges(res); err != nil {
+		return err
 	}
 	for _, l := range res.Leaked {
 		out.Leaked = append(out.Leaked, jsonLeaked{l.Lineage, l.Args})

@@ -109,7 +109,13 @@ func TestFlags(t *testing.T) {
 		{[]string{"-cpus=1024", "nproc"}, "1024\n"},
 		{[]string{"--memory", "512M", "awk", "/^MemTotal/ { print $2 }", "/proc/meminfo"}, "524288\n"},
 		{[]string{"--memory", "2GiB", "awk", "/^MemTotal/ { print $2 }", "/proc/meminfo"}, "2097152\n"},
-		{[]string{"--dir", dir, "pwd", "-P"}, dir + "\n"},
+		{[]string{"--dir", dir, "pwd", "-P"}, "/work\n"},
+		{[]string{"--dir", dir, "--work=", "pwd", "-P"}, dir + "\n"},
+		{[]string{"--work", "/src/here", "pwd", "-P"}, "/src/here\n"},
+		{[]string{"--mount", dir + ":/other", "ls", "/other"}, "below\n"},
+		{[]string{"--read", dir, "--read", "/usr/bin", "--read", "/bin", "ls", dir}, "below\n"},
+		{[]string{"--dir", dir, "--deny", filepath.Join(dir, "below"), "sh", "-c", "ls below 2>/dev/null; echo $?"}, "2\n"},
+		{[]string{"sh", "-c", "ls /tmp; ls ~"}, "home\n"},
 		{[]string{"--dir", filepath.Join(dir, "below", ".."), "ls"}, "below\n"},
 		{[]string{"--timeout", "1h", "echo", "x"}, "x\n"},
 		{[]string{"--timeout", "-1s", "echo", "x"}, "x\n"},
@@ -181,7 +187,7 @@ func result(t *testing.T, text string) map[string]any {
 	if err := json.Unmarshal([]byte(text), &m); err != nil {
 		t.Fatalf("%v:\n%s", err, text)
 	}
-	want := []string{"backend", "clock_end", "clock_start", "exit_code", "leaked", "signal", "stats"}
+	want := []string{"backend", "changes", "clock_end", "clock_start", "exit_code", "leaked", "signal", "stats"}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(m))); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
@@ -219,7 +225,7 @@ func TestJSON(t *testing.T) {
 			got := result(t, string(text))
 			delete(got, "stats")
 			want := map[string]any{
-				"exit_code": 0.0, "signal": "", "leaked": []any{}, "backend": "seccomp",
+				"exit_code": 0.0, "signal": "", "changes": []any{}, "leaked": []any{}, "backend": "seccomp",
 				"clock_start": "2000-01-01T00:00:00Z", "clock_end": "2000-01-01T00:00:00Z",
 			}
 			maps.Copy(want, tt.want)

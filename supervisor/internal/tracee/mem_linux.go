@@ -80,6 +80,7 @@ const (
 	ATPhnum      = 5 // how many
 	ATEntry      = 9
 	ATRandom     = 25
+	ATExecFn     = 31 // the path of the program, as execve was told
 	ATSysinfoPtr = 33 // AT_SYSINFO_EHDR, where the vDSO lies
 )
 
@@ -126,6 +127,12 @@ func (a Auxv) HideVDSO(pid int, sp uint64) error {
 	if !ok {
 		return nil
 	}
+	return a.Replace(pid, sp, ATSysinfoPtr, ATIgnore, base)
+}
+
+// Replace changes an entry of the vector of a program that has not started yet, in
+// its copy on the stack above sp.
+func (a Auxv) Replace(pid int, sp, old, key, value uint64) error {
 	// The stack is argc, argv, NULL, envp, NULL, auxv. No pointer in argv or envp
 	// equals the small key, so the pair is unmistakable once envp has ended.
 	var word [8]byte
@@ -148,16 +155,16 @@ func (a Auxv) HideVDSO(pid int, sp uint64) error {
 		}
 	}
 	for {
-		key, err := read(at)
+		k, err := read(at)
 		if err != nil {
 			return fmt.Errorf("read the auxiliary vector: %w", err)
 		}
-		if key == ATNull {
-			return fmt.Errorf("no AT_SYSINFO_EHDR on the stack, but a vDSO at %#x", base)
+		if k == ATNull {
+			return fmt.Errorf("no entry %d on the stack, but in the auxiliary vector", old)
 		}
-		if key == ATSysinfoPtr {
-			binary.NativeEndian.PutUint64(word[:], ATIgnore)
-			_, err := WriteMem(pid, at, word[:])
+		if k == old {
+			entry := binary.NativeEndian.AppendUint64(nil, key)
+			_, err := WriteMem(pid, at, binary.NativeEndian.AppendUint64(entry, value))
 			return err
 		}
 		at += 16

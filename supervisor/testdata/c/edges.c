@@ -77,7 +77,6 @@ static void pointers(void)
 			BAD("openat", SYS_openat, AT_FDCWD, p, O_RDONLY);
 			BAD("openat2", SYS_openat2, AT_FDCWD, p, p, 24);
 			BAD("creat", SYS_creat, p, 0666);
-			BAD("chroot", SYS_chroot, p);
 		}
 		BAD("getdents64", SYS_getdents64, dir, p, 4096);
 		BAD("getdents", SYS_getdents, dir, p, 4096);

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A command edits a directory; what becomes of that is the caller's to say.
+func TestChanges(t *testing.T) {
+	const script = "sed -i s/b/B/ f; rm gone; mkdir -p new; echo text >new/file; ln -s ../f new/link; echo >>/tmp/x"
+	setUp := func(t *testing.T) string {
+		dir := t.TempDir()
+		for name, text := range map[string]string{"f": "a\nb\nc\n", "gone": "x\n"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	contents := func(t *testing.T, dir string) map[string]string {
+		got := map[string]string{}
+		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			rel, _ := filepath.Rel(dir, path)
+			if d.Type()&os.ModeSymlink != 0 {
+				got[rel], err = os.Readlink(path)
+				return err
+			}
+			text, err := os.ReadFile(path)
+			got[rel] = string(text)
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return got
+	}
+	before := map[string]string{"f": "a\nb\nc\n", "gone": "x\n"}
+	after := map[string]string{"f": "a\nB\nc\n", "new/file": "text\n", "new/link": "../f"}
+	t.Run("discard", func(t *testing.T) {
+		dir := setUp(t)
+		run(t, "run", "--dir", dir, "sh", "-c", script).check(t, 0, "")
+		if diff := cmp.Diff(before, contents(t, dir)); diff != "" {
+			t.Errorf("the host's files (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("commit", func(t *testing.T) {
+		dir := setUp(t)
+		run(t, "run", "--dir", dir, "--changes", "commit", "sh", "-c", script).check(t, 0, "")
+		if diff := cmp.Diff(after, contents(t, dir)); diff != "" {
+			t.Errorf("the host's files (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("keep", func(t *testing.T) {
+		dir, kept := setUp(t), filepath.Join(t.TempDir(), "kept")
+		run(t, "run", "--dir", dir, "--changes", "keep="+kept, "sh", "-c", script).check(t, 0, "")
+		if diff := cmp.Diff(before, contents(t, dir)); diff != "" {
+			t.Errorf("the host's files (-want +got):\n%s", diff)
+		}
+		want := map[string]string{
+			"changes": "A -rw-r--r-- /tmp/x\nM -rw-r--r-- /work/f\nD -rw-r--r-- /work/gone\nA drwxr-xr-x /work/new\n" +
+				"A -rw-r--r-- /work/new/file\nA lrwxrwxrwx /work/new/link -> ../f\n",
+			"files/tmp/x": "\n", "files/work/f": "a\nB\nc\n", "files/work/new/file": "text\n", "files/work/new/link": "../f",
+		}
+		if diff := cmp.Diff(want, contents(t, kept)); diff != "" {
+			t.Errorf("what was kept (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("diff", func(t *testing.T) {
+		o := run(t, "run", "--dir", setUp(t), "--diff", "sh", "-c", "sed -i s/b/B/ f; rm gone")
+		want := "M -rw-r--r-- /work/f\ndiff a/work/f b/work/f\n--- a/work/f\n+++ b/work/f\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\nD -rw-r--r-- /work/gone\n"
+		if o.stderr != want || o.status != 0 {
+			t.Errorf("status %d, standard error (-want +got):\n%s", o.status, cmp.Diff(want, o.stderr))
+		}
+	})
+	t.Run("json", func(t *testing.T) {
+		o := run(t, "run", "--dir", setUp(t), "--json", "-", "sh", "-c", "echo text >new; ln -s f link; rm gone")
+		want := []any{
+			map[string]any{"kind": "D", "path": "/work/gone", "mode": "-rw-r--r--", "size": 2.0},
+			map[string]any{"kind": "A", "path": "/work/link", "mode": "lrwxrwxrwx", "size": 1.0, "target": "f"},
+			map[string]any{"kind": "A", "path": "/work/new", "mode": "-rw-r--r--", "size": 5.0,
+				"sha256": "b9e68e1bea3e5b19ca6b2f98b73a54b73daafaa250484902e09982e07a12e733"},
+		}
+		if diff := cmp.Diff(any(want), result(t, o.stdout)["changes"]); diff != "" {
+			t.Errorf("changes (-want +got):\n%s", diff)
+		}
+	})
+	run(t, "run", "--changes", "keep=", "true").check(t, 125, "", "discard, commit or keep=DIR")
+}

@@ -1,0 +1,337 @@
+//go:build linux
+
+package cow
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A comparison finds what differs from the host.
+//
+// A directory that shows the host's directory of its own place can differ only in
+// the names that the tree knows. Any other is compared name by name.
+type comparison struct {
+	t    *Tree
+	list Changes
+}
+
+// Changes returns what the tree holds that the host doesn't, sorted by path. A file
+// that was written to and has the host's bytes and attributes again is no change;
+// one that was moved is deleted at one place and added at another. Times don't
+// count. What lies below a mount with Through set, or is the host's own, isn't
+// looked at.
+func (t *Tree) Changes() (Changes, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := &comparison{t: t}
+	if err := c.dir(t.root, t.root.lower); err != nil {
+		return nil, fmt.Errorf("cow: list the changes: %w", err)
+	}
+	slices.SortFunc(c.list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+	return c.list, nil
+}
+
+// dir compares a directory with the host's at its place, empty if there is none.
+func (c *comparison) dir(in *Inode, lower string) error {
+	if in.through || in.foreign != "" {
+		return nil
+	}
+	names := map[string]bool{}
+	for name := range in.entries {
+		names[name] = true
+	}
+	if in.lower != lower {
+		for _, dir := range []string{in.lower, lower} {
+			list, err := namesIn(dir)
+			if err != nil {
+				return err
+			}
+			for _, n := range list {
+				names[n] = true
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if err := c.name(in, name, lower); err != nil {
+			return fmt.Errorf("%s: %w", joinPath(in.path(), name), err)
+		}
+	}
+	return nil
+}
+
+// namesIn lists a directory of the host, if there is one.
+func namesIn(dir string) (names []string, err error) {
+	if dir == "" {
+		return nil, nil
+	}
+	list, err := lowerNames(dir)
+	for _, n := range list {
+		names = append(names, n.name)
+	}
+	return names, err
+}
+
+// name compares what a name in a directory means with what it means on the host.
+func (c *comparison) name(dir *Inode, name, lower string) error {
+	in, err := c.t.child(dir, name)
+	if err != nil {
+		return err
+	}
+	path := joinPath(dir.path(), name)
+	if in != nil && in.mount {
+		return c.mount(in, dir, name)
+	}
+	if in != nil && in.isDir() && (in.parent != dir || in.name != name) {
+		return nil // it is mounted elsewhere, and compared there
+	}
+	var st unix.Stat_t
+	there := ""
+	if lower != "" {
+		switch err := c.t.lstat(joinPath(lower, name), &st); err {
+		case nil:
+			there = joinPath(lower, name)
+		case unix.ENOENT, unix.ENOTDIR:
+		default:
+			return err
+		}
+	}
+	switch {
+	case in == nil && there != "":
+		return c.deleted(path, there, &st)
+	case in == nil:
+		return nil
+	case there == "":
+		c.add(Added, path, in)
+	case in.attr.Type() != st.Mode&unix.S_IFMT:
+		c.add(Modified, path, in)
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			if err := c.below(path, there); err != nil {
+				return err
+			}
+		}
+		there = ""
+	default:
+		same, err := c.same(in, there, &st)
+		if err != nil {
+			return err
+		}
+		if !same {
+			c.add(Modified, path, in)
+			if in.isRegular() {
+				c.list[len(c.list)-1].before = there
+			}
+		}
+	}
+	if !in.isDir() {
+		return nil
+	}
+	return c.dir(in, there)
+}
+
+// mount compares a mount with what it shows; it is no change itself.
+func (c *comparison) mount(in, dir *Inode, name string) error {
+	if in.parent != dir || in.name != name {
+		return nil
+	}
+	if in.isDir() {
+		return c.dir(in, in.lower)
+	}
+	if in.object == nil || in.isSymlink() {
+		return nil
+	}
+	if in.text != "" {
+		old, err := c.t.readAll(in)
+		if err != nil || string(old) == in.text {
+			return err
+		}
+		c.add(Modified, c.t.pathOf(in), in)
+		return nil
+	}
+	var st unix.Stat_t
+	if err := c.t.lstat(in.lower, &st); err != nil {
+		return err
+	}
+	same, err := c.same(in, in.lower, &st)
+	if err == nil && !same {
+		c.add(Modified, c.t.pathOf(in), in)
+	}
+	return err
+}
+
+func (t *Tree) pathOf(in *Inode) string { return joinPath(in.parent.path(), in.name) }
+
+func (c *comparison) add(kind Kind, path string, in *Inode) {
+	if err := c.t.settle(in); err != nil {
+		in.attr.Size = 0
+	}
+	c.list = append(c.list, Change{Kind: kind, Path: path, Mode: in.attr.Mode, Size: in.attr.Size, Target: in.target, inode: in})
+}
+
+// deleted lists a file of the host that the tree doesn't have any more, with all
+// below it.
+func (c *comparison) deleted(path, lower string, st *unix.Stat_t) error {
+	change := Change{Kind: Deleted, Path: path, Mode: st.Mode, Size: st.Size}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		change.before = lower
+	case unix.S_IFLNK:
+		target, err := readLink(lower)
+		if err != nil {
+			return err
+		}
+		change.Target = target
+	case unix.S_IFDIR:
+		change.Size = DirSize
+		if err := c.below(path, lower); err != nil {
+			return err
+		}
+	}
+	c.list = append(c.list, change)
+	return nil
+}
+
+func (c *comparison) below(path, lower string) error {
+	names, err := namesIn(lower)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		var st unix.Stat_t
+		if err := c.t.lstat(joinPath(lower, name), &st); err != nil {
+			return err
+		}
+		if err := c.deleted(joinPath(path, name), joinPath(lower, name), &st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// same reports whether a file is what the host has, of the same type.
+func (c *comparison) same(in *Inode, lower string, st *unix.Stat_t) (bool, error) {
+	a := &in.attr
+	if a.Mode != st.Mode || a.UID != st.Uid || a.GID != st.Gid {
+		return false, nil
+	}
+	switch a.Type() {
+	case unix.S_IFLNK:
+		target, err := readLink(lower)
+		if err != nil || target != in.target {
+			return false, err
+		}
+	case unix.S_IFCHR, unix.S_IFBLK:
+		if a.Rdev != st.Rdev {
+			return false, nil
+		}
+	case unix.S_IFREG:
+		if same, err := c.sameBytes(in, lower, st.Size); err != nil || !same {
+			return false, err
+		}
+	}
+	return c.sameXattrs(in, lower)
+}
+
+func (c *comparison) sameXattrs(in *Inode, lower string) (bool, error) {
+	if in.own&ownXattrs == 0 && in.lower == lower {
+		return true, nil
+	}
+	own, err := c.t.xattrsOf(in)
+	if err != nil {
+		return false, err
+	}
+	theirs, err := c.t.lowerXattrs(&Inode{tree: c.t, lower: lower})
+	return maps.Equal(own, theirs), err
+}
+
+func (c *comparison) sameBytes(in *Inode, lower string, size int64) (bool, error) {
+	if in.object == nil && in.lower == lower {
+		return true, nil
+	}
+	if err := c.t.settle(in); err != nil {
+		return false, err
+	}
+	if in.attr.Size != size {
+		return false, nil
+	}
+	a, err := c.t.openToRead(in)
+	if err != nil {
+		return false, err
+	}
+	x := os.NewFile(uintptr(a), in.name)
+	defer x.Close()
+	b, err := openLower(lower, unix.O_RDONLY)
+	if err != nil {
+		return false, err
+	}
+	y := os.NewFile(uintptr(b), lower)
+	defer y.Close()
+	return equalStreams(x, y)
+}
+
+func equalStreams(x, y io.Reader) (bool, error) {
+	const chunk = 1 << 16
+	p, q := make([]byte, chunk), make([]byte, chunk)
+	for {
+		n, err1 := io.ReadFull(x, p)
+		m, err2 := io.ReadFull(y, q)
+		if !bytes.Equal(p[:n], q[:m]) {
+			return false, nil
+		}
+		for _, err := range []error{err1, err2} {
+			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+				return false, err
+			}
+		}
+		if err1 != nil {
+			return true, nil
+		}
+	}
+}
+
+func (t *Tree) readAll(in *Inode) ([]byte, error) {
+	fd, err := t.openToRead(in)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), in.name)
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// Before opens the regular file that the host has in the place of a modified or
+// deleted one; nil if there is none.
+func (c *Change) Before() (*os.File, error) {
+	if c.before == "" {
+		return nil, nil
+	}
+	fd, err := openLower(c.before, unix.O_RDONLY)
+	if err != nil {
+		return nil, fmt.Errorf("cow: open what was at %s: %w", c.Path, err)
+	}
+	return os.NewFile(uintptr(fd), c.Path), nil
+}
+
+// Open opens the bytes of a regular file that was added or modified. They are there
+// until the tree's upper directory is removed.
+func (c *Change) Open() (*os.File, error) {
+	if c.inode == nil || !c.inode.isRegular() {
+		return nil, fmt.Errorf("cow: open %s: %w", c.Path, errors.ErrUnsupported)
+	}
+	t := c.inode.tree
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fd, err := t.openToRead(c.inode)
+	if err != nil {
+		return nil, fmt.Errorf("cow: open %s: %w", c.Path, err)
+	}
+	return os.NewFile(uintptr(fd), c.Path), nil
+}

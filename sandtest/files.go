@@ -1,0 +1,131 @@
+package sandtest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"github.com/sandtest/go-sandtest/supervisor"
+)
+
+// DefaultWork is where a command sees its directory unless told otherwise.
+const DefaultWork = "/work"
+
+// loaderNeeds is what dynamic programs need besides themselves, where it exists.
+var loaderNeeds = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload"}
+
+// devices are what /dev holds besides terminals.
+var devices = []string{"null", "zero", "full", "random", "urandom", "tty", "ptmx"}
+
+// files adds to cfg what the command sees of the host's files.
+func (o Options) files(cmd *exec.Cmd, cfg *supervisor.Config) error {
+	switch cfg.Work = o.Work; o.Work {
+	case "":
+		cfg.Work = DefaultWork
+	case InPlace:
+		cfg.Work = ""
+	default:
+		if !filepath.IsAbs(o.Work) || filepath.Clean(o.Work) != o.Work || o.Work == "/" {
+			return fmt.Errorf("sandtest: Work is %q: want an absolute path below the root, without . or ..", o.Work)
+		}
+	}
+	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
+	var list []cow.Mount
+	if len(o.Read) > 0 {
+		list = append(list, cow.Mount{At: "/", Mode: 0o755}, cow.Mount{At: "/proc", Host: "/proc", Foreign: true})
+		for _, path := range loaderNeeds {
+			list = append(list, visible(path)...)
+		}
+		list = append(list, visible("/sys/devices/system/cpu")...)
+	}
+	list = append(list, cow.Mount{At: "/tmp"}, cow.Mount{At: "/tmp/home", Mode: 0o755, UID: uid, GID: gid})
+	list = append(list, deviceMounts()...)
+	shown, err := o.shown(cmd)
+	if err != nil {
+		return err
+	}
+	cfg.Mounts = append(list, shown...)
+	return nil
+}
+
+// deviceMounts is a /dev that is the same on every machine.
+func deviceMounts() []cow.Mount {
+	list := []cow.Mount{{At: "/dev", Mode: 0o755}, {At: "/dev/shm"}, {At: "/dev/mqueue"}}
+	for _, name := range devices {
+		list = append(list, visible("/dev/"+name)...)
+	}
+	list = append(list, visible("/dev/pts")...)
+	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+		list = append(list, cow.Mount{At: "/dev/" + name, Target: target})
+	}
+	return list
+}
+
+// visible shows a file of the host at its own path, if it exists.
+func visible(path string) []cow.Mount {
+	if _, err := os.Stat(path); err != nil {
+		return nil
+	}
+	return []cow.Mount{{At: path, Host: path}}
+}
+
+// shown is what the command is to see, and not to see, in particular: the shorter
+// paths first, so that each lies in those before it.
+func (o Options) shown(cmd *exec.Cmd) ([]cow.Mount, error) {
+	var list []cow.Mount
+	for _, kind := range []struct {
+		name  string
+		paths []string
+		mount cow.Mount
+	}{{"Read", o.Read, cow.Mount{}}, {"Write", o.Write, cow.Mount{Through: true}}, {"Deny", o.Deny, cow.Mount{Denied: true}}} {
+		for _, path := range kind.paths {
+			at, err := filepath.Abs(path)
+			if err == nil {
+				_, err = os.Stat(at)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("sandtest: %s: %w", kind.name, err)
+			}
+			m := kind.mount
+			m.At, m.Host = at, at
+			list = append(list, m)
+		}
+	}
+	for _, m := range o.Mounts {
+		host, err := filepath.Abs(m.Host)
+		if err == nil {
+			_, err = os.Stat(host)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("sandtest: Mounts: %w", err)
+		}
+		if m.Path == "" {
+			m.Path = host
+		}
+		if !filepath.IsAbs(m.Path) || filepath.Clean(m.Path) != m.Path || m.Path == "/" {
+			return nil, fmt.Errorf("sandtest: Mounts: %q isn't an absolute path below the root, without . or ..", m.Path)
+		}
+		list = append(list, cow.Mount{At: m.Path, Host: host})
+	}
+	// The program itself, which may lie in the host's /tmp.
+	if program, err := filepath.Abs(programPath(cmd)); err == nil && cmd.Path != "" {
+		if hidden := len(o.Read) > 0 || strings.HasPrefix(program, "/tmp/"); hidden {
+			list = append(list, visible(program)...)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b cow.Mount) int { return strings.Count(a.At, "/") - strings.Count(b.At, "/") })
+	return list, nil
+}
+
+// programPath is the command's path as os/exec means it: relative to its
+// directory.
+func programPath(cmd *exec.Cmd) string {
+	if cmd.Dir != "" && !filepath.IsAbs(cmd.Path) {
+		return filepath.Join(cmd.Dir, cmd.Path)
+	}
+	return cmd.Path
+}

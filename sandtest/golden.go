@@ -1,0 +1,193 @@
+package sandtest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/diff"
+	"golang.org/x/tools/txtar"
+)
+
+var updateGolden = flag.Bool("sandtest.update", false, "rewrite the golden files of package sandtest")
+
+// updating reports whether golden files are to be rewritten.
+func updating() bool {
+	if on, err := strconv.ParseBool(os.Getenv("SANDTEST_UPDATE")); err == nil && on || *updateGolden {
+		return true
+	}
+	f := flag.Lookup("update")
+	if f == nil {
+		return false
+	}
+	g, ok := f.Value.(flag.Getter)
+	if !ok {
+		return false
+	}
+	on, ok := g.Get().(bool)
+	return ok && on
+}
+
+// Golden compares what a command did with a golden file: its exit status, what it
+// wrote to standard output and error, and the files it added, modified or deleted,
+// with their contents. t fails, and goes on, if they differ; the failure shows how,
+// and the result is kept in [testing.TB.ArtifactDir].
+//
+// The golden file is rewritten when the test runs with -sandtest.update, with
+// SANDTEST_UPDATE=1 in the environment, or with a flag -update of the test binary's
+// own; it is left alone when it is right.
+//
+// It is a txtar archive. Its comment says "exit N", or "signal NAME". The files
+// stdout, stderr and changes come first, the latter with a line for each change;
+// then each regular file that was added or modified, named by its path without the
+// leading slash. A file that isn't text, or that txtar couldn't hold, stands as a
+// line with its SHA-256; one whose last line doesn't end says so in a line more.
+//
+// opts are options for comparing the texts, by [cmp.Equal] of two strings: one that
+// transforms them ([cmp.Transformer]) can leave out what differs.
+func Golden(t testing.TB, res *Result, file string, opts ...cmp.Option) {
+	t.Helper()
+	got, err := archive(res)
+	if err != nil {
+		t.Fatalf("sandtest: %v", err)
+	}
+	text := txtar.Format(got)
+	old, err := os.ReadFile(file)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		t.Fatalf("sandtest: read the golden file: %v", err)
+	}
+	differs := compare(txtar.Parse(old), got, opts)
+	switch {
+	case !missing && differs == "":
+	case updating():
+		if err := write(file, text); err != nil {
+			t.Fatalf("sandtest: update the golden file: %v", err)
+		}
+	default:
+		reason := fmt.Sprintf("differs from %s (-want +got)", file)
+		if missing {
+			reason = fmt.Sprintf("has no golden file %s", file)
+		}
+		kept := filepath.Join(t.ArtifactDir(), filepath.Base(file))
+		if err := write(kept, text); err != nil {
+			t.Errorf("sandtest: keep the result: %v", err)
+		}
+		t.Errorf("sandtest: the result %s:\n%sit is kept in %s\nto accept it, run: go test -run '^%s$' -sandtest.update (or SANDTEST_UPDATE=1 go test)",
+			reason, differs, kept, t.Name())
+	}
+}
+
+func write(file string, text []byte) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+		return err
+	}
+	return os.WriteFile(file, text, 0o666)
+}
+
+// archive makes the golden file of a result.
+func archive(res *Result) (*txtar.Archive, error) {
+	a := &txtar.Archive{Comment: []byte(ending(res) + "\n")}
+	add := func(name, text string) {
+		a.Files = append(a.Files, txtar.File{Name: name, Data: []byte(holdable(text))})
+	}
+	add("stdout", res.Stdout)
+	add("stderr", res.Stderr)
+	add("changes", res.Changes.String())
+	for i := range res.Changes {
+		c := &res.Changes[i]
+		if !c.Regular() {
+			continue
+		}
+		f, err := c.Open()
+		if err != nil {
+			return nil, err
+		}
+		text, err := contents(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", c.Path, err)
+		}
+		add(strings.TrimPrefix(c.Path, "/"), text)
+	}
+	return a, nil
+}
+
+// maxGolden is how long a file may be to stand in a golden file.
+const maxGolden = 1 << 20
+
+// contents reads a file that may be too long to be held.
+func contents(f *os.File) (string, error) {
+	head, err := io.ReadAll(io.LimitReader(f, maxGolden+1))
+	if err != nil || len(head) <= maxGolden {
+		return string(head), err
+	}
+	h := sha256.New()
+	h.Write(head)
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("sha256 %x\n", h.Sum(nil)), nil
+}
+
+// ending says how a command ended.
+func ending(res *Result) string {
+	if res.Signal != 0 {
+		return "signal " + signalName(res.Signal)
+	}
+	return "exit " + strconv.Itoa(res.ExitCode)
+}
+
+const unfinished = "\\ no newline at end of file\n"
+
+// holdable returns a text as an archive can hold it.
+func holdable(text string) string {
+	parsed := txtar.Parse([]byte("-- x --\n" + text))
+	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) || len(parsed.Files) != 1 {
+		return fmt.Sprintf("sha256 %x\n", sha256.Sum256([]byte(text)))
+	}
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n" + unfinished
+	}
+	return text
+}
+
+// compare returns the difference between two archives, empty if there is none.
+func compare(want, got *txtar.Archive, opts []cmp.Option) string {
+	var out bytes.Buffer
+	show := func(name string, a, b []byte) {
+		if !cmp.Equal(string(a), string(b), opts...) {
+			out.Write(diff.Diff("want "+name, a, "got "+name, b))
+		}
+	}
+	show("exit status", want.Comment, got.Comment)
+	data := func(a *txtar.Archive, name string) []byte {
+		i := slices.IndexFunc(a.Files, func(f txtar.File) bool { return f.Name == name })
+		if i < 0 {
+			return nil
+		}
+		return a.Files[i].Data
+	}
+	var names []string
+	for _, f := range slices.Concat(want.Files, got.Files) {
+		if !slices.Contains(names, f.Name) {
+			names = append(names, f.Name)
+		}
+	}
+	for _, name := range names {
+		show(name, data(want, name), data(got, name))
+	}
+	return out.String()
+}

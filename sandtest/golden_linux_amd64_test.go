@@ -1,0 +1,121 @@
+package sandtest_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sandtest/go-sandtest/sandtest"
+)
+
+// edit is a command that does a little of everything to a directory.
+func edit(t *testing.T) *exec.Cmd {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"old": "1\n2\n3\n", "same": "same\n", "gone": "gone\n", "mode": "mode\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := sh(`
+		echo out; echo error >&2
+		sed -i s/2/two/ old
+		echo changed >same; echo same >same
+		rm gone
+		chmod 600 mode
+		mkdir dir && printf 'no end' >dir/file && head -c 8 /dev/urandom >dir/bytes && ln -s ../old dir/link
+		printf -- '-- not a file --\n' >marker
+		exit 3`)
+	cmd.Dir = dir
+	return cmd
+}
+
+func TestGolden(t *testing.T) {
+	for range 3 {
+		sandtest.Golden(t, sandtest.Run(t, edit(t), sandtest.Options{}), "testdata/edit.golden")
+	}
+}
+
+// A golden file that differs fails the test and says how, and is written anew when
+// that is asked for, and only then.
+func TestGoldenDiffers(t *testing.T) {
+	res := sandtest.Run(t, edit(t), sandtest.Options{})
+	right, err := os.ReadFile("testdata/edit.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare := func(file string, opts ...cmp.Option) *fakeTB {
+		fake := &fakeTB{artifacts: t.TempDir()}
+		fake.run(func(t testing.TB) { sandtest.Golden(t, res, file, opts...) })
+		return fake
+	}
+	file := filepath.Join(t.TempDir(), "deep", "edit.golden")
+	fake := compare(file)
+	for _, want := range []string{"has no golden file " + file, "+exit 3", "-sandtest.update", filepath.Join(fake.artifacts, "edit.golden")} {
+		if !strings.Contains(fake.errors, want) {
+			t.Errorf("no %q in the failure:\n%s", want, fake.errors)
+		}
+	}
+	if kept, err := os.ReadFile(filepath.Join(fake.artifacts, "edit.golden")); err != nil || string(kept) != string(right) {
+		t.Errorf("the result isn't kept: %v\n%s", err, cmp.Diff(string(right), string(kept)))
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("the golden file was written without being asked for")
+	}
+	t.Setenv("SANDTEST_UPDATE", "1")
+	if fake := compare(file); fake.errors != "" {
+		t.Errorf("an update fails: %s", fake.errors)
+	}
+	if now, err := os.ReadFile(file); err != nil || string(now) != string(right) {
+		t.Errorf("after an update: %v\n%s", err, now)
+	}
+	before, _ := os.Stat(file)
+	compare(file)
+	if after, _ := os.Stat(file); after.ModTime() != before.ModTime() {
+		t.Error("a golden file that is right was written")
+	}
+	t.Setenv("SANDTEST_UPDATE", "")
+	wrong := strings.Replace(string(right), "two", "zwei", 1)
+	if err := os.WriteFile(file, []byte(wrong), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if fake := compare(file); !strings.Contains(fake.errors, "-zwei\n+two\n") {
+		t.Errorf("the failure doesn't show the line:\n%s", fake.errors)
+	}
+	number := regexp.MustCompile("two|zwei")
+	numbers := cmp.Comparer(func(a, b string) bool { return number.ReplaceAllString(a, "2") == number.ReplaceAllString(b, "2") })
+	if fake := compare(file, numbers); fake.errors != "" {
+		t.Errorf("with an option that leaves the difference out:\n%s", fake.errors)
+	}
+}
+
+// What a command writes is gone when its test ends.
+func TestChangesEnd(t *testing.T) {
+	var res *sandtest.Result
+	t.Run("test", func(t *testing.T) { res = sandtest.Run(t, edit(t), sandtest.Options{}) })
+	for i := range res.Changes {
+		if c := &res.Changes[i]; c.Regular() && c.Kind == 'A' {
+			if f, err := c.Open(); err == nil {
+				f.Close()
+				t.Errorf("%v can still be opened", c)
+			}
+		}
+	}
+}
+
+// With Write, changes reach the host.
+func TestWrite(t *testing.T) {
+	dir := t.TempDir()
+	cmd := sh(`cd "$1" && echo one >a && mkdir d && mv a d/b && ln d/b c && chmod 640 c && ln -s c l && touch -d @5 d/b && rm -f x && : >t && echo more >>t && rmdir nothing 2>/dev/null; cat l`, dir)
+	res := sandtest.Run(t, cmd, sandtest.Options{Write: []string{dir}})
+	if res.Stdout != "one\n" || len(res.Changes) != 0 {
+		t.Errorf("output %q, changes %v", res.Stdout+res.Stderr, res.Changes)
+	}
+	out, err := exec.Command("sh", "-c", `cd "$0" && cat d/b c t && stat -c '%a %h %Y' d/b && readlink l`, dir).CombinedOutput()
+	if want := "one\none\nmore\n640 2 5\nc\n"; err != nil || string(out) != want {
+		t.Errorf("the host has %q, %v, want %q", out, err, want)
+	}
+}

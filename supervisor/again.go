@@ -1,0 +1,98 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"fmt"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
+)
+
+// Some files the program has to open itself: one that it is to wait for (a FIFO),
+// one that is different for each who opens it (/dev/tty), and descriptors that are
+// only a path's (O_PATH), which can't be handed over. The call is notified, and a
+// notification can't change registers. So it is answered with the error upon which
+// the kernel starts a call anew, and the thread is poked: at the stop the tracer
+// gives it the path of the host's file instead, and when the call is notified once
+// more, it may go on.
+//
+// What remains: until the kernel has read the path, another thread of the program may
+// overwrite it.
+
+// An again is a path with which a thread is to make its call once more.
+type again struct {
+	argument int // the number of the path's
+	host     string
+	at       uint64 // where it lies, once it does
+}
+
+// again lets the caller make its call anew, with a path of the host's.
+func (c *Call) again(argument int, host string) Answer {
+	c.thread.again.Store(&again{argument: argument, host: host})
+	c.thread.poke()
+	return Errno(erestartnointr)
+}
+
+// madeAnew reports whether this is the call that again has asked for.
+func (c *Call) madeAnew(argument int) bool {
+	a := c.thread.again.Load()
+	if a == nil {
+		return false
+	}
+	c.thread.again.Store(nil)
+	return a.at != 0 && a.argument == argument && a.at == c.Arg(argument)
+}
+
+// interruptAgain lets a signal that was held back interrupt a call that is to be
+// made anew, as it would natively while the call waits.
+func (th *thread) interruptAgain() {
+	a := th.again.Load()
+	if a == nil || a.at != 0 {
+		return
+	}
+	th.again.Store(nil)
+	if regs, err := tracee.GetRegs(th.tid); err == nil && regs.Result() == -erestartnointr {
+		regs.SetResult(-erestartsys)
+		_ = regs.Store(th.tid) // it fails only when the thread was killed
+	}
+}
+
+// giveAgain gives a thread that was poked the path, if it stands at the end of the
+// call. Should a signal have led it elsewhere, the call starts from the beginning.
+func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
+	a := th.again.Load()
+	if a == nil || a.at != 0 {
+		return
+	}
+	if regs.Result() != -erestartnointr || regs.Nr() < 0 {
+		th.again.Store(nil)
+		return
+	}
+	at := th.slotAt()
+	err := error(unix.EAGAIN)
+	if at != 0 {
+		_, err = tracee.WriteMem(th.tid, at, append([]byte(a.host), 0))
+	}
+	if err != nil {
+		th.again.Store(nil)
+		t.s.fail(fmt.Errorf("supervisor: give process %s the path of a file to open: %w", th.proc.Lineage, err))
+		return
+	}
+	given := regs.Arg(a.argument)
+	regs.SetArg(a.argument, at)
+	if regs.Store(th.tid) != nil {
+		return // killed
+	}
+	th.again.Store(&again{a.argument, a.host, at})
+	var ended func(*Stop)
+	ended = func(st *Stop) {
+		if st.Result() == -int64(unix.ENOSYS) { // its entry
+			st.OnExit(ended)
+			return
+		}
+		st.th.leaveSlot()
+		st.setArg(a.argument, given)
+	}
+	th.onExit = ended
+}

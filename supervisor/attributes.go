@@ -1,0 +1,246 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"encoding/binary"
+	"strings"
+	"time"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
+)
+
+// attributes answers what changes a file's mode, owner, times, size or extended
+// attributes, and reads the latter.
+//
+// Source: the host's files. Eliminated: the layer keeps what was set. The size of an
+// open file (ftruncate) and its flags and locks are the kernel's business.
+func attributes(s *Sandbox) feature {
+	cwd := int32(unix.AT_FDCWD)
+	f := feature{name: "attributes", calls: []call{
+		{name: "chmod", notify: func(c *Call) Answer { return c.chmod(c.lookup, cwd, c.Arg(0), c.Arg(1), 0) }},
+		{name: "fchmodat", notify: func(c *Call) Answer { return c.chmod(c.lookup, c.Int(0), c.Arg(1), c.Arg(2), 0) }},
+		{name: "fchmodat2", notify: func(c *Call) Answer { return c.chmod(c.lookup, c.Int(0), c.Arg(1), c.Arg(2), c.Int(3)) }},
+		{name: "fchmod", notify: func(c *Call) Answer { return c.chmod(c.lookupOpen, c.Int(0), 0, c.Arg(1), 0) }},
+		{name: "chown", notify: func(c *Call) Answer { return c.chown(c.lookup, cwd, c.Arg(0), c.Int(1), c.Int(2), 0) }},
+		{name: "lchown", notify: func(c *Call) Answer {
+			return c.chown(c.lookup, cwd, c.Arg(0), c.Int(1), c.Int(2), unix.AT_SYMLINK_NOFOLLOW)
+		}},
+		{name: "fchownat", notify: func(c *Call) Answer { return c.chown(c.lookup, c.Int(0), c.Arg(1), c.Int(2), c.Int(3), c.Int(4)) }},
+		{name: "fchown", notify: func(c *Call) Answer { return c.chown(c.lookupOpen, c.Int(0), 0, c.Int(1), c.Int(2), 0) }},
+		{name: "truncate", notify: func(c *Call) Answer {
+			if int64(c.Arg(1)) < 0 {
+				return Errno(unix.EINVAL)
+			}
+			return c.done(c.lookup(cwd, c.Arg(0), 0, func(f *cow.File, cred *cow.Cred) error { return f.Truncate(cred, int64(c.Arg(1))) }))
+		}},
+		{name: "utime", notify: func(c *Call) Answer { return c.utimes(cwd, c.Arg(0), c.Arg(1), time.Second, 8, 0) }},
+		{name: "utimes", notify: func(c *Call) Answer { return c.utimes(cwd, c.Arg(0), c.Arg(1), time.Microsecond, 16, 0) }},
+		{name: "futimesat", notify: func(c *Call) Answer { return c.utimes(c.Int(0), c.Arg(1), c.Arg(2), time.Microsecond, 16, 0) }},
+		{name: "utimensat", notify: func(c *Call) Answer {
+			return c.utimes(c.Int(0), c.Arg(1), c.Arg(2), time.Nanosecond, 16, c.Int(3))
+		}},
+		{name: "inotify_add_watch", notify: watch},
+	}}
+	for _, kind := range []struct {
+		prefix string
+		find   finder
+		flags  int32
+	}{{"", (*Call).lookup, 0}, {"l", (*Call).lookup, unix.AT_SYMLINK_NOFOLLOW}, {"f", (*Call).lookupOpen, 0}} {
+		find := func(c *Call, do func(*cow.File, *cow.Cred) error) error {
+			if kind.prefix == "f" {
+				return c.lookupFD(c.Int(0), do)
+			}
+			return kind.find(c, cwd, c.Arg(0), followFlag(kind.flags), do)
+		}
+		f.calls = append(f.calls,
+			call{name: kind.prefix + "getxattr", notify: func(c *Call) Answer { return c.getxattr(find) }},
+			call{name: kind.prefix + "listxattr", notify: func(c *Call) Answer { return c.listxattr(find) }},
+			call{name: kind.prefix + "setxattr", notify: func(c *Call) Answer { return c.setxattr(find) }},
+			call{name: kind.prefix + "removexattr", notify: func(c *Call) Answer { return c.removexattr(find) }})
+	}
+	return f
+}
+
+// A finder finds a file by a path, or by a descriptor alone.
+type finder = func(c *Call, dirfd int32, path uint64, flags walkFlags, do func(*cow.File, *cow.Cred) error) error
+
+func (c *Call) lookupOpen(fd int32, _ uint64, _ walkFlags, do func(*cow.File, *cow.Cred) error) error {
+	return c.lookupFD(fd, do)
+}
+
+type bound = func(dirfd int32, path uint64, flags walkFlags, do func(*cow.File, *cow.Cred) error) error
+
+func (c *Call) chmod(find bound, dirfd int32, path, mode uint64, flags int32) Answer {
+	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
+		return Errno(unix.EINVAL)
+	}
+	return c.settable(find(dirfd, path, followFlag(flags), func(f *cow.File, cred *cow.Cred) error { return f.Chmod(cred, uint32(mode)) }))
+}
+
+func (c *Call) chown(find bound, dirfd int32, path uint64, uid, gid, flags int32) Answer {
+	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
+		return Errno(unix.EINVAL)
+	}
+	return c.settable(find(dirfd, path, followFlag(flags), func(f *cow.File, cred *cow.Cred) error { return f.Chown(cred, uid, gid) }))
+}
+
+// settable is done for calls that set attributes: an open file without a name may
+// have its own, which nobody else sees.
+func (c *Call) settable(err error) Answer {
+	if o := isOutside(err); o != nil && o.path == "" && !o.readOnly {
+		unix.Close(o.fd)
+		return Return(0)
+	}
+	return c.done(err)
+}
+
+// utimes sets times, given in pairs of words, or for utime(2) in single words.
+func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size int, flags int32) Answer {
+	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
+		return Errno(unix.EINVAL)
+	}
+	set := [2]int64{cow.TimeNow, cow.TimeNow}
+	if times != 0 {
+		b := c.scratch(2 * size)
+		if err := c.Read(times, b); err != nil {
+			return c.failed(err)
+		}
+		for i := range set {
+			sec, rest := int64(binary.NativeEndian.Uint64(b[i*size:])), int64(0)
+			if size == 16 {
+				rest = int64(binary.NativeEndian.Uint64(b[i*size+8:]))
+			}
+			switch {
+			case unit == time.Nanosecond && rest == unix.UTIME_NOW:
+			case unit == time.Nanosecond && rest == unix.UTIME_OMIT:
+				set[i] = cow.TimeOmit
+			case rest < 0 || rest >= int64(time.Second/unit) && size == 16:
+				return Errno(unix.EINVAL)
+			default:
+				set[i] = nanoseconds(sec, rest*int64(unit))
+			}
+		}
+	}
+	do := func(f *cow.File, cred *cow.Cred) error { return f.SetTimes(cred, set[0], set[1]) }
+	if path == 0 && dirfd != unix.AT_FDCWD && unit != time.Second {
+		return c.settable(c.lookupFD(dirfd, do))
+	}
+	return c.settable(c.lookup(dirfd, path, followFlag(flags), do))
+}
+
+// nanoseconds is an instant since 1970, the nearest one that 64 bits can hold.
+func nanoseconds(sec, rest int64) int64 {
+	const most = (1<<63-1)/1_000_000_000 - 1
+	return min(max(sec, -most), most)*1e9 + rest
+}
+
+// watch refuses to watch a file: what happens in the layer the kernel doesn't see.
+// Programs fall back to looking.
+func watch(c *Call) Answer {
+	err := c.lookup(unix.AT_FDCWD, c.Arg(1), 0, func(f *cow.File, cred *cow.Cred) error {
+		if err := f.Access(cred, unix.R_OK); err != nil {
+			return err
+		}
+		return unix.ENOSPC
+	})
+	if o := isOutside(err); o != nil {
+		unix.Close(o.fd)
+		return Errno(unix.ENOSPC)
+	}
+	return c.done(err)
+}
+
+type found = func(c *Call, do func(*cow.File, *cow.Cred) error) error
+
+// attrName reads the name of an extended attribute.
+func (c *Call) attrName(at uint64) (string, Answer) {
+	b, err := c.String(at)
+	switch {
+	case err == unix.ENAMETOOLONG || err == nil && (len(b) == 0 || len(b) > 255):
+		return "", Errno(unix.ERANGE)
+	case err != nil:
+		return "", c.failed(err)
+	}
+	return string(b), goOn
+}
+
+// give stores a value whose length is asked for with a size of 0.
+func (c *Call) give(err error, at, size uint64, value string) Answer {
+	switch {
+	case err != nil && isOutside(err) != nil:
+		unix.Close(isOutside(err).fd)
+		return Errno(unix.EOPNOTSUPP)
+	case err != nil:
+		return c.done(err)
+	case size == 0:
+		return Return(int64(len(value)))
+	case size < uint64(len(value)):
+		return Errno(unix.ERANGE)
+	}
+	if _, err := c.Write(at, []byte(value)); err != nil {
+		return c.failed(err)
+	}
+	return Return(int64(len(value)))
+}
+
+func (c *Call) getxattr(find found) Answer {
+	name, a := c.attrName(c.Arg(1))
+	if a.kind != answerGoOn {
+		return a
+	}
+	value := ""
+	err := find(c, func(f *cow.File, cred *cow.Cred) (err error) {
+		value, err = f.Getxattr(cred, name)
+		return err
+	})
+	return c.give(err, c.Arg(2), c.Arg(3), value)
+}
+
+func (c *Call) listxattr(find found) Answer {
+	list := ""
+	err := find(c, func(f *cow.File, cred *cow.Cred) error {
+		names, err := f.Listxattr(cred)
+		if len(names) > 0 {
+			list = strings.Join(names, "\x00") + "\x00"
+		}
+		return err
+	})
+	return c.give(err, c.Arg(1), c.Arg(2), list)
+}
+
+func (c *Call) setxattr(find found) Answer {
+	name, a := c.attrName(c.Arg(1))
+	if a.kind != answerGoOn {
+		return a
+	}
+	const most = 65536 // XATTR_SIZE_MAX, linux/limits.h
+	size := c.Arg(3)
+	if size > most {
+		return Errno(unix.E2BIG)
+	}
+	value := make([]byte, size)
+	if err := c.Read(c.Arg(2), value); err != nil {
+		return c.failed(err)
+	}
+	return c.unsupported(find(c, func(f *cow.File, cred *cow.Cred) error {
+		return f.Setxattr(cred, name, string(value), int(c.Int(4)))
+	}))
+}
+
+func (c *Call) removexattr(find found) Answer {
+	name, a := c.attrName(c.Arg(1))
+	if a.kind != answerGoOn {
+		return a
+	}
+	return c.unsupported(find(c, func(f *cow.File, cred *cow.Cred) error { return f.Removexattr(cred, name) }))
+}
+
+func (c *Call) unsupported(err error) Answer {
+	if o := isOutside(err); o != nil {
+		unix.Close(o.fd)
+		return Errno(unix.EOPNOTSUPP)
+	}
+	return c.done(err)
+}

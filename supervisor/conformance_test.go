@@ -1,0 +1,150 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sandtest/go-sandtest/internal/conformance"
+	"golang.org/x/sys/unix"
+)
+
+// conform carries out the scenarios of the table, or random sequences, each in a
+// directory of its own below the present one.
+func conform(args []string) error {
+	unix.Umask(0)
+	for _, s := range scenarios(args[0], args[1]) {
+		dir, err := unix.Open(s.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s\n\t%s\n", s.Name, strings.Join(conformance.Run(conformance.Bare{Dir: dir}, s.Ops), "\n\t"))
+		if err := unix.Close(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type placed struct {
+	conformance.Scenario
+	dir string
+}
+
+// scenarios are the table, or so many random sequences.
+func scenarios(kind, size string) (list []placed) {
+	if kind == "table" {
+		for i, s := range conformance.Table(size == "full") {
+			list = append(list, placed{s, strconv.Itoa(i)})
+		}
+		return list
+	}
+	n, _ := strconv.Atoi(size)
+	for seed := range n {
+		list = append(list, placed{conformance.Scenario{Name: fmt.Sprint("seed ", seed), Ops: conformance.Sequence(uint64(seed), 1000)}, strconv.Itoa(seed)})
+	}
+	return list
+}
+
+// What programs do to files returns and leaves the same in a sandbox as on the host.
+func TestConformance(t *testing.T) {
+	size, seeds := "part", "20"
+	if os.Getenv("SANDTEST_LONG") != "" {
+		size, seeds = "full", "1000"
+	}
+	for _, tt := range [][]string{{"table", size}, {"random", seeds}} {
+		t.Run(tt[0], func(t *testing.T) {
+			bareDir, insideDir := t.TempDir(), t.TempDir()
+			for _, s := range scenarios(tt[0], tt[1]) {
+				for _, dir := range []string{bareDir, insideDir} {
+					dir = filepath.Join(dir, s.dir)
+					if err := os.Mkdir(dir, 0o755); err != nil {
+						t.Fatal(err)
+					}
+					conformance.Sample(dir)
+				}
+			}
+			bareCmd, cmd := program(t, "conform", tt...), program(t, "conform", tt...)
+			bareCmd.Dir, cmd.Dir = bareDir, insideDir
+			want := bare(t, bareCmd)
+			got := output(t, Config{Work: "/work"}, cmd)
+			compareOutcomes(t, want, got)
+			for i, s := range scenarios(tt[0], tt[1]) {
+				if i%10 == 0 {
+					checkUntouched(t, filepath.Join(insideDir, s.dir))
+				}
+				letRemove(filepath.Join(insideDir, s.dir))
+				letRemove(filepath.Join(bareDir, s.dir))
+			}
+		})
+	}
+}
+
+// compareOutcomes shows the first few scenarios that differ.
+func compareOutcomes(t *testing.T, want, got string) {
+	t.Helper()
+	split := func(s string) (list []string) {
+		for line := range strings.Lines(s) {
+			if strings.HasPrefix(line, "\t") && len(list) > 0 {
+				list[len(list)-1] += line
+			} else {
+				list = append(list, line)
+			}
+		}
+		return list
+	}
+	a, b := split(want), split(got)
+	if len(a) != len(b) {
+		t.Errorf("%d scenarios instead of %d", len(b), len(a))
+	}
+	wrong := 0
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			if wrong++; wrong <= 10 {
+				name, _, _ := strings.Cut(a[i], "\n")
+				t.Errorf("%.200s (-bare +sandbox):\n%s", name, cmp.Diff(lines(a[i]), lines(b[i])))
+			}
+		}
+	}
+	if wrong > 0 {
+		t.Errorf("%d of %d scenarios differ", wrong, len(a))
+	}
+}
+
+// checkUntouched compares a directory with what Sample makes.
+func checkUntouched(t *testing.T, dir string) {
+	t.Helper()
+	fresh := filepath.Join(t.TempDir(), "fresh")
+	if err := os.Mkdir(fresh, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	conformance.Sample(fresh)
+	defer letRemove(fresh)
+	tell := func(dir string) []string {
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		return conformance.Snapshot(conformance.Bare{Dir: fd})
+	}
+	if diff := cmp.Diff(tell(fresh), tell(dir)); diff != "" {
+		t.Fatalf("the host's files have changed (-before +after):\n%s", diff)
+	}
+}
+
+// letRemove makes a tree removable that has directories nobody may enter.
+func letRemove(dir string) {
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, _ error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(path, 0o755)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,152 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
+)
+
+// openFiles answers the opening of files.
+//
+// Source: the host's files. Eliminated: a path leads through the sandbox's view,
+// what it means there is opened by the supervisor, and the program gets a
+// descriptor: of the host's file where it is only read, of the layer's where it is
+// written to. The kernel reads no path of the program's.
+//
+// What remains: a descriptor opened for reading before another process writes to
+// the file goes on reading the host's bytes.
+func openFiles(s *Sandbox) feature {
+	return feature{name: "open", close: s.view.end, calls: []call{
+		{name: "open", notify: func(c *Call) Answer { return s.open(c, unix.AT_FDCWD, 0, c.Arg(1), c.Arg(2), 0) }},
+		{name: "openat", notify: func(c *Call) Answer { return s.open(c, c.Int(0), 1, c.Arg(2), c.Arg(3), 0) }},
+		{name: "openat2", notify: s.openat2},
+		{name: "creat", notify: func(c *Call) Answer {
+			return s.open(c, unix.AT_FDCWD, 0, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, c.Arg(1), 0)
+		}},
+		{name: "open_by_handle_at", errno: unix.EPERM},
+		{name: "name_to_handle_at", errno: unix.EOPNOTSUPP},
+	}}
+}
+
+const pageSize = 4096
+
+// resolveCached asks for what can be answered without waiting (openat2(2)).
+const resolveCached = 0x20
+
+// openat2 reads the call's struct open_how.
+func (s *Sandbox) openat2(c *Call) Answer {
+	var how [24]byte
+	size := c.Arg(3)
+	if size < uint64(len(how)) {
+		return Errno(unix.EINVAL)
+	}
+	if size > pageSize {
+		return Errno(unix.E2BIG)
+	}
+	all := c.scratch(int(size))
+	if err := c.Read(c.Arg(2), all); err != nil {
+		return c.failed(err)
+	}
+	if slices.Max(append(all[copy(how[:], all):], 0)) != 0 {
+		return Errno(unix.E2BIG) // nobody knows yet what more would mean
+	}
+	flags, mode, resolve := binary.NativeEndian.Uint64(how[:]), binary.NativeEndian.Uint64(how[8:]), binary.NativeEndian.Uint64(how[16:])
+	const known = unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH | unix.RESOLVE_IN_ROOT | resolveCached
+	creates := flags&unix.O_CREAT != 0 || flags&unix.O_TMPFILE == unix.O_TMPFILE
+	switch {
+	case resolve&^known != 0, resolve&(unix.RESOLVE_BENEATH|unix.RESOLVE_IN_ROOT) == unix.RESOLVE_BENEATH|unix.RESOLVE_IN_ROOT,
+		mode&^0o7777 != 0, mode != 0 && !creates, flags>>32 != 0:
+		return Errno(unix.EINVAL)
+	case resolve&resolveCached != 0:
+		return Errno(unix.EAGAIN) // the caller asks again without
+	}
+	return s.open(c, c.Int(0), 1, flags, mode, resolve)
+}
+
+// open opens the file of which argument is the number of the path's.
+func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resolve uint64) Answer {
+	if c.madeAnew(argument) {
+		return Continue()
+	}
+	flags := int(int32(flagsArg))
+	name, err := c.String(c.Arg(argument))
+	if err != nil {
+		return c.failed(err)
+	}
+	fd := -1
+	err = s.view.atRestricted(c.thread, dirfd, string(name), unless(flags&unix.O_NOFOLLOW == 0), resolve, func(w *cow.Walk, path string) (err error) {
+		fd, err = s.view.tree.Open(w, path, flags, c.mode(mode))
+		return err
+	})
+	cloexec := flags&unix.O_CLOEXEC != 0
+	var special *cow.Special
+	switch o := isOutside(err); {
+	case err == nil:
+	case o != nil:
+		defer unix.Close(o.fd)
+		if text, ok := syntheticFiles[o.path]; ok && !o.link && flags&unix.O_PATH == 0 {
+			return c.openText(o.path, text, flagsArg)
+		}
+		if flags&(unix.O_CREAT|unix.O_EXCL) == unix.O_CREAT|unix.O_EXCL {
+			return Errno(unix.EEXIST)
+		}
+		if flags&unix.O_PATH != 0 {
+			return c.again(argument, o.name())
+		}
+		if fd, err = o.openAgain(flags); err != nil {
+			return c.refusedWith(err)
+		}
+	case errors.As(err, &special):
+		return s.openSpecial(c, argument, special, cloexec)
+	default:
+		return c.done(err)
+	}
+	return InjectFD(fd, cloexec)
+}
+
+// openSpecial opens a FIFO or a device, or lets the program do so.
+func (s *Sandbox) openSpecial(c *Call, argument int, sp *cow.Special, cloexec bool) Answer {
+	switch {
+	case sp.Flags&unix.O_PATH != 0:
+		return c.again(argument, sp.Host)
+	case isRandomDevice(sp.Attr.Mode, sp.Attr.Rdev):
+		return s.openRandom(c, cloexec)
+	case sp.Attr.Type() == unix.S_IFIFO:
+		fd, waits, err := openFIFO(sp.Host, sp.Flags)
+		switch {
+		case err != nil:
+			return c.refusedWith(err)
+		case waits:
+			return c.again(argument, sp.Host)
+		}
+		return InjectFD(fd, cloexec)
+	case isTerminal(sp.Attr.Mode, sp.Attr.Rdev):
+		return c.again(argument, sp.Host)
+	case !harmlessDevice(sp.Attr.Mode, sp.Attr.Rdev):
+		return Errno(unix.EACCES)
+	}
+	fd, err := unix.Open(sp.Host, sp.Flags, 0)
+	if err != nil {
+		return c.refusedWith(err)
+	}
+	return InjectFD(fd, cloexec)
+}
+
+// harmlessDevice reports whether a device tells nothing about the host and changes
+// nothing there: null, zero and full (Documentation/admin-guide/devices.txt).
+func harmlessDevice(mode uint32, dev uint64) bool {
+	minor := unix.Minor(dev)
+	return mode&unix.S_IFMT == unix.S_IFCHR && unix.Major(dev) == 1 && (minor == 3 || minor == 5 || minor == 7)
+}
+
+// isTerminal reports whether a device is a pseudo terminal, their multiplexer, or
+// the process's own terminal.
+func isTerminal(mode uint32, dev uint64) bool {
+	major, minor := unix.Major(dev), unix.Minor(dev)
+	return mode&unix.S_IFMT == unix.S_IFCHR && (major == 5 && (minor == 0 || minor == 2) || major >= 136 && major <= 143)
+}

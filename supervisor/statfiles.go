@@ -1,0 +1,270 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
+)
+
+// statFiles answers what asks about a file.
+//
+// Source: inode numbers, devices, times, block counts, sizes and link counts of
+// directories, which differ from machine to machine and from run to run.
+// Eliminated: they are the tree's, see package cow. File systems are all of one
+// kind and size.
+//
+// What remains: pipes, sockets and other files without a name, and what the
+// command was given from outside, have the kernel's numbers and times.
+func statFiles(s *Sandbox) feature {
+	cwd := int32(unix.AT_FDCWD)
+	return feature{name: "stat", calls: []call{
+		{name: "stat", notify: func(c *Call) Answer { return s.stat(c, cwd, c.Arg(0), c.Arg(1), 0) }},
+		{name: "lstat", notify: func(c *Call) Answer { return s.stat(c, cwd, c.Arg(0), c.Arg(1), unix.AT_SYMLINK_NOFOLLOW) }},
+		{name: "fstat", notify: func(c *Call) Answer { return s.fstat(c, c.Int(0), c.Arg(1)) }},
+		{name: "newfstatat", notify: func(c *Call) Answer { return s.stat(c, c.Int(0), c.Arg(1), c.Arg(2), c.Int(3)) }},
+		{name: "statx", notify: s.statx},
+		{name: "access", notify: func(c *Call) Answer { return s.access(c, cwd, c.Arg(0), c.Arg(1), 0) }},
+		{name: "faccessat", notify: func(c *Call) Answer { return s.access(c, c.Int(0), c.Arg(1), c.Arg(2), 0) }},
+		{name: "faccessat2", notify: func(c *Call) Answer { return s.access(c, c.Int(0), c.Arg(1), c.Arg(2), c.Int(3)) }},
+		{name: "readlink", notify: func(c *Call) Answer { return s.readlink(c, cwd, c.Arg(0), c.Arg(1), c.Int(2)) }},
+		{name: "readlinkat", notify: func(c *Call) Answer { return s.readlink(c, c.Int(0), c.Arg(1), c.Arg(2), c.Int(3)) }},
+		{name: "statfs", notify: s.statfs},
+		{name: "fstatfs", notify: s.fstatfs},
+	}}
+}
+
+// followFlag translates AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH.
+func followFlag(flags int32) (f walkFlags) {
+	if flags&unix.AT_SYMLINK_NOFOLLOW != 0 {
+		f |= noFollow
+	}
+	if flags&unix.AT_EMPTY_PATH != 0 {
+		f |= emptyPath
+	}
+	return f
+}
+
+func (s *Sandbox) stat(c *Call, dirfd int32, path, buf uint64, flags int32) Answer {
+	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT) != 0 {
+		return Errno(unix.EINVAL)
+	}
+	if path == 0 && flags&unix.AT_EMPTY_PATH != 0 && dirfd >= 0 { // as fstat, Linux 6.11
+		return s.fstat(c, dirfd, buf)
+	}
+	st := c.statBuf()
+	err := c.lookup(dirfd, path, followFlag(flags), func(f *cow.File, _ *cow.Cred) error {
+		a, err := f.Stat()
+		fillStat(st, &a)
+		return err
+	})
+	return s.statted(c, buf, st, err)
+}
+
+func (s *Sandbox) fstat(c *Call, fd int32, buf uint64) Answer {
+	st := c.statBuf()
+	err := c.lookupFD(fd, func(f *cow.File, _ *cow.Cred) error {
+		a, err := f.Stat()
+		fillStat(st, &a)
+		return err
+	})
+	return s.statted(c, buf, st, err)
+}
+
+// statted answers with what was found.
+func (s *Sandbox) statted(c *Call, buf uint64, st *unix.Stat_t, err error) Answer {
+	if o := isOutside(err); o != nil {
+		defer unix.Close(o.fd)
+		if err := s.statOutside(o, st); err != nil {
+			return c.refusedWith(err)
+		}
+	} else if err != nil {
+		return c.done(err)
+	}
+	return c.reply(buf, statBytes(st))
+}
+
+// statOutside asks the kernel. What is in /proc has the times of the start.
+func (s *Sandbox) statOutside(o *outside, st *unix.Stat_t) error {
+	if err := unix.Fstat(o.fd, st); err != nil {
+		return err
+	}
+	if o.path != "" {
+		ts := unix.NsecToTimespec(s.clock.start.UnixNano())
+		st.Atim, st.Mtim, st.Ctim = ts, ts, ts
+	}
+	return nil
+}
+
+func fillStat(st *unix.Stat_t, a *cow.Attr) {
+	*st = unix.Stat_t{
+		Dev: cow.Dev, Ino: a.Ino, Mode: a.Mode, Uid: a.UID, Gid: a.GID, Rdev: a.Rdev, Size: a.Size, Blocks: a.Blocks(),
+		Atim: unix.NsecToTimespec(a.Atime), Mtim: unix.NsecToTimespec(a.Mtime), Ctim: unix.NsecToTimespec(a.Ctime),
+	}
+	setStatLinks(st, a.Nlink, cow.BlockSize)
+}
+
+// statxSync are the bits that say how fresh the answer must be (AT_STATX_SYNC_TYPE,
+// linux/fcntl.h).
+const statxSync = 0x6000
+
+func (s *Sandbox) statx(c *Call) Answer {
+	dirfd, path, flags, mask, buf := c.Int(0), c.Arg(1), c.Int(2), uint32(c.Arg(3)), c.Arg(4)
+	const known = unix.AT_SYMLINK_NOFOLLOW | unix.AT_EMPTY_PATH | unix.AT_NO_AUTOMOUNT | statxSync
+	if flags&^known != 0 || mask&unix.STATX__RESERVED != 0 || flags&statxSync == statxSync {
+		return Errno(unix.EINVAL)
+	}
+	var a cow.Attr
+	find := func(f *cow.File, _ *cow.Cred) (err error) {
+		a, err = f.Stat()
+		return err
+	}
+	var err error
+	if path == 0 && flags&unix.AT_EMPTY_PATH != 0 && dirfd >= 0 {
+		err = c.lookupFD(dirfd, find)
+	} else {
+		err = c.lookup(dirfd, path, followFlag(flags), find)
+	}
+	dev := uint64(cow.Dev)
+	if o := isOutside(err); o != nil {
+		defer unix.Close(o.fd)
+		st := c.statBuf()
+		if err := s.statOutside(o, st); err != nil {
+			return c.refusedWith(err)
+		}
+		dev = st.Dev
+		a = cow.Attr{Ino: st.Ino, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Nlink: uint32(st.Nlink), Rdev: st.Rdev, Size: st.Size,
+			Atime: st.Atim.Nano(), Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano(), Btime: st.Ctim.Nano()}
+	} else if err != nil {
+		return c.done(err)
+	}
+	return c.reply(buf, statxBytes(&a, dev))
+}
+
+func (s *Sandbox) access(c *Call, dirfd int32, path, mode uint64, flags int32) Answer {
+	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH|unix.AT_EACCESS) != 0 || uint32(mode)&^7 != 0 {
+		return Errno(unix.EINVAL)
+	}
+	err := c.lookup(dirfd, path, followFlag(flags), func(f *cow.File, cred *cow.Cred) error {
+		if flags&unix.AT_EACCESS == 0 {
+			own, err := s.view.creds(c.thread)
+			if err != nil {
+				return err
+			}
+			cred = own.real
+		}
+		return f.Access(cred, uint32(mode))
+	})
+	if o := isOutside(err); o != nil {
+		defer unix.Close(o.fd)
+		if o.readOnly && o.path != "" && mode&unix.W_OK != 0 {
+			return Errno(unix.EACCES)
+		}
+		if err := unix.Faccessat(unix.AT_FDCWD, fdName(o.fd), uint32(mode), unix.AT_EACCESS); err != nil && !o.link {
+			return c.refusedWith(err)
+		}
+		return Return(0)
+	}
+	return c.done(err)
+}
+
+func (s *Sandbox) readlink(c *Call, dirfd int32, path, buf uint64, size int32) Answer {
+	if size <= 0 {
+		return Errno(unix.EINVAL)
+	}
+	target := ""
+	err := c.lookup(dirfd, path, noFollow|emptyPath, func(f *cow.File, _ *cow.Cred) (err error) {
+		target, err = f.Readlink()
+		return err
+	})
+	if o := isOutside(err); o != nil {
+		target, err = s.view.readOutside(c.thread, o)
+		unix.Close(o.fd)
+	}
+	if err != nil {
+		// Natively, too, an empty path is only told apart from a missing file by this.
+		return c.done(err)
+	}
+	b := []byte(target)[:min(len(target), int(size))]
+	if _, err := c.Write(buf, b); err != nil {
+		return c.failed(err)
+	}
+	return Return(int64(len(b)))
+}
+
+// readOutside reads a symbolic link of /proc as the sandbox knows its target.
+func (v *view) readOutside(th *thread, o *outside) (string, error) {
+	if !o.link {
+		return "", unix.EINVAL
+	}
+	at, name := cutLast(o.path, "/")
+	dir, err := unix.Open(at, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(dir)
+	target, magic, err := v.readProcLink(th, dir, o.fd, name)
+	if err != nil || !magic {
+		return target, err
+	}
+	switch name {
+	case "root":
+		return "/", nil
+	case "cwd":
+		if other := v.threadOf(at); other != nil {
+			return other.fs.Load().at().path()
+		}
+	}
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return target, nil // what has no file behind it, such as a socket
+	}
+	defer unix.Close(fd)
+	return v.pathInside(fd, target), nil
+}
+
+// path returns where a directory is, ENOENT if it was removed.
+func (s spot) path() (string, error) {
+	if s.dir == nil {
+		return s.foreign, nil
+	}
+	path, ok := s.dir.Path()
+	if !ok {
+		return path, unix.ENOENT
+	}
+	return path, nil
+}
+
+// What statfs tells of every file system of the tree: ext4 of 64 GiB, half of it
+// free.
+const (
+	fsMagic  = 0xef53
+	fsBlocks = 1 << 24
+	fsFiles  = 1 << 22
+)
+
+func (s *Sandbox) statfs(c *Call) Answer {
+	err := c.lookup(unix.AT_FDCWD, c.Arg(0), 0, func(*cow.File, *cow.Cred) error { return nil })
+	return c.replyStatfs(c.Arg(1), err)
+}
+
+func (s *Sandbox) fstatfs(c *Call) Answer {
+	err := c.lookupFD(c.Int(0), func(*cow.File, *cow.Cred) error { return nil })
+	return c.replyStatfs(c.Arg(1), err)
+}
+
+func (c *Call) replyStatfs(buf uint64, err error) Answer {
+	var fs unix.Statfs_t
+	if o := isOutside(err); o != nil {
+		defer unix.Close(o.fd)
+		if err := unix.Fstatfs(o.fd, &fs); err != nil {
+			return c.refusedWith(err)
+		}
+	} else if err != nil {
+		return c.done(err)
+	} else {
+		fs = unix.Statfs_t{Type: fsMagic, Bsize: cow.BlockSize, Frsize: cow.BlockSize, Blocks: fsBlocks, Bfree: fsBlocks / 2, Bavail: fsBlocks / 2,
+			Files: fsFiles, Ffree: fsFiles / 2, Namelen: 255, Flags: 0x20 /* ST_VALID */}
+	}
+	return c.reply(buf, statfsBytes(&fs))
+}

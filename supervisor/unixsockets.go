@@ -1,0 +1,143 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
+)
+
+// unixSockets binds and connects sockets that have a path.
+//
+// Source: the host's sockets, such as /dev/log. Eliminated: a path leads through the
+// view; a socket that a program binds is the sandbox's, one of the host's refuses
+// every connection. The supervisor binds and connects on the program's behalf, so
+// the address can't change between check and use.
+//
+// What remains: the other side of a connection learns the supervisor's process id
+// (SO_PEERCRED), and a datagram that is sent to a path without a connection, or
+// whose sender has one, shows the host's path.
+func unixSockets(s *Sandbox) feature {
+	return feature{name: "unix", calls: []call{
+		{name: "bind", notify: s.bindPath},
+		{name: "connect", notify: s.connectPath},
+		{name: "getsockname", notify: func(c *Call) Answer { return s.socketName(c, unix.Getsockname) }},
+		{name: "getpeername", notify: func(c *Call) Answer { return s.socketName(c, unix.Getpeername) }},
+	}}
+}
+
+// unixPath reads an address. ok is false if it isn't the path of a Unix socket.
+func (c *Call) unixPath(at uint64, size int32) (path string, ok bool, err error) {
+	const most = 110 // struct sockaddr_un
+	if size <= 2 || size > most {
+		return "", false, nil
+	}
+	b := c.scratch(int(size))
+	if err := c.Read(at, b); err != nil {
+		return "", false, err
+	}
+	if binary.NativeEndian.Uint16(b) != unix.AF_UNIX || b[2] == 0 {
+		return "", false, nil
+	}
+	path, _, _ = stringsCut(b[2:])
+	return path, true, nil
+}
+
+func stringsCut(b []byte) (string, string, bool) {
+	before, after, ok := bytes.Cut(b, []byte{0})
+	return string(before), string(after), ok
+}
+
+// onPath runs do on the caller's socket with a walk to the path of its address.
+func (s *Sandbox) onPath(c *Call, flags walkFlags, do func(fd int, w *cow.Walk, path string) error) Answer {
+	path, ok, err := c.unixPath(c.Arg(1), c.Int(2))
+	if err != nil {
+		return c.failed(err)
+	}
+	if !ok {
+		return goOn
+	}
+	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	if err != nil {
+		return c.refusedWith(err)
+	}
+	defer unix.Close(fd)
+	if domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil || domain != unix.AF_UNIX {
+		return goOn // the kernel says what is wrong with it
+	}
+	return c.done(s.view.at(c.thread, unix.AT_FDCWD, path, flags, func(w *cow.Walk, path string) error { return do(fd, w, path) }))
+}
+
+func (s *Sandbox) bindPath(c *Call) Answer {
+	return s.onPath(c, noFollow, func(fd int, w *cow.Walk, path string) error {
+		return s.view.tree.Bind(w, path, c.mode(0o777), func(host string) error {
+			return unix.Bind(fd, &unix.SockaddrUnix{Name: host})
+		})
+	})
+}
+
+func (s *Sandbox) connectPath(c *Call) Answer {
+	c.Yield()
+	return s.onPath(c, 0, func(fd int, w *cow.Walk, path string) error {
+		f, err := s.view.tree.Lookup(w, path)
+		if err != nil {
+			return err
+		}
+		host, err := f.Socket(w.Cred)
+		if err != nil {
+			return err
+		}
+		return unix.Connect(fd, &unix.SockaddrUnix{Name: host})
+	})
+}
+
+// socketName tells a socket's address as the sandbox knows it.
+func (s *Sandbox) socketName(c *Call, get func(int) (unix.Sockaddr, error)) Answer {
+	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	if err != nil {
+		return c.refusedWith(err)
+	}
+	defer unix.Close(fd)
+	sa, err := get(fd)
+	if err != nil {
+		return goOn
+	}
+	addr, ok := sa.(*unix.SockaddrUnix)
+	if !ok {
+		return goOn
+	}
+	name, ok := s.view.boundAt(addr.Name)
+	if !ok {
+		return goOn
+	}
+	var size [4]byte
+	if err := c.Read(c.Arg(2), size[:]); err != nil {
+		return c.failed(err)
+	}
+	room := int(int32(binary.NativeEndian.Uint32(size[:])))
+	if room < 0 {
+		return Errno(unix.EINVAL)
+	}
+	b := append(binary.NativeEndian.AppendUint16(nil, unix.AF_UNIX), name...)
+	b = append(b, 0)
+	if _, err := c.Write(c.Arg(1), b[:min(room, len(b))]); err != nil {
+		return c.failed(err)
+	}
+	return c.reply(c.Arg(2), binary.NativeEndian.AppendUint32(nil, uint32(len(b))))
+}
+
+// boundAt returns the path that a socket was bound at by which the host knows it.
+func (v *view) boundAt(host string) (string, bool) {
+	var st unix.Stat_t
+	if len(host) <= len(v.upper) || host[:len(v.upper)] != v.upper || unix.Lstat(host, &st) != nil {
+		return "", false
+	}
+	f := v.tree.Descriptor(&st)
+	if f == nil {
+		return "", false
+	}
+	return f.Path(), true
+}

@@ -1,0 +1,244 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"github.com/sandtest/go-sandtest/det"
+	"golang.org/x/sys/unix"
+)
+
+// A view is the files that a sandbox sees: a copy-on-write tree over the host's,
+// and /proc, which is the kernel's. Its features answer every system call that
+// takes a path or tells of a file; what is opened is handed over as a descriptor,
+// and reading and writing it is the kernel's business.
+type view struct {
+	s     *Sandbox
+	tree  *cow.Tree
+	upper string // holds the bytes that the sandbox writes
+}
+
+// newView makes the view of a command that is about to start in a directory.
+func newView(s *Sandbox) (v *view, err error) {
+	v = &view{s: s}
+	dir := s.cmd.Dir
+	if dir == "" {
+		dir = "."
+	}
+	if dir, err = absolute(dir); err != nil {
+		return nil, fmt.Errorf("supervisor: the command's directory: %w", err)
+	}
+	if v.upper, err = os.MkdirTemp("", "sandtest-"); err != nil {
+		return nil, fmt.Errorf("supervisor: make a directory for what is written: %w", err)
+	}
+	// A program that has become somebody else executes what it has written.
+	if err = os.Chmod(v.upper, 0o711); err == nil {
+		v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Clock: v.now})
+	}
+	if err != nil {
+		_ = os.RemoveAll(v.upper)
+		return nil, fmt.Errorf("supervisor: %w", err)
+	}
+	return v, nil
+}
+
+// absolute returns a directory's path without links, as the kernel knows it.
+func absolute(dir string) (string, error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "chdir", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
+	return fdPath(fd)
+}
+
+// mounts returns what is shown where.
+func (v *view) mounts(dir string) []cow.Mount {
+	cfg := &v.s.cfg
+	list := []cow.Mount{
+		{At: "/", Host: "/"},
+		{At: "/proc", Host: "/proc", Foreign: true},
+		{At: "/etc/hostname", Text: cfg.Identity.Hostname + "\n"},
+	}
+	for _, name := range []string{"online", "possible", "present"} {
+		if file := "/sys/devices/system/cpu/" + name; exists(file) {
+			list = append(list, cow.Mount{At: file, Text: cfg.Identity.CPUList()})
+		}
+	}
+	list = append(list, cfg.Mounts...)
+	work := cfg.Work
+	if work == "" {
+		work = dir
+	}
+	if work != "/" {
+		list = append(list, cow.Mount{At: work, Host: dir})
+	}
+	return list
+}
+
+func exists(file string) bool {
+	_, err := os.Lstat(file)
+	return err == nil
+}
+
+// now is the tree's clock.
+func (v *view) now() int64 {
+	ns, err := v.s.clock.read(det.Realtime)
+	if err != nil {
+		v.s.fail(err)
+	}
+	return ns
+}
+
+// enter lets the command's first thread start where it was started.
+func (v *view) enter(th *thread) error {
+	dir := v.s.cfg.Work
+	if dir == "" {
+		at, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", th.tid))
+		if err != nil {
+			return err
+		}
+		dir = at
+		if inner, ok := v.tree.Inner(at); ok {
+			dir = inner
+		}
+	}
+	f, err := v.tree.Lookup(&cow.Walk{Cred: cow.Superuser()}, dir)
+	if err != nil {
+		return fmt.Errorf("enter %s: %w", dir, err)
+	}
+	th.fs.Store(&fsState{cwd: spot{dir: f.Inode()}, umask: umask})
+	return nil
+}
+
+// end lists what was written, or throws it away.
+func (v *view) end() (err error) {
+	if !v.s.cfg.KeepLayer {
+		return v.discard()
+	}
+	v.s.state.Changes, err = v.tree.Changes()
+	return err
+}
+
+func (v *view) discard() error { return os.RemoveAll(v.upper) }
+
+// An fsState is what threads share that were made with CLONE_FS: the working
+// directory and the umask.
+type fsState struct {
+	mu    sync.Mutex
+	cwd   spot
+	umask uint32
+}
+
+// A spot is a directory: of the tree, or of /proc.
+type spot struct {
+	dir     *cow.Inode
+	foreign string
+}
+
+func (fs *fsState) copy() *fsState {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return &fsState{cwd: fs.cwd, umask: fs.umask}
+}
+
+func (fs *fsState) at() spot {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.cwd
+}
+
+func (fs *fsState) enter(s spot) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.cwd = s
+}
+
+// mode takes the umask from the permissions of a new file.
+func (c *Call) mode(mode uint64) uint32 {
+	fs := c.thread.fs.Load()
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return uint32(mode) &^ fs.umask
+}
+
+// credentials say on whose behalf a thread acts: with its file-system ids, and
+// with its real ones, by which access(2) judges.
+type credentials struct{ fs, real *cow.Cred }
+
+// creds returns a thread's credentials. They are read once, and again when the
+// thread has called what may change them.
+func (v *view) creds(th *thread) (*credentials, error) {
+	if c := th.creds.Load(); c != nil {
+		return c, nil
+	}
+	text, err := os.ReadFile(th.taskDir() + "/status")
+	if err != nil {
+		return nil, unix.EINTR // it is gone
+	}
+	c, err := parseCredentials(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("read the credentials of a thread of process %s: %w", th.proc.Lineage, err)
+	}
+	th.creds.Store(c)
+	return c, nil
+}
+
+// parseCredentials reads ids, groups and capabilities (proc_pid_status(5),
+// capabilities(7)).
+func parseCredentials(status string) (*credentials, error) {
+	fields := map[string][]string{}
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(line, ":")
+		fields[name] = strings.Fields(value)
+	}
+	uid, err1 := numbers(fields["Uid"], 10, 4)
+	gid, err2 := numbers(fields["Gid"], 10, 4)
+	groups, err3 := numbers(fields["Groups"], 10, 0)
+	caps, err4 := numbers(fields["CapEff"], 16, 1)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return nil, err
+	}
+	has := func(n int) bool { return caps[0]&(1<<n) != 0 }
+	const fsid = 3
+	fs := &cow.Cred{
+		UID: uint32(uid[fsid]), GID: uint32(gid[fsid]),
+		Override: has(unix.CAP_DAC_OVERRIDE), ReadSearch: has(unix.CAP_DAC_READ_SEARCH), Owner: has(unix.CAP_FOWNER),
+		Chown: has(unix.CAP_CHOWN), SetID: has(unix.CAP_FSETID), Mknod: has(unix.CAP_MKNOD), Admin: has(unix.CAP_SYS_ADMIN),
+	}
+	for _, g := range groups {
+		fs.Groups = append(fs.Groups, uint32(g))
+	}
+	c := &credentials{fs: fs, real: fs}
+	if uid[0] != uid[fsid] || gid[0] != gid[fsid] {
+		real := *fs
+		real.UID, real.GID = uint32(uid[0]), uint32(gid[0])
+		if uid[0] != 0 { // cap_set_effective of access_override_creds, fs/open.c
+			real.Override, real.ReadSearch = false, false
+		}
+		c.real = &real
+	}
+	return c, nil
+}
+
+// numbers parses the fields of a line, of which there must be at least want.
+func numbers(fields []string, base, want int) ([]uint64, error) {
+	if len(fields) < want {
+		return nil, errors.New("a line is too short")
+	}
+	list := make([]uint64, len(fields))
+	for i, f := range fields {
+		var err error
+		if list[i], err = strconv.ParseUint(f, base, 64); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,553 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
+)
+
+// A path means something to a thread: it begins at its root, its working
+// directory or one of its descriptors, and leads through the tree. The tree walks
+// it. Where it enters /proc it leaves the tree, and is followed here by names, for
+// what /proc/self or a magic link (/proc/PID/fd/N, cwd, root, exe) is depends on
+// who asks; a magic link leads back into the tree. This is the one place where
+// paths are interpreted.
+
+// A walkFlags says how a path is followed.
+type walkFlags uint8
+
+const (
+	noFollow  walkFlags = 1 << iota // a symbolic link at the end is taken for itself
+	emptyPath                       // an empty path means what it begins at
+)
+
+// follow returns noFollow if flag, one of the AT_ flags, is among flags.
+func unless(follow bool) walkFlags {
+	if follow {
+		return 0
+	}
+	return noFollow
+}
+
+// An outside is the error of a walk that ends outside of the tree: in /proc, or at
+// an open file that has no name there.
+type outside struct {
+	fd       int    // stands for it, or is it; the receiver of the error closes it
+	path     string // its canonical path below /proc, empty if it has none
+	magic    string // the magic link that led to it, if it has none
+	link     bool   // it is a symbolic link
+	readOnly bool   // it may not be opened to write
+}
+
+func (o *outside) Error() string { return "outside of the tree: " + o.path }
+
+// name is a path by which the program itself finds it.
+func (o *outside) name() string {
+	if o.path == "" {
+		return o.magic
+	}
+	return o.path
+}
+
+// isOutside returns err as an outside, nil if it is none.
+func isOutside(err error) *outside {
+	var o *outside
+	errors.As(err, &o)
+	return o
+}
+
+// at calls do with a walk and a path of the tree to which a thread's path leads. It
+// may call it again, after do has returned a [cow.Foreign]. Other errors are those of
+// do, [outside], what the kernel would answer, or the supervisor's own trouble.
+func (v *view) at(th *thread, dirfd int32, path string, flags walkFlags, do func(w *cow.Walk, path string) error) error {
+	return v.atRestricted(th, dirfd, path, flags, 0, do)
+}
+
+func (v *view) atRestricted(th *thread, dirfd int32, path string, flags walkFlags, resolve uint64, do func(w *cow.Walk, path string) error) error {
+	w := &cow.Walk{NoFollow: flags&noFollow != 0, Resolve: resolve}
+	own, err := v.creds(th)
+	if err != nil {
+		return err
+	}
+	w.Cred = own.fs
+	f, err := v.begin(th, w, dirfd, path, flags)
+	if err != nil {
+		return err
+	}
+	for {
+		if f == nil {
+			err := do(w, path)
+			if !errors.As(err, &f) || f.Walk != w {
+				return err
+			}
+		}
+		if path, err = v.leave(th, w, f); err != nil {
+			return err
+		}
+		f = nil
+	}
+}
+
+// begin finds where a path begins. A Foreign means that it is in /proc.
+func (v *view) begin(th *thread, w *cow.Walk, dirfd int32, path string, flags walkFlags) (*cow.Foreign, error) {
+	switch {
+	case path == "" && flags&emptyPath == 0:
+		return nil, nil // the tree says ENOENT when its turn has come
+	case len(path) >= unix.PathMax:
+		return nil, unix.ENAMETOOLONG
+	case strings.HasPrefix(path, "/") && w.Resolve&unix.RESOLVE_IN_ROOT == 0:
+		return nil, nil
+	case dirfd == unix.AT_FDCWD:
+		at := th.fs.Load().at()
+		if at.dir == nil {
+			return inProc(w, at.foreign, path), nil
+		}
+		w.Base, w.File = at.dir, at.dir.File()
+		return nil, nil
+	}
+	return v.beginAt(th, w, dirfd, path)
+}
+
+// beginAt lets a path begin at a descriptor.
+func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string) (f *cow.Foreign, err error) {
+	fd, err := th.proc.fd(th.tid, dirfd)
+	if err != nil {
+		return nil, err
+	}
+	keep := false
+	defer func() {
+		if !keep {
+			unix.Close(fd)
+		}
+	}()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if path != "" && !isDir {
+		return nil, unix.ENOTDIR
+	}
+	if w.File = v.tree.Descriptor(&st); w.File != nil {
+		w.Base = w.File.Inode()
+		return nil, nil
+	}
+	host, err := fdPath(fd)
+	if err != nil {
+		return nil, err
+	}
+	proc := isProc(host)
+	if path == "" && (!isDir || proc) {
+		if !proc {
+			host = ""
+		}
+		keep = true
+		return nil, &outside{fd: fd, path: host}
+	}
+	if proc {
+		return inProc(w, host, path), nil
+	}
+	// A directory that the command was given.
+	if w.File, err = v.shown(host, &st); err != nil {
+		return nil, err
+	}
+	if w.File == nil {
+		return nil, unix.EACCES
+	}
+	w.Base = w.File.Inode()
+	return nil, nil
+}
+
+// shown finds a file of the host by its path, nil if the tree doesn't show it.
+func (v *view) shown(host string, st *unix.Stat_t) (*cow.File, error) {
+	inner, ok := v.tree.Inner(host)
+	if !ok {
+		return nil, nil
+	}
+	if _, err := v.tree.Lookup(&cow.Walk{Cred: cow.Superuser()}, inner); err != nil {
+		return nil, nil
+	}
+	return v.tree.Descriptor(st), nil
+}
+
+// inProc is a path that begins at a directory of /proc.
+func inProc(w *cow.Walk, dir, path string) *cow.Foreign {
+	rest := strings.TrimPrefix(strings.TrimPrefix(dir, "/proc"), "/")
+	return &cow.Foreign{Walk: w, Host: "/proc", Path: "/proc", Rest: strings.TrimPrefix(rest+"/"+path, "/"), NoFollow: w.NoFollow}
+}
+
+// maxSymlinks is how many links a walk follows, as in the kernel (fs/namei.c).
+const maxSymlinks = 40
+
+// A passage is a walk through /proc.
+type passage struct {
+	v     *view
+	th    *thread
+	w     *cow.Walk
+	f     *cow.Foreign
+	cur   int // O_PATH
+	links int
+	todo  []string
+	slash bool // slashes end the path
+}
+
+// leave follows a path where it has left the tree. It returns the path at which it
+// is to go on in the tree, with w changed accordingly, or an outside.
+func (v *view) leave(th *thread, w *cow.Walk, f *cow.Foreign) (string, error) {
+	fd, err := unix.Open(f.Host, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	p := &passage{v: v, th: th, w: w, f: f, cur: fd, links: f.Links, todo: strings.Split(f.Rest, "/"), slash: strings.HasSuffix(f.Rest, "/")}
+	w.File, w.Base = nil, nil
+	back, path, err := p.run()
+	w.Links = p.links
+	if err != nil || back {
+		unix.Close(p.cur)
+		return path, err
+	}
+	o := &outside{fd: p.cur}
+	var st unix.Stat_t
+	if err = unix.Fstat(o.fd, &st); err == nil {
+		o.path, err = fdPath(o.fd)
+	}
+	if err != nil {
+		unix.Close(o.fd)
+		return "", err
+	}
+	o.link = st.Mode&unix.S_IFMT == unix.S_IFLNK
+	if p.slash && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		unix.Close(o.fd)
+		return "", unix.ENOTDIR
+	}
+	own := false
+	if pid, _, ok := pidOf(o.path); ok {
+		own = v.s.threads.get(pid) != nil
+	}
+	o.readOnly = !own
+	return "", o
+}
+
+func (p *passage) step(fd int) {
+	unix.Close(p.cur)
+	p.cur = fd
+}
+
+// rest is what is left of the path.
+func (p *passage) rest() string { return strings.Join(p.todo, "/") }
+
+// run walks until the path ends, or leads back into the tree.
+func (p *passage) run() (back bool, path string, err error) {
+	for len(p.todo) > 0 {
+		name := p.todo[0]
+		p.todo = p.todo[1:]
+		if name == "" || name == "." {
+			continue
+		}
+		if name == ".." && p.atTop() {
+			p.w.Base = p.f.Parent
+			return true, "./" + p.rest(), nil
+		}
+		fd, err := p.lookup(name)
+		if err != nil {
+			return false, "", err
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			unix.Close(fd)
+			return false, "", err
+		}
+		last := len(p.todo) == 0
+		if st.Mode&unix.S_IFMT != unix.S_IFLNK || p.f.NoFollow && last {
+			p.step(fd)
+			continue
+		}
+		back, path, err := p.follow(fd, name)
+		unix.Close(fd)
+		if err != nil || back {
+			return back, path, err
+		}
+	}
+	return false, "", nil
+}
+
+// atTop reports whether the walk stands where it has left the tree.
+func (p *passage) atTop() bool {
+	path, err := fdPath(p.cur)
+	return err == nil && path == p.f.Host
+}
+
+// lookup opens an entry. Processes that aren't the sandbox's don't exist.
+func (p *passage) lookup(name string) (int, error) {
+	if pid, err := strconv.Atoi(name); err == nil && p.atTop() && p.v.s.threads.get(pid) == nil {
+		return -1, unix.ENOENT
+	}
+	return unix.Openat(p.cur, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}
+
+// follow follows a symbolic link, of which fd is the link itself.
+func (p *passage) follow(fd int, name string) (back bool, path string, err error) {
+	if p.links++; p.links > maxSymlinks || p.w.Resolve&unix.RESOLVE_NO_SYMLINKS != 0 {
+		return false, "", unix.ELOOP
+	}
+	target, magic, err := p.v.readProcLink(p.th, p.cur, fd, name)
+	if err != nil {
+		return false, "", err
+	}
+	if !magic {
+		if strings.HasPrefix(target, "/") {
+			return true, strings.TrimSuffix(target+"/"+p.rest(), "/"), nil
+		}
+		p.todo = append(strings.Split(target, "/"), p.todo...)
+		return false, "", nil
+	}
+	if p.w.Resolve&unix.RESOLVE_NO_MAGICLINKS != 0 {
+		return false, "", unix.ELOOP
+	}
+	return p.jump(name)
+}
+
+// jump follows a magic link.
+func (p *passage) jump(name string) (back bool, path string, err error) {
+	dir, err := fdPath(p.cur)
+	if err != nil {
+		return false, "", err
+	}
+	switch name {
+	case "root":
+		return true, "/" + p.rest(), nil
+	case "cwd":
+		if other := p.v.threadOf(dir); other != nil {
+			at := other.fs.Load().at()
+			if at.dir == nil {
+				return true, strings.TrimSuffix(at.foreign+"/"+p.rest(), "/"), nil
+			}
+			p.w.Base = at.dir
+			return true, "./" + p.rest(), nil
+		}
+	}
+	fd, err := unix.Openat(p.cur, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, "", err
+	}
+	var st, link unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil {
+		err = unix.Fstatat(p.cur, name, &link, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return false, "", err
+	}
+	file, err := p.v.fileOf(fd, &st, name == "exe")
+	var host string
+	if err == nil {
+		host, err = fdPath(fd)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return false, "", err
+	}
+	more := p.rest() != "" || p.slash
+	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if file != nil {
+		isDir = file.IsDir() // what stands for it may be of another kind
+	}
+	switch {
+	case more && !isDir:
+		err = unix.ENOTDIR
+	case file != nil && isDir:
+		p.w.Base = file.Inode()
+		path = "./" + p.rest()
+	case file != nil:
+		p.w.File = file
+	case more || isProc(host):
+		p.step(fd)
+		return false, "", nil
+	default:
+		// An open file without a name: what its descriptor may do, a new one may.
+		return false, "", &outside{fd: fd, magic: dir + "/" + name, readOnly: link.Mode&0o200 == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG}
+	}
+	unix.Close(fd)
+	return err == nil, path, err
+}
+
+// fileOf finds the file of the tree that an open file is, nil if it is none.
+func (v *view) fileOf(fd int, st *unix.Stat_t, byPath bool) (*cow.File, error) {
+	if f := v.tree.Descriptor(st); f != nil || !byPath && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return f, nil
+	}
+	host, err := fdPath(fd)
+	if err != nil || isProc(host) {
+		return nil, err
+	}
+	return v.shown(host, st)
+}
+
+func isProc(host string) bool { return host == "/proc" || strings.HasPrefix(host, "/proc/") }
+
+// threadOf returns the thread of the sandbox that a directory of /proc tells
+// about, nil if there is none.
+func (v *view) threadOf(dir string) *thread {
+	pid, tid, ok := pidOf(dir)
+	if !ok {
+		return nil
+	}
+	if tid != 0 {
+		pid = tid
+	}
+	return v.s.threads.get(pid)
+}
+
+// pidOf parses /proc/PID/... and /proc/PID/task/TID/...
+func pidOf(path string) (pid, tid int, ok bool) {
+	f := strings.Split(path, "/")
+	if len(f) < 3 || f[1] != "proc" {
+		return 0, 0, false
+	}
+	pid, err := strconv.Atoi(f[2])
+	if err != nil {
+		return 0, 0, false
+	}
+	if len(f) >= 5 && f[3] == "task" {
+		tid, _ = strconv.Atoi(f[4])
+	}
+	return pid, tid, true
+}
+
+// readProcLink reads a symbolic link of /proc for the thread: fd is the link, name its
+// name in dir. magic says that its target is no path but the kernel's own
+// reference.
+func (v *view) readProcLink(th *thread, dir, fd int, name string) (target string, magic bool, err error) {
+	at, err := fdPath(dir)
+	switch {
+	case err != nil:
+		return "", false, err
+	case at == "/proc" && name == "self":
+		return strconv.Itoa(th.proc.TGID), false, nil
+	case at == "/proc" && name == "thread-self":
+		return strconv.Itoa(th.proc.TGID) + "/task/" + strconv.Itoa(th.tid), false, nil
+	}
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", buf)
+	if err != nil {
+		return "", false, err
+	}
+	return string(buf[:n]), at != "/proc", nil
+}
+
+func fdPath(fd int) (string, error) {
+	buf := make([]byte, unix.PathMax+1)
+	n, err := unix.Readlink(fdName(fd), buf)
+	return string(buf[:max(n, 0)]), err
+}
+
+// fdName is a path at which the supervisor finds what a descriptor has open.
+func fdName(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// ours reports whether an error is the supervisor's own trouble, which must not be
+// taken for an answer to the program.
+func ours(err error) bool {
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		return true
+	}
+	switch errno {
+	case unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EINTR, unix.EIO, unix.ENOSYS, unix.EAGAIN, unix.ESRCH:
+		return true
+	}
+	return false
+}
+
+// at follows a path in the caller's memory.
+func (c *Call) at(dirfd int32, path uint64, flags walkFlags, do func(w *cow.Walk, path string) error) error {
+	name, err := c.String(path)
+	if err != nil {
+		return &badPath{c.failed(err)}
+	}
+	return c.s.view.at(c.thread, dirfd, string(name), flags, do)
+}
+
+// A badPath is the error of a path that can't be read, and holds the answer.
+type badPath struct{ answer Answer }
+
+func (b *badPath) Error() string { return "a path that can't be read" }
+
+// done makes an answer of what a walk has come to.
+func (c *Call) done(err error) Answer {
+	var bad *badPath
+	var errno unix.Errno
+	switch {
+	case err == nil:
+		return Return(0)
+	case errors.As(err, &bad):
+		return bad.answer
+	case isOutside(err) != nil:
+		unix.Close(isOutside(err).fd)
+		return Errno(unix.EPERM)
+	case errors.As(err, &errno) && !ours(err):
+		return Errno(errno)
+	case c.stillThere() != nil:
+		return Errno(unix.EINTR) // nobody is there to see it
+	}
+	return Fatal(fmt.Errorf("%s of process %s: %w", c.Name(), c.Process.Lineage, err))
+}
+
+// lookup finds what a path in the caller's memory leads to.
+func (c *Call) lookup(dirfd int32, path uint64, flags walkFlags, do func(f *cow.File, cred *cow.Cred) error) error {
+	return c.at(dirfd, path, flags, func(w *cow.Walk, path string) error {
+		f, err := c.s.view.tree.Lookup(w, path)
+		if err != nil {
+			return err
+		}
+		return do(f, w.Cred)
+	})
+}
+
+// lookupFD finds what a descriptor of the caller has open.
+func (c *Call) lookupFD(fd int32, do func(f *cow.File, cred *cow.Cred) error) error {
+	if fd < 0 {
+		return unix.EBADF // AT_FDCWD is no descriptor
+	}
+	return c.s.view.at(c.thread, fd, "", emptyPath, func(w *cow.Walk, path string) error {
+		f, err := c.s.view.tree.Lookup(w, path)
+		if err != nil {
+			return err
+		}
+		return do(f, w.Cred)
+	})
+}
+
+// openAgain opens what an outside stands for.
+func (o *outside) openAgain(flags int) (int, error) {
+	if o.readOnly && (flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0) {
+		return -1, unix.EACCES
+	}
+	if o.link {
+		if flags&unix.O_PATH == 0 {
+			return -1, unix.ELOOP
+		}
+		return unix.FcntlInt(uintptr(o.fd), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	flags &^= unix.O_NOFOLLOW | unix.O_CREAT | unix.O_EXCL
+	return unix.Open(fdName(o.fd), flags|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+}
+
+// pathInside is how the sandbox knows what an open file of the host is, by what
+// the kernel says of it.
+func (v *view) pathInside(fd int, byKernel string) string {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return byKernel
+	}
+	f, err := v.fileOf(fd, &st, true)
+	if err != nil || f == nil {
+		return byKernel
+	}
+	return f.Path()
+}

@@ -1,0 +1,82 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
+)
+
+// workDir answers what sets and tells a process's directory. The kernel's own
+// never changes: no path of the program's gets that far. The umask is noted, since
+// files are made on the program's behalf.
+func workDir(s *Sandbox) feature {
+	return feature{name: "workdir", calls: []call{
+		{name: "chdir", notify: func(c *Call) Answer {
+			return c.chdir(c.at(unix.AT_FDCWD, c.Arg(0), 0, c.enterDir))
+		}},
+		{name: "fchdir", notify: func(c *Call) Answer {
+			if c.Int(0) < 0 {
+				return Errno(unix.EBADF)
+			}
+			return c.chdir(s.view.at(c.thread, c.Int(0), "", emptyPath, c.enterDir))
+		}},
+		{name: "getcwd", notify: getcwd},
+		{name: "umask", notify: func(c *Call) Answer {
+			fs := c.thread.fs.Load()
+			fs.mu.Lock()
+			defer fs.mu.Unlock()
+			fs.umask = uint32(c.Arg(0)) & 0o777
+			return Continue() // the kernel's is the same, and tells what it was
+		}},
+		{name: "chroot", errno: unix.EPERM},
+	}}
+}
+
+// enterDir makes a directory of the tree the thread's.
+func (c *Call) enterDir(w *cow.Walk, path string) error {
+	f, err := c.s.view.tree.Lookup(w, path)
+	switch {
+	case err != nil:
+		return err
+	case !f.IsDir():
+		return unix.ENOTDIR
+	}
+	if err := f.Access(w.Cred, unix.X_OK); err != nil {
+		return err
+	}
+	c.thread.fs.Load().enter(spot{dir: f.Inode()})
+	return nil
+}
+
+func (c *Call) chdir(err error) Answer {
+	o := isOutside(err)
+	if o == nil {
+		return c.done(err)
+	}
+	defer unix.Close(o.fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(o.fd, &st); err != nil {
+		return c.refusedWith(err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return Errno(unix.ENOTDIR)
+	}
+	c.thread.fs.Load().enter(spot{foreign: o.path})
+	return Return(0)
+}
+
+func getcwd(c *Call) Answer {
+	path, err := c.thread.fs.Load().at().path()
+	if err != nil {
+		return c.done(err)
+	}
+	b := append([]byte(path), 0)
+	if c.Arg(1) < uint64(len(b)) {
+		return Errno(unix.ERANGE)
+	}
+	if _, err := c.Write(c.Arg(0), b); err != nil {
+		return c.failed(err)
+	}
+	return Return(int64(len(b)))
+}
