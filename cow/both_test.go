@@ -144,6 +144,7 @@ func both(t *testing.T, before func(dir string), list []conformance.Op) (wrong s
 			t.Fatal(err)
 		}
 		before(dir)
+		defer conformance.LetRemove(dir)
 	}
 	fd, err := unix.Open(host, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -179,7 +180,7 @@ func bareAt(t *testing.T, dir string) conformance.Bare {
 // layer returns a tree over a directory, seen from a directory in it.
 func layer(t *testing.T, root, from string) layered {
 	t.Helper()
-	tree, err := cow.New(cow.Config{Upper: t.TempDir(), Mounts: []cow.Mount{{At: "/", Host: root}}, Clock: func() int64 { return 1e18 }})
+	tree, err := cow.New(cow.Config{Upper: t.TempDir(), Mounts: []cow.Mount{{At: "/", Host: root}}, Start: 1e18})
 	if err != nil {
 		t.Fatal(err)
 	}

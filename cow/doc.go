@@ -28,9 +28,9 @@
 //
 // What the tree tells of a file is the same on every machine: inode numbers come
 // from paths, device and block size are constant, sizes and link counts of
-// directories too, block counts follow from sizes. A change happens at the tree's
-// clock, plus one nanosecond for each change before it, so that the order of
-// changes shows; a host's time later than the clock's start reads as the start.
+// directories too, block counts follow from sizes. Each change happens at a later
+// time than the one before, if only by a nanosecond, so that the order of changes
+// shows; a host's time later than the tree's start reads as the start.
 //
 // # Limits
 //

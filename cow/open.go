@@ -118,7 +118,8 @@ func (o *opening) openTemporary(dir *Inode) (int, error) {
 	if err := o.t.room(); err != nil {
 		return -1, err
 	}
-	in := o.t.newInode(dir, "#"+strconv.FormatInt(o.t.changes, 10), unix.S_IFREG|o.mode, o.cred)
+	o.t.serial++
+	in := o.t.newInode(dir, "#"+strconv.FormatInt(o.t.serial, 10), unix.S_IFREG|o.mode, o.cred)
 	in.attr.Nlink = 0
 	in.own |= unnamed
 	if err := o.t.newObject(in); err != nil {

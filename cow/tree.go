@@ -21,9 +21,11 @@ type Config struct {
 	Upper string
 	// Mounts are what is shown where. One of them is at "/".
 	Mounts []Mount
-	// Clock returns the tree's time in nanoseconds since 1970; it never runs
-	// backwards. Nil stands still at 0.
-	Clock func() int64
+	// Start is the tree's time at its beginning, in nanoseconds since 1970.
+	Start int64
+	// Change returns the time of a change, a later one each time. Nil counts
+	// nanoseconds from Start.
+	Change func() int64
 	// MaxBytes and MaxInodes limit what is written; beyond them, calls fail with
 	// ENOSPC. Zero means no limit.
 	MaxBytes, MaxInodes int64
@@ -71,13 +73,13 @@ func (f *Foreign) Error() string { return "cow: " + joinPath(f.Path, f.Rest) + "
 // Their errors are those of the kernel, of type [unix.Errno], and mean what they
 // mean there; other errors are trouble with the layer itself.
 type Tree struct {
-	mu      sync.Mutex
-	upper   string
-	root    *Inode
-	clock   func() int64
-	start   int64 // what the clock read at the beginning
-	changes int64 // made so far
-	began   int64 // by the host's clock
+	mu     sync.Mutex
+	upper  string
+	root   *Inode
+	change func() int64 // returns the time of a change
+	start  int64
+	serial int64 // of files made without a name
+	began  int64 // by the host's clock
 
 	seen    map[fileID]sight  // files of the host
 	made    map[string]int    // how many files were made at a path
@@ -93,13 +95,13 @@ type Tree struct {
 // New returns a tree that nobody has written to.
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
-		upper: cfg.Upper, clock: cfg.Clock, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes,
+		upper: cfg.Upper, change: cfg.Change, start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes,
 		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, named: map[string]string{}, mounts: cfg.Mounts,
 	}
-	if t.clock == nil {
-		t.clock = func() int64 { return 0 }
+	if t.change == nil {
+		last := t.start
+		t.change = func() int64 { last++; return last }
 	}
-	t.start = t.clock()
 	t.began = time.Now().UnixNano()
 	if st, err := os.Stat(cfg.Upper); err != nil || !st.IsDir() {
 		return nil, fmt.Errorf("cow: upper directory %q: %w", cfg.Upper, errors.Join(err, notDir(err)))
@@ -241,12 +243,6 @@ func (t *Tree) mount(dir *Inode, at string) error {
 	}
 	parent.entries[name] = dir
 	return nil
-}
-
-// change returns the time of a change.
-func (t *Tree) change() int64 {
-	t.changes++
-	return t.clock() + t.changes
 }
 
 // touch notes that a directory has changed, or with modified false only its

@@ -80,6 +80,7 @@ type Clock struct {
 	mu      sync.Mutex
 	elapsed time.Duration
 	set     time.Duration // by how much the wall clock was set forward in all
+	marked  int64         // the last instant that Mark has returned
 	changed func(now [Scales]int64)
 }
 
@@ -87,7 +88,7 @@ type Clock struct {
 // what the scales read: once at the beginning, and then for every move with the
 // clock locked.
 func NewClock(start time.Time, changed func(now [Scales]int64)) *Clock {
-	c := &Clock{start: start, changed: changed}
+	c := &Clock{start: start, changed: changed, marked: start.UnixNano()}
 	c.tell()
 	return c
 }
@@ -98,9 +99,36 @@ func (c *Clock) tell() {
 	}
 	var now [Scales]int64
 	for s := range Scales {
-		now[s] = c.origin(s) + int64(c.elapsed)
+		now[s] = c.reads(s)
 	}
 	c.changed(now)
+}
+
+// reads is what scale s reads: the wall clock no less than the last mark.
+func (c *Clock) reads(s Scale) int64 {
+	now := c.origin(s) + int64(c.elapsed)
+	if s.Settable() {
+		now += max(0, c.marked-c.origin(Realtime)-int64(c.elapsed))
+	}
+	return now
+}
+
+// Mark returns an instant of the wall clock for something that is to be told apart
+// from everything before it: a nanosecond after the last mark if the clock stands
+// still. The wall clock reads no less from then on until it has moved, so that nothing
+// lies in the future; what the other scales read, and how far the clock has moved,
+// doesn't change.
+func (c *Clock) Mark() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.origin(Realtime) + int64(c.elapsed)
+	if now > c.marked {
+		c.marked = now
+		return now
+	}
+	c.marked++
+	c.tell()
+	return c.marked
 }
 
 // origin is what scale s would have read at the start, had the clock been set by
@@ -133,7 +161,7 @@ func (c *Clock) Now() time.Time {
 func (c *Clock) Read(s Scale) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.origin(s) + int64(c.elapsed)
+	return c.reads(s)
 }
 
 // ElapsedAt returns how far the clock has moved when scale s reads ns, which may
@@ -164,6 +192,7 @@ func (c *Clock) Set(ns int64) (forward time.Duration, ok bool) {
 	}
 	forward = time.Duration(ns - c.origin(Realtime) - int64(c.elapsed))
 	c.set += forward
+	c.marked = ns
 	c.tell()
 	return forward, true
 }

@@ -30,7 +30,7 @@ func (o Options) files(cmd *exec.Cmd, cfg *supervisor.Config) error {
 		cfg.Work = ""
 	default:
 		if !filepath.IsAbs(o.Work) || filepath.Clean(o.Work) != o.Work || o.Work == "/" {
-			return fmt.Errorf("sandtest: Work is %q: want an absolute path below the root, without . or ..", o.Work)
+			return fmt.Errorf("sandtest: Work is %q: want a clean absolute path below the root", o.Work)
 		}
 	}
 	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
@@ -107,7 +107,7 @@ func (o Options) shown(cmd *exec.Cmd) ([]cow.Mount, error) {
 			m.Path = host
 		}
 		if !filepath.IsAbs(m.Path) || filepath.Clean(m.Path) != m.Path || m.Path == "/" {
-			return nil, fmt.Errorf("sandtest: Mounts: %q isn't an absolute path below the root, without . or ..", m.Path)
+			return nil, fmt.Errorf("sandtest: Mounts: %q is no clean absolute path below the root", m.Path)
 		}
 		list = append(list, cow.Mount{At: m.Path, Host: host})
 	}

@@ -61,6 +61,9 @@ func readHost(id int32) (int64, error) {
 	return ts.Nano(), nil
 }
 
+// startsAt is the instant of the start, in nanoseconds since 1970.
+func (c *clock) startsAt() int64 { return c.start.UnixNano() }
+
 // elapsed is how far the clock has moved since the start.
 func (c *clock) elapsed() time.Duration {
 	if c.mode == det.Virtual {

@@ -79,8 +79,8 @@ func TestConformance(t *testing.T) {
 				if i%10 == 0 {
 					checkUntouched(t, filepath.Join(insideDir, s.dir))
 				}
-				letRemove(filepath.Join(insideDir, s.dir))
-				letRemove(filepath.Join(bareDir, s.dir))
+				conformance.LetRemove(filepath.Join(insideDir, s.dir))
+				conformance.LetRemove(filepath.Join(bareDir, s.dir))
 			}
 		})
 	}
@@ -125,7 +125,7 @@ func checkUntouched(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	conformance.Sample(fresh)
-	defer letRemove(fresh)
+	defer conformance.LetRemove(fresh)
 	tell := func(dir string) []string {
 		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -137,14 +137,4 @@ func checkUntouched(t *testing.T, dir string) {
 	if diff := cmp.Diff(tell(fresh), tell(dir)); diff != "" {
 		t.Fatalf("the host's files have changed (-before +after):\n%s", diff)
 	}
-}
-
-// letRemove makes a tree removable that has directories nobody may enter.
-func letRemove(dir string) {
-	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, _ error) error {
-		if d != nil && d.IsDir() {
-			_ = os.Chmod(path, 0o755)
-		}
-		return nil
-	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,7 +142,7 @@ func (s *Sandbox) trace(started chan<- error) {
 		s.receivers.wg.Wait()
 		_ = s.receivers.listener.Close()
 	}
-	for _, f := range s.table.features {
+	for _, f := range slices.Backward(s.table.features) {
 		if f.close != nil {
 			if err := f.close(); err != nil {
 				s.fail(fmt.Errorf("supervisor: feature %s: %w", f.name, err))

@@ -23,6 +23,8 @@ type view struct {
 	s     *Sandbox
 	tree  *cow.Tree
 	upper string // holds the bytes that the sandbox writes
+
+	changed int64 // the time of the last change
 }
 
 // newView makes the view of a command that is about to start in a directory.
@@ -40,7 +42,7 @@ func newView(s *Sandbox) (v *view, err error) {
 	}
 	// A program that has become somebody else executes what it has written.
 	if err = os.Chmod(v.upper, 0o711); err == nil {
-		v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Clock: v.now})
+		v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Start: s.clock.startsAt(), Change: v.change})
 	}
 	if err != nil {
 		_ = os.RemoveAll(v.upper)
@@ -88,13 +90,17 @@ func exists(file string) bool {
 	return err == nil
 }
 
-// now is the tree's clock.
-func (v *view) now() int64 {
+// change is the time of a change. The tree asks for one at a time.
+func (v *view) change() int64 {
+	if c := v.s.clock.virtual; c != nil {
+		return c.Mark()
+	}
 	ns, err := v.s.clock.read(det.Realtime)
 	if err != nil {
 		v.s.fail(err)
 	}
-	return ns
+	v.changed = max(ns, v.changed+1)
+	return v.changed
 }
 
 // enter lets the command's first thread start where it was started.

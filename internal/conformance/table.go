@@ -5,6 +5,7 @@ package conformance
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -149,4 +150,14 @@ func Run(f Files, list []Op) []string {
 		lines = append(lines, o.Name+": "+o.Do(f))
 	}
 	return append(lines, Snapshot(f)...)
+}
+
+// LetRemove makes a tree removable that has directories nobody may enter.
+func LetRemove(dir string) {
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, _ error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(path, 0o755)
+		}
+		return nil
+	})
 }
