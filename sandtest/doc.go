@@ -30,10 +30,20 @@
 //     the tree of processes, so that concurrent processes don't disturb each
 //     other.
 //   - Directories are listed in the order of names.
+//   - Files: the command sees its directory at /work, an empty /tmp, a /dev with what
+//     every machine has, and otherwise the host's files. What it writes goes to a layer
+//     beside them, so that the host never changes; inode numbers, times and sizes
+//     of directories are the same everywhere.
 //   - Host name, kernel release, CPU count, memory, uptime and load are those of
 //     an imaginary machine; addresses aren't randomised, the umask is 022, and
 //     the environment is [Environ] unless cmd.Env is set.
 //
-// What is not pinned is in the comment of package supervisor: files, network and
-// limits are the host's so far.
+// What is not pinned is in the comment of package supervisor: network and limits are
+// the host's so far.
+//
+// # Changes
+//
+// [Result.Changes] lists what the command added, modified or deleted; [Golden]
+// compares all that it did with a golden file. [Result.Commit] writes the changes to
+// the host, [Result.Keep] beside it; otherwise they are gone with the test.
 package sandtest

@@ -18,6 +18,21 @@
 // derived from the features that are switched on; a call that none wants is
 // never trapped and runs at the kernel's own speed.
 //
+// # Files
+//
+// A program's paths mean what the sandbox's view says, see [Config.Mounts]: a
+// copy-on-write tree of package cow over the host's files, with /proc left to the
+// kernel. The supervisor follows a path, opens what is there and hands the
+// descriptor over; reading and writing then run at the kernel's speed. Names,
+// attributes and the working directory are the tree's, kept in memory; the bytes that
+// are written lie in files of a private directory, without names that mean
+// anything. The kernel's own working directory never changes, and no system call
+// takes a path of the program's to the host, but for those of files that each who
+// opens them has to open himself (FIFOs, terminals, O_PATH), where the program is
+// given the path of the very file.
+//
+// # Trees of processes
+//
 // Every process and thread below the command is a tracee from its first
 // instruction, so the tree is known exactly, each process is named by its
 // [det.Lineage], and all of it dies with the process that supervises it, however
@@ -55,7 +70,19 @@
 //   - The cpuid instruction tells about the host, and under the running clock
 //     rdtsc does. Under the virtual clock each rdtsc costs some 45 us; the dynamic
 //     linker makes eight at every start.
-//   - Files other than those in synthetic.go are the host's, and so are their
+//   - A descriptor that was opened for reading before another process writes to a
+//     file of the host goes on reading the host's bytes, and a lock on it is
+//     another one, as with overlayfs.
+//   - inotify has nothing to tell: watching a file fails with ENOSPC, upon which
+//     programs look for themselves. Handles of files are refused (EOPNOTSUPP).
+//   - Who is at the other end of a Unix socket's connection (SO_PEERCRED) is the
+//     supervisor, and a datagram to or from a socket with a path shows the host's.
+//   - The interpreter of a dynamic program (ld.so) is found by the kernel, at the
+//     host's path. chroot fails with EPERM.
+//   - /proc/PID/maps shows the host's paths, and process ids are the host's.
+//   - Until the kernel has read the path of an execve, or of a file that the program
+//     opens itself, another thread of the program may overwrite it.
+//   - Files that the command was given open, pipes and sockets have the kernel's
 //     inode numbers and times.
 //   - os/exec's Cmd.ProcessState stays nil: the tracer is who learns how the
 //     command ended.

@@ -106,7 +106,7 @@ func (b Bare) Stat(path string, nofollow bool) (Status, error) {
 	if err := unix.Fstatat(b.Dir, path, &st, flags); err != nil {
 		return Status{}, err
 	}
-	s := Status{st.Mode, st.Uid, st.Gid, st.Nlink, st.Size, st.Ino, 0}
+	s := Status{st.Mode, st.Uid, st.Gid, uint64(st.Nlink), st.Size, st.Ino, 0}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		s.Nlink, s.Size = 0, 0
 	}
