@@ -95,19 +95,20 @@ type Tree struct {
 // New returns a tree that nobody has written to.
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
-		upper: cfg.Upper, change: cfg.Change, start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes,
+		upper: cfg.Upper, start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes,
 		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, named: map[string]string{}, mounts: cfg.Mounts,
 	}
-	if t.change == nil {
-		last := t.start
-		t.change = func() int64 { last++; return last }
-	}
+	t.change = func() int64 { return t.start } // what is there from the beginning is no change
 	t.began = time.Now().UnixNano()
 	if st, err := os.Stat(cfg.Upper); err != nil || !st.IsDir() {
 		return nil, fmt.Errorf("cow: upper directory %q: %w", cfg.Upper, errors.Join(err, notDir(err)))
 	}
 	if err := t.mountAll(cfg.Mounts); err != nil {
 		return nil, fmt.Errorf("cow: %w", err)
+	}
+	if t.change = cfg.Change; t.change == nil {
+		last := t.start
+		t.change = func() int64 { last++; return last }
 	}
 	return t, nil
 }

@@ -74,10 +74,17 @@ type table struct {
 	rules    []seccomp.Rule
 	notify   map[int][]func(*Call) Answer
 	stop     map[int][]func(*Stop)
+	always   map[uint32]seccomp.Action // of the rules without conditions
 }
 
+// manyCalls is about how many calls the features want.
+const manyCalls = 256
+
 func newTable(s *Sandbox) (*table, error) {
-	t := &table{notify: map[int][]func(*Call) Answer{}, stop: map[int][]func(*Stop){}}
+	t := &table{
+		rules: make([]seccomp.Rule, 0, manyCalls), notify: make(map[int][]func(*Call) Answer, manyCalls),
+		stop: map[int][]func(*Stop){}, always: make(map[uint32]seccomp.Action, manyCalls),
+	}
 	for _, build := range slices.Concat(s.hooks.features, features) {
 		f := build(s)
 		t.features = append(t.features, f)
@@ -111,12 +118,13 @@ func (t *table) add(c call) error {
 	default:
 		return fmt.Errorf("call %s has no answer", seccomp.Name(nr))
 	}
-	for _, r := range t.rules {
-		if r.Nr == nr && len(r.Conds) == 0 && r.Action != rule.Action {
-			return fmt.Errorf("call %s is wanted on two channels", seccomp.Name(nr))
-		}
+	if action, ok := t.always[nr]; ok && action != rule.Action {
+		return fmt.Errorf("call %s is wanted on two channels", seccomp.Name(nr))
 	}
 	if len(c.anyOf) == 0 {
+		if len(c.conds) == 0 {
+			t.always[nr] = rule.Action
+		}
 		t.rules = append(t.rules, rule)
 	}
 	for _, conds := range c.anyOf {
