@@ -15,3 +15,5 @@ require (
 )
 
 require github.com/rogpeppe/go-internal v1.16.0
+
+require github.com/landlock-lsm/go-landlock v0.11.0 // indirect

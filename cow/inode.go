@@ -174,6 +174,9 @@ func (t *Tree) see(id fileID, dir *Inode, name string) sight {
 		}
 		s = sight{inodeNumber(path, 0), dir, name}
 		t.seen[id] = s
+	} else if dir != nil && dir.through { // files move there, and this is the last that is known
+		s.dir, s.name = dir, name
+		t.seen[id] = s
 	}
 	return s
 }

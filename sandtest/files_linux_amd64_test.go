@@ -70,7 +70,7 @@ ps = [subprocess.Popen([sys.executable, "-c", code, w]) for w in "ab"]
 print([p.wait() for p in ps], c.execute("select who, count(*), sum(n) from t group by who").fetchall())
 print(c.execute("pragma integrity_check").fetchone(), c.execute("pragma wal_checkpoint(truncate)").fetchone()[0])
 c.close()
-'; ls`},
+'; ls; rm db # which process was first shows in it`},
 	{"python", []string{"python3"}, `
 		mkdir app && printf 'import sys\nprint("app", sys.argv[1:])\n' >app/__main__.py && python3 -m zipapp app -o app.pyz -p /usr/bin/env\ python3 && ./app.pyz x 2>&1 || python3 app.pyz x
 		mkdir pkg && echo 'x = 1' >pkg/__init__.py && python3 -c 'import pkg; print(pkg.x)' && ls pkg pkg/__pycache__ | sed 's/cpython-[0-9]*/V/'
