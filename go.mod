@@ -16,4 +16,7 @@ require (
 
 require github.com/rogpeppe/go-internal v1.16.0
 
-require github.com/landlock-lsm/go-landlock v0.11.0 // indirect
+require (
+	github.com/landlock-lsm/go-landlock v0.11.0
+	kernel.org/pub/linux/libs/security/libcap/psx v1.2.77 // indirect
+)

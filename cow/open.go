@@ -145,7 +145,7 @@ func (o *opening) openFile(e entry) (int, error) {
 	case unix.S_IFSOCK:
 		return -1, unix.ENXIO
 	default:
-		return -1, o.special(in)
+		return -1, o.special(e)
 	}
 	if err := o.t.materialise(in); err != nil {
 		return -1, err
@@ -236,7 +236,17 @@ type Special struct {
 
 func (s *Special) Error() string { return "cow: " + s.Host + " can only be opened by its path" }
 
-func (o *opening) special(in *Inode) error {
+func (o *opening) special(e entry) error {
+	in := e.inode
+	if in.attr.Type() == unix.S_IFIFO && in.object == nil && !in.through {
+		// Nobody on the host is to be met at it.
+		if err := o.t.keep(e.dir, e.name, in); err != nil {
+			return err
+		}
+		if err := o.t.newObject(in); err != nil {
+			return err
+		}
+	}
 	s := &Special{Attr: in.attr, Host: in.lower}
 	s.Flags = o.flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC|unix.O_NOFOLLOW) | unix.O_CLOEXEC | unix.O_NOCTTY
 	if in.object != nil {

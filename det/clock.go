@@ -81,6 +81,7 @@ type Clock struct {
 	elapsed time.Duration
 	set     time.Duration // by how much the wall clock was set forward in all
 	marked  int64         // the last instant that Mark has returned
+	saw     time.Duration // what of set is for marks that were seen
 	changed func(now [Scales]int64)
 }
 
@@ -99,36 +100,36 @@ func (c *Clock) tell() {
 	}
 	var now [Scales]int64
 	for s := range Scales {
-		now[s] = c.reads(s)
+		now[s] = c.origin(s) + int64(c.elapsed)
 	}
 	c.changed(now)
 }
 
-// reads is what scale s reads: the wall clock no less than the last mark.
-func (c *Clock) reads(s Scale) int64 {
-	now := c.origin(s) + int64(c.elapsed)
-	if s.Settable() {
-		now += max(0, c.marked-c.origin(Realtime)-int64(c.elapsed))
-	}
-	return now
-}
-
 // Mark returns an instant of the wall clock for something that is to be told apart
 // from everything before it: a nanosecond after the last mark if the clock stands
-// still. The wall clock reads no less from then on until it has moved, so that nothing
-// lies in the future; what the other scales read, and how far the clock has moved,
-// doesn't change.
+// still. That lies in the future then, until somebody sees it, see Saw.
 func (c *Clock) Mark() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.origin(Realtime) + int64(c.elapsed)
-	if now > c.marked {
-		c.marked = now
-		return now
-	}
-	c.marked++
-	c.tell()
+	c.marked = max(c.origin(Realtime)+int64(c.elapsed), c.marked+1)
 	return c.marked
+}
+
+// Saw sets the wall clock forward to a mark that a program sees, so that it doesn't
+// see something of the future, and returns by how much: some nanoseconds, and nothing
+// for an instant that isn't a mark, or isn't later than the clock.
+func (c *Clock) Saw(ns int64) (forward time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.origin(Realtime) + int64(c.elapsed)
+	if ns <= now || ns > c.marked {
+		return 0
+	}
+	forward = time.Duration(ns - now)
+	c.set += forward
+	c.saw += forward
+	c.tell()
+	return forward
 }
 
 // origin is what scale s would have read at the start, had the clock been set by
@@ -150,18 +151,19 @@ func (c *Clock) Elapsed() time.Duration {
 	return c.elapsed
 }
 
-// Now returns the instant at which the clock stands.
+// Now returns the instant at which the clock stands, not counting what Saw has set it
+// forward.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.start.Add(c.set + c.elapsed)
+	return c.start.Add(c.set - c.saw + c.elapsed)
 }
 
 // Read returns what scale s reads now, in nanoseconds.
 func (c *Clock) Read(s Scale) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.reads(s)
+	return c.origin(s) + int64(c.elapsed)
 }
 
 // ElapsedAt returns how far the clock has moved when scale s reads ns, which may
@@ -192,7 +194,7 @@ func (c *Clock) Set(ns int64) (forward time.Duration, ok bool) {
 	}
 	forward = time.Duration(ns - c.origin(Realtime) - int64(c.elapsed))
 	c.set += forward
-	c.marked = ns
+	c.marked = ns // what was marked before may lie in the future of a clock that was set back
 	c.tell()
 	return forward, true
 }

@@ -332,3 +332,36 @@ func TestElapsedAtEnds(t *testing.T) {
 		}
 	}
 }
+
+// Marks are told apart while the clock stands still, and set the wall clock forward
+// only when they are seen.
+func TestMarks(t *testing.T) {
+	start := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	c := det.NewClock(start, nil)
+	at := start.UnixNano()
+	check := func(what string, got, want int64) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %d ns after the start, want %d", what, got-at, want-at)
+		}
+	}
+	check("first mark", c.Mark(), at+1)
+	check("second mark", c.Mark(), at+2)
+	check("wall clock, nobody has looked", c.Read(det.Realtime), at)
+	if d := c.Saw(at + 3); d != 0 {
+		t.Errorf("a time that is no mark sets the clock forward by %v", d)
+	}
+	if d := c.Saw(at + 2); d != 2 {
+		t.Errorf("a mark that is seen sets the clock forward by %v, want 2ns", d)
+	}
+	check("wall clock", c.Read(det.Realtime), at+2)
+	if got := c.Read(det.Monotonic); got != int64(det.Uptime) {
+		t.Errorf("the monotonic clock reads %d", got)
+	}
+	c.AdvanceTo(time.Second)
+	check("a second later", c.Read(det.Realtime), at+1e9+2)
+	check("mark then", c.Mark(), at+1e9+2)
+	if !c.Now().Equal(start.Add(time.Second)) {
+		t.Errorf("the clock stands at %v", c.Now())
+	}
+}

@@ -70,6 +70,11 @@ type Options struct {
 	// and Write say: they fail with EACCES.
 	Deny []string
 
+	// MinLandlock is the ABI of Landlock that must stand behind the sandbox as a second
+	// wall; a kernel that has less is an error. Default 0: whatever there is, see
+	// [supervisor.Stats].
+	MinLandlock int
+
 	// ASLR leaves address space randomisation on. By default it is off, and a
 	// machine that forbids to switch it off is an error.
 	ASLR bool
@@ -111,8 +116,9 @@ func (o Options) config() supervisor.Config {
 			CPUs:     o.CPUs,
 			Memory:   o.Memory,
 		},
-		ASLR:      o.ASLR,
-		KeepLayer: true,
+		ASLR:        o.ASLR,
+		KeepLayer:   true,
+		MinLandlock: o.MinLandlock,
 	}
 }
 

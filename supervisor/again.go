@@ -58,6 +58,13 @@ func (th *thread) interruptAgain() {
 	}
 }
 
+// isToGoAgain reports whether a thread stands at the end of a call that is to be made
+// anew.
+func (th *thread) isToGoAgain(regs *tracee.Regs) bool {
+	a := th.again.Load()
+	return a != nil && a.at == 0 && regs.Result() == -erestartnointr && regs.Nr() >= 0
+}
+
 // giveAgain gives a thread that was poked the path, if it stands at the end of the
 // call. Should a signal have led it elsewhere, the call starts from the beginning.
 func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
@@ -65,7 +72,7 @@ func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
 	if a == nil || a.at != 0 {
 		return
 	}
-	if regs.Result() != -erestartnointr || regs.Nr() < 0 {
+	if !th.isToGoAgain(regs) {
 		th.again.Store(nil)
 		return
 	}

@@ -53,6 +53,10 @@ type Config struct {
 	// [Sandbox.Discard] must be called. Otherwise it is gone with the last process.
 	KeepLayer bool
 
+	// MinLandlock is the ABI of Landlock (Linux 5.13 and later) that must stand behind
+	// the sandbox; a kernel that has less is an error. Zero takes what there is.
+	MinLandlock int
+
 	// ASLR leaves the randomisation of addresses on (personality(2),
 	// ADDR_NO_RANDOMIZE). By default it is off, and a machine that forbids
 	// switching it off is an error.
@@ -165,6 +169,8 @@ type Stats struct {
 	Execs     int `json:"execs"`
 	// Signals counts signals that were held back until a trapped call had ended.
 	Signals int `json:"signals_held"`
+	// Landlock is the ABI of Landlock that stood behind the sandbox, 0 for none.
+	Landlock int `json:"landlock"`
 	// Real is the time the command took by the host's clock.
 	Real time.Duration `json:"real_ns"`
 }

@@ -63,6 +63,9 @@
 //     timeout never ends the call. io_uring, which has timeouts too, is refused.
 //   - A Java machine that is compiling when it ends waits for that in steps of 10
 //     ms, which move the virtual clock; with -Xint, or Runtime.halt, it doesn't.
+//   - A change to a file that is made while the virtual clock stands still is a
+//     nanosecond later than the one before. When a program asks for such a time, the
+//     wall clock is set forward to it, so that nothing lies in the future.
 //   - Only the virtual clock can be set, and none be made faster or slower.
 //   - Two threads of a process that draw random bytes share one stream.
 //   - clone3 fails with ENOSYS, so that flags can be judged; C libraries fall

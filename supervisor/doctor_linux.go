@@ -33,7 +33,7 @@ func Doctor() []Check {
 		}
 		checks = append(checks, c)
 	}
-	return append(checks, trial())
+	return append(checks, landlockCheck(), trial())
 }
 
 func platform() Check {
@@ -108,6 +108,21 @@ func timerfdCheck() Check {
 	}
 	if err != nil {
 		c.OK, c.Detail = false, fmt.Sprintf("%v: needs CONFIG_CHECKPOINT_RESTORE; a program that sets one is ended", err)
+	}
+	return c
+}
+
+// landlockCheck tells what stands behind the view of files.
+func landlockCheck() Check {
+	abi := landlockABI()
+	c := Check{Name: "Landlock", OK: abi > 0, Optional: true, Detail: fmt.Sprintf("ABI %d: programs have no right to change the host's files", abi)}
+	switch {
+	case abi == 0:
+		c.Detail = "needs Linux 5.13 with landlock in its lsm= list: a race with the supervisor might reach the host's files"
+	case abi < 6:
+		c.Detail += "; signals and abstract sockets are limited from ABI 6 on"
+	default:
+		c.Detail += ", nor to signal its processes"
 	}
 	return c
 }

@@ -18,6 +18,7 @@ import (
 // A new feature is one file and one line here.
 var features = []func(*Sandbox) feature{
 	refused,        // calls that would get round the sandbox: ENOSYS or EPERM
+	landlock,       // the command loses the right to change the host
 	imageLoader,    // every program start: clock region, vDSO, AT_RANDOM
 	clockCalls,     // raw clock system calls
 	clockSetting,   // clock_settime, adjtimex
@@ -40,6 +41,7 @@ var features = []func(*Sandbox) feature{
 	workDir,        // chdir, getcwd, umask
 	dirOrder,       // getdents in the order of names
 	execFiles,      // execve
+	queues,         // mq_open
 	unixSockets,    // bind and connect of sockets with a path
 	credentialsSet, // setuid
 }

@@ -10,8 +10,11 @@ import (
 // (fifo(7)). The supervisor must not wait itself: it opens a FIFO for the program
 // only if there is nothing to wait for, otherwise the program does.
 
-// openFIFO opens a FIFO unless the open has to wait.
-func openFIFO(host string, flags int) (fd int, waits bool, err error) {
+// openFIFO opens a FIFO unless the open has to wait. One at a time tries: while one
+// looks whether somebody writes, another would find that somebody reads.
+func (v *view) openFIFO(host string, flags int) (fd int, waits bool, err error) {
+	v.fifo.Lock()
+	defer v.fifo.Unlock()
 	fd, err = unix.Open(host, flags|unix.O_NONBLOCK, 0)
 	nonblock := flags&unix.O_NONBLOCK != 0
 	switch {

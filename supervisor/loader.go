@@ -45,6 +45,9 @@ func (s *Sandbox) handOutPage(c *Call) Answer {
 	if !c.thread.arming.Load() {
 		return Errno(unix.ENOSYS)
 	}
+	if c.Arg(0) == rulesetWanted {
+		return s.handOutRuleset()
+	}
 	fd, err := unix.FcntlInt(uintptr(s.page.reader), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return Fatal(fmt.Errorf("duplicate the clock page: %w", err))

@@ -117,7 +117,7 @@ func (s *Sandbox) openSpecial(c *Call, argument int, sp *cow.Special, cloexec bo
 	case isRandomDevice(sp.Attr.Mode, sp.Attr.Rdev):
 		return s.openRandom(c, cloexec)
 	case sp.Attr.Type() == unix.S_IFIFO:
-		fd, waits, err := openFIFO(sp.Host, sp.Flags)
+		fd, waits, err := s.view.openFIFO(sp.Host, sp.Flags)
 		switch {
 		case err != nil:
 			return c.refusedWith(err)

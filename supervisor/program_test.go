@@ -85,6 +85,7 @@ func sh(script string) *exec.Cmd { return exec.Command("/bin/sh", "-c", script) 
 var now time.Time
 
 var programs = map[string]func(args []string) error{
+	"attempt":   attempt,
 	"conform":   conform,
 	"uname":     repeat(func() error { var u unix.Utsname; return unix.Uname(&u) }),
 	"getrandom": repeat(func() error { var b [16]byte; _, err := unix.Getrandom(b[:], 0); return err }),

@@ -11,20 +11,74 @@ import (
 //
 // Source: calls that hide work from the filter (io_uring), processes from the
 // tracer (CLONE_UNTRACED), flags from both (clone3), or that tell what another
-// call is virtualised to hide (rseq: the CPU number). Eliminated, with the errno
-// upon which C libraries and runtimes fall back. Setting the host name would reach
-// the host where the command is root: EPERM, as for anybody else.
+// call is virtualised to hide (rseq: the CPU number); that change the machine, its
+// mounts, its modules or its power; that make namespaces, in which paths and ids
+// mean something else; that look into other processes or the kernel. Eliminated, with
+// the errno upon which C libraries and runtimes fall back, or that those get who
+// aren't root.
 func refused(*Sandbox) feature {
-	return feature{name: "refused", calls: []call{
-		{name: "io_uring_setup", errno: unix.ENOSYS},
-		{name: "io_uring_enter", errno: unix.ENOSYS},
-		{name: "io_uring_register", errno: unix.ENOSYS},
-		{name: "clone3", errno: unix.ENOSYS},
-		{name: "rseq", errno: unix.ENOSYS},
-		{name: "clone", errno: unix.EPERM, conds: []seccomp.Cond{
-			{Arg: 0, Mask: unix.CLONE_UNTRACED, Value: unix.CLONE_UNTRACED},
+	f := feature{name: "refused"}
+	for _, group := range refusedCalls {
+		for _, name := range group.names {
+			f.calls = append(f.calls, call{name: name, errno: group.errno})
+		}
+	}
+	f.calls = append(f.calls, []call{
+		{name: "clone", errno: unix.EPERM, anyOf: flagged(0, unix.CLONE_UNTRACED, newNamespaces...)},
+		{name: "unshare", errno: unix.EPERM, anyOf: flagged(0, newNamespaces[0], newNamespaces[1:]...)},
+		{name: "personality", errno: unix.EPERM, conds: []seccomp.Cond{
+			{Arg: 0, Mask: 1<<32 - 1, Value: 1<<32 - 1, Not: true}, // the question which it is
+			{Arg: 0, Mask: 1<<32 - 1, Value: 0, Not: true},
+			{Arg: 0, Mask: 1<<32 - 1, Value: noRandomize, Not: true},
 		}},
-		{name: "sethostname", errno: unix.EPERM},
-		{name: "setdomainname", errno: unix.EPERM},
-	}}
+		{name: "ioctl", errno: unix.EPERM, anyOf: [][]seccomp.Cond{is(1, unix.TIOCSTI), is(1, unix.TIOCLINUX)}},
+		{name: "socket", errno: unix.EAFNOSUPPORT, conds: []seccomp.Cond{
+			isNot(0, unix.AF_UNIX), isNot(0, unix.AF_INET), isNot(0, unix.AF_INET6), isNot(0, unix.AF_NETLINK),
+		}},
+		{name: "socket", errno: unix.EPERM, anyOf: [][]seccomp.Cond{rawSocket(unix.AF_INET), rawSocket(unix.AF_INET6)}},
+	}...)
+	return f
+}
+
+var refusedCalls = []struct {
+	errno unix.Errno
+	names []string
+}{
+	{unix.ENOSYS, []string{"io_uring_setup", "io_uring_enter", "io_uring_register", "clone3", "rseq", "statmount", "listmount", "userfaultfd", "add_key", "request_key", "keyctl"}},
+	{unix.EPERM, []string{
+		"sethostname", "setdomainname",
+		"mount", "umount2", "pivot_root", "fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "mount_setattr", "setns",
+		"ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp",
+		"bpf", "perf_event_open", "fanotify_init", "kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module", "reboot",
+		"swapon", "swapoff", "quotactl", "quotactl_fd", "acct", "syslog", "iopl", "ioperm", "vhangup", "lookup_dcookie", "nfsservctl",
+	}},
+}
+
+const noRandomize = 0x0040000 // ADDR_NO_RANDOMIZE
+
+var newNamespaces = []uint64{
+	unix.CLONE_NEWNS, unix.CLONE_NEWUSER, unix.CLONE_NEWPID, unix.CLONE_NEWNET, unix.CLONE_NEWIPC, unix.CLONE_NEWUTS, unix.CLONE_NEWCGROUP,
+}
+
+// flagged selects calls that have any of the flags in an argument.
+func flagged(arg int, flag uint64, more ...uint64) (anyOf [][]seccomp.Cond) {
+	for _, f := range append([]uint64{flag}, more...) {
+		anyOf = append(anyOf, []seccomp.Cond{{Arg: arg, Mask: f, Value: f}})
+	}
+	return anyOf
+}
+
+// is and isNot compare an int argument, whose upper half is rubbish.
+func is(arg int, v uint64) []seccomp.Cond {
+	return []seccomp.Cond{{Arg: arg, Mask: 1<<32 - 1, Value: v}}
+}
+
+func isNot(arg int, v uint64) seccomp.Cond {
+	return seccomp.Cond{Arg: arg, Mask: 1<<32 - 1, Value: v, Not: true}
+}
+
+// rawSocket selects the creation of a raw socket of a family.
+func rawSocket(family uint64) []seccomp.Cond {
+	const typeMask = 0xf // SOCK_TYPE_MASK, linux/net.h
+	return append(is(0, family), seccomp.Cond{Arg: 1, Mask: typeMask, Value: unix.SOCK_RAW})
 }

@@ -35,6 +35,8 @@ type Sandbox struct {
 	placement placement
 	agenda    *agenda // nil unless the clock is virtual
 
+	landlockABI int // what stands behind the view, 0 for nothing
+
 	given  map[string]bool // what the command had open at its start
 	waited atomic.Bool     // somebody waits for its end, and nobody is to send it a signal any more
 
@@ -79,6 +81,10 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	}
 	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, done: make(chan struct{}), began: time.Now()}
 	s.threads.m = map[int]*thread{}
+	if s.landlockABI = landlockABI(); s.landlockABI < cfg.MinLandlock {
+		return nil, fmt.Errorf("supervisor: MinLandlock is %d, and this kernel has Landlock ABI %d (0 is none): "+
+			"a newer kernel is needed, or one with landlock in its lsm= list", cfg.MinLandlock, s.landlockABI)
+	}
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}
@@ -161,6 +167,7 @@ func (s *Sandbox) trace(started chan<- error) {
 	s.state = t.state
 	s.state.ClockStart, s.state.Clock = s.clock.start, s.clock.end()
 	s.state.Stats = s.counts.stats()
+	s.state.Stats.Landlock = s.landlockABI
 	s.state.Stats.Real = time.Since(s.began)
 }
 

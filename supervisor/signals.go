@@ -64,6 +64,10 @@ func (th *thread) received() {
 // signal handles a signal-delivery stop.
 func (t *tracer) signal(th *thread, sig unix.Signal) {
 	if th.shield.state.Load() != unshielded {
+		if sig == unix.SIGSTOP && th.wasPoked() {
+			t.resume(th, 0)
+			return
+		}
 		if sig = th.unshield(sig); th.shield.state.Load() == unshielded {
 			th.interruptAgain()
 		}
@@ -86,6 +90,14 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 		if !t.endSocketWait(th, &regs) {
 			t.undisturbed(th, &regs)
 		}
+	case th.isToGoAgain(&regs) && t.delays(th, sig):
+		// Should signals come faster than a call is made anew, it never would be.
+		if err := th.hold(); err != nil {
+			return
+		}
+		t.giveAgain(th, &regs)
+		t.s.counts.signals.Add(1)
+		sig = 0
 	case regs.Result() == -erestartsys && t.s.table.notify[regs.Nr()] != nil && t.delays(th, sig):
 		if err := th.hold(); err != nil {
 			return

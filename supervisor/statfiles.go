@@ -55,6 +55,7 @@ func (s *Sandbox) stat(c *Call, dirfd int32, path, buf uint64, flags int32) Answ
 	st := c.statBuf()
 	err := c.lookup(dirfd, path, followFlag(flags), func(f *cow.File, _ *cow.Cred) error {
 		a, err := f.Stat()
+		s.view.saw(&a)
 		fillStat(st, &a)
 		return err
 	})
@@ -65,6 +66,7 @@ func (s *Sandbox) fstat(c *Call, fd int32, buf uint64) Answer {
 	st := c.statBuf()
 	err := c.lookupFD(fd, func(f *cow.File, _ *cow.Cred) error {
 		a, err := f.Stat()
+		s.view.saw(&a)
 		fillStat(st, &a)
 		return err
 	})
@@ -117,6 +119,7 @@ func (s *Sandbox) statx(c *Call) Answer {
 	var a cow.Attr
 	find := func(f *cow.File, _ *cow.Cred) (err error) {
 		a, err = f.Stat()
+		s.view.saw(&a)
 		return err
 	}
 	var err error

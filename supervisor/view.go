@@ -25,6 +25,7 @@ type view struct {
 	upper string // holds the bytes that the sandbox writes
 
 	changed int64 // the time of the last change
+	fifo    sync.Mutex
 }
 
 // newView makes the view of a command that is about to start in a directory.
@@ -101,6 +102,21 @@ func (v *view) change() int64 {
 	}
 	v.changed = max(ns, v.changed+1)
 	return v.changed
+}
+
+// saw notes that a program is told a file's times. Changes that happen while the clock
+// stands still have times of their own, each a nanosecond later; a program that sees
+// one (make, tar) must not find it in the future.
+func (v *view) saw(a *cow.Attr) {
+	c := v.s.clock.virtual
+	if c == nil {
+		return
+	}
+	for _, ns := range [...]int64{a.Mtime, a.Ctime, a.Atime} {
+		if forward := c.Saw(ns); forward > 0 {
+			v.s.agenda.stepped(forward)
+		}
+	}
 }
 
 // enter lets the command's first thread start where it was started.

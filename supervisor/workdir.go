@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"github.com/sandtest/go-sandtest/cow"
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,7 +31,14 @@ func workDir(s *Sandbox) feature {
 			return Continue() // the kernel's is the same, and tells what it was
 		}},
 		{name: "chroot", errno: unix.EPERM},
+		{name: "unshare", notify: unshare, conds: []seccomp.Cond{{Arg: 0, Mask: unix.CLONE_FS, Value: unix.CLONE_FS}}},
 	}}
+}
+
+// unshare gives a thread a directory and umask of its own (CLONE_FS).
+func unshare(c *Call) Answer {
+	c.thread.fs.Store(c.thread.fs.Load().copy())
+	return Continue()
 }
 
 // enterDir makes a directory of the tree the thread's.

@@ -191,7 +191,7 @@ func result(t *testing.T, text string) map[string]any {
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(m))); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
-	want = []string{"execs", "notifications", "processes", "real_ns", "signals_held", "stops"}
+	want = []string{"execs", "landlock", "notifications", "processes", "real_ns", "signals_held", "stops"}
 	stats, _ := m["stats"].(map[string]any)
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(stats))); diff != "" {
 		t.Errorf("keys of stats (-want +got):\n%s", diff)
