@@ -59,7 +59,10 @@ func (f *File) own() (*Inode, error) {
 			f.e.inode = in
 		}
 	}
-	return f.e.inode, f.t.keep(f.e.dir, f.e.name, f.e.inode)
+	if err := f.t.keep(f.e.dir, f.e.name, f.e.inode); err != nil {
+		return f.e.inode, err
+	}
+	return f.e.inode, f.t.settle(f.e.inode) // what was written before comes before
 }
 
 // Stat returns what stat(2) tells of the file.
@@ -175,9 +178,6 @@ func (f *File) SetTimes(cred *Cred, atime, mtime int64) error {
 	if in.through {
 		return in.throughAttr(func() error { return setTimes(in.lower, atime, mtime) })
 	}
-	if err := f.t.settle(in); err != nil {
-		return err
-	}
 	now := f.t.change()
 	for _, s := range []struct {
 		to  *int64
@@ -220,11 +220,14 @@ func (f *File) Truncate(cred *Cred, size int64) error {
 	if err != nil {
 		return err
 	}
-	return f.t.truncate(in, size)
+	return f.t.truncate(in, size, cred)
 }
 
 // truncate sets the size of a file that has bytes of its own.
-func (t *Tree) truncate(in *Inode, size int64) error {
+func (t *Tree) truncate(in *Inode, size int64, cred *Cred) error {
+	if !cred.SetID {
+		in.loseSetID()
+	}
 	if err := unix.Truncate(in.object.path, size); err != nil {
 		return err
 	}

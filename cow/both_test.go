@@ -144,7 +144,7 @@ func both(t *testing.T, before func(dir string), list []conformance.Op) (wrong s
 			t.Fatal(err)
 		}
 		before(dir)
-		defer conformance.LetRemove(dir)
+		defer conformance.LetRemove(strings.TrimSuffix(dir, "/a/b/c")) // sequences get out of it
 	}
 	fd, err := unix.Open(host, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

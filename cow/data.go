@@ -112,6 +112,18 @@ func (t *Tree) settleTo(in *Inode, st *unix.Stat_t) {
 	o.note(st)
 	in.attr.Mtime = t.change()
 	in.attr.Ctime = in.attr.Mtime
+	if in.losing {
+		in.loseSetID()
+	}
+}
+
+// loseSetID takes away what a write takes away from who hasn't CAP_FSETID
+// (setattr_should_drop_suidgid, fs/attr.c).
+func (in *Inode) loseSetID() {
+	in.attr.Mode &^= unix.S_ISUID
+	if in.attr.Mode&0o010 != 0 {
+		in.attr.Mode &^= unix.S_ISGID
+	}
 }
 
 // copyUp gives a file its own bytes, a copy of the lower file's unless it is about

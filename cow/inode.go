@@ -22,6 +22,7 @@ type Inode struct {
 	lower  string
 	object *object           // its own bytes, nil while they are the lower file's
 	target string            // of a symbolic link
+	losing bool              // who may write to it hasn't CAP_FSETID: with a write its set-id bits go
 	text   string            // what its object will hold once it is needed
 	xattrs map[string]string // its own, if ownXattrs
 	own    ownership

@@ -83,7 +83,7 @@ func (o *opening) open(e entry) (int, error) {
 		return -1, unix.ENOTDIR
 	case o.has(unix.O_PATH):
 		return -1, o.openPath(e)
-	case e.inode.isDir() && (o.writes() || o.has(unix.O_CREAT)) && !o.has(unix.O_TMPFILE):
+	case e.inode.isDir() && (o.writes() || o.has(unix.O_CREAT) || o.has(unix.O_TRUNC)) && !o.has(unix.O_TMPFILE):
 		return -1, unix.EISDIR
 	}
 	if o.has(unix.O_TMPFILE) {
@@ -200,8 +200,11 @@ func (o *opening) ready(e entry) error {
 			return err
 		}
 	}
+	if !o.cred.SetID && !o.isNew {
+		in.losing = true
+	}
 	if truncates {
-		return o.t.truncate(in, 0)
+		return o.t.truncate(in, 0, o.cred)
 	}
 	return nil
 }

@@ -113,7 +113,8 @@ func (o Options) shown(cmd *exec.Cmd) ([]cow.Mount, error) {
 	}
 	// The program itself, which may lie in the host's /tmp.
 	if program, err := filepath.Abs(programPath(cmd)); err == nil && cmd.Path != "" {
-		if hidden := len(o.Read) > 0 || strings.HasPrefix(program, "/tmp/"); hidden {
+		mounted := slices.ContainsFunc(list, func(m cow.Mount) bool { return strings.HasPrefix(program, m.Host+"/") })
+		if hidden := len(o.Read) > 0 || strings.HasPrefix(program, "/tmp/"); hidden && !mounted {
 			list = append(list, visible(program)...)
 		}
 	}

@@ -145,7 +145,7 @@ func contents(f *os.File) (string, error) {
 // ending says how a command ended.
 func ending(res *Result) string {
 	if res.Signal != 0 {
-		return "signal " + signalName(res.Signal)
+		return "signal " + SignalName(res.Signal)
 	}
 	return "exit " + strconv.Itoa(res.ExitCode)
 }

@@ -6,7 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func signalName(sig syscall.Signal) string {
+// SignalName returns the name of a signal, such as SIGKILL, and nothing for 0.
+func SignalName(sig syscall.Signal) string {
+	if sig == 0 {
+		return ""
+	}
 	if name := unix.SignalName(sig); name != "" {
 		return name
 	}

@@ -4,4 +4,10 @@ package sandtest
 
 import "syscall"
 
-func signalName(sig syscall.Signal) string { return sig.String() }
+// SignalName returns the name of a signal, and nothing for 0.
+func SignalName(sig syscall.Signal) string {
+	if sig == 0 {
+		return ""
+	}
+	return sig.String()
+}

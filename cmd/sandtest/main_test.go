@@ -95,7 +95,7 @@ func TestUsage(t *testing.T) {
 func TestHelp(t *testing.T) {
 	var f runFlags
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
-	f.register(flags)
+	f.Register(flags)
 	for _, arg := range []string{"-h", "-help", "--help"} {
 		o := run(t, "run", arg)
 		if o.status != 0 || o.stderr != "" {

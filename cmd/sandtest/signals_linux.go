@@ -52,10 +52,3 @@ func fromTerminal(sig os.Signal) bool {
 	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
 }
-
-func signalName(sig syscall.Signal) string {
-	if sig == 0 {
-		return ""
-	}
-	return unix.SignalName(sig)
-}

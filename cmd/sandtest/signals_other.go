@@ -3,8 +3,6 @@
 package main
 
 import (
-	"syscall"
-
 	"github.com/sandtest/go-sandtest/sandtest"
 )
 
@@ -15,5 +13,3 @@ func watchSignals() signals { return signals{} }
 func (signals) pass(*sandtest.Process) {}
 
 func (signals) stop() {}
-
-func signalName(sig syscall.Signal) string { return sig.String() }

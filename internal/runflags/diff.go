@@ -1,4 +1,4 @@
-package main
+package runflags
 
 import (
 	"bytes"
@@ -16,9 +16,9 @@ import (
 // maxDiff is how long a file may be to be compared line by line.
 const maxDiff = 4 << 20
 
-// showDiff shows the changes: a line for each, and for texts what has changed in
+// ShowDiff shows the changes: a line for each, and for texts what has changed in
 // them.
-func showDiff(w io.Writer, res *sandtest.Result, colour bool) error {
+func ShowDiff(w io.Writer, res *sandtest.Result, colour bool) error {
 	for i := range res.Changes {
 		c := &res.Changes[i]
 		text := c.String() + "\n"
@@ -100,8 +100,8 @@ func coloured(text string) string {
 	return b.String()
 }
 
-// isTerminal reports whether a file is one, as far as a device is.
-func isTerminal(f *os.File) bool {
+// IsTerminal reports whether a file is one, as far as a device is.
+func IsTerminal(f *os.File) bool {
 	st, err := f.Stat()
 	return err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""
 }

@@ -1,0 +1,142 @@
+// Package runflags holds the flags of sandtest run, which other commands take as
+// well, and what is done with its result.
+package runflags
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	units "github.com/docker/go-units"
+	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/sandtest"
+)
+
+// Flags are the flags of sandtest run.
+type Flags struct {
+	Opts       sandtest.Options
+	Dir        string
+	Env        []string
+	InheritEnv bool
+	JSON       string // a file, or - for standard output
+	Changes    Changes
+	Diff       bool
+}
+
+// Changes says what becomes of what the command wrote: it is thrown away unless
+// something is set.
+type Changes struct {
+	Commit bool
+	Keep   string // a directory
+}
+
+func parseChanges(s string) (Changes, error) {
+	switch dir, keep := strings.CutPrefix(s, "keep="); {
+	case keep && dir != "":
+		return Changes{Keep: dir}, nil
+	case s == "commit":
+		return Changes{Commit: true}, nil
+	case s == "discard":
+		return Changes{}, nil
+	}
+	return Changes{}, errors.New("want discard, commit or keep=DIR")
+}
+
+// Register declares the flags. Each is one line here; package flag takes them
+// with one dash or two.
+func (f *Flags) Register(fs *flag.FlagSet) {
+	fs.Func("time", "`T` at which the clock starts: RFC 3339, a date, or @SECONDS (default 2000-01-01T00:00:00Z)", func(s string) (err error) {
+		f.Opts.Time, err = det.ParseTime(s)
+		return err
+	})
+	fs.Func("clock", "`MODE` of the clock: virtual, running or host (default virtual)", func(s string) (err error) {
+		f.Opts.Clock, err = det.ParseMode(s)
+		return err
+	})
+	fs.DurationVar(&f.Opts.MaxVirtual, "max-virtual", 0, "how far, `D`, the virtual clock may move (default 100 years)")
+	fs.BoolVar(&f.Opts.SetClock, "set-clock", false, "let the command set the virtual clock (date -s)")
+	fs.BoolVar(&f.Opts.HostTSC, "host-tsc", false, "leave the CPU's time-stamp counter alone: faster on some machines")
+	fs.Uint64Var(&f.Opts.Seed, "seed", 0, "seed `N` of all random bytes (default 0)")
+	fs.Func("hostname", "`NAME` of the machine (default sandtest)", func(s string) error {
+		f.Opts.Hostname = s
+		return det.Identity{Hostname: s, CPUs: 1, Memory: 1 << 30}.Check()
+	})
+	fs.Func("cpus", "number `N` of CPUs that are reported (default 1)", func(s string) error {
+		if _, err := fmt.Sscanf(s+"\n", "%d\n", &f.Opts.CPUs); err != nil {
+			return fmt.Errorf("want a number")
+		}
+		return det.Identity{Hostname: "x", CPUs: f.Opts.CPUs, Memory: 1 << 30}.Check()
+	})
+	fs.Func("memory", "`SIZE` of memory that is reported, such as 512M or 4GiB (default 4GiB)", func(s string) (err error) {
+		if f.Opts.Memory, err = units.RAMInBytes(s); err != nil {
+			return fmt.Errorf("want a size such as 512M or 4GiB")
+		}
+		return det.Identity{Hostname: "x", CPUs: 1, Memory: f.Opts.Memory}.Check()
+	})
+	fs.BoolVar(&f.Opts.ASLR, "aslr", false, "leave address space randomisation on")
+	f.Opts.Work = sandtest.DefaultWork
+	fs.Func("work", "`PATH` at which the command sees its directory, empty to leave it where it is (default /work)", func(s string) error {
+		if f.Opts.Work = s; s == "" {
+			f.Opts.Work = sandtest.InPlace
+		}
+		return nil
+	})
+	fs.Func("mount", "show `HOST:PATH`, the host's HOST at PATH; may be repeated", func(s string) error {
+		host, path, _ := strings.Cut(s, ":")
+		if host == "" {
+			return errors.New("want HOST:PATH")
+		}
+		f.Opts.Mounts = append(f.Opts.Mounts, sandtest.Mount{Host: host, Path: path})
+		return nil
+	})
+	fs.Var((*list)(&f.Opts.Read), "read", "show only `PATH`, and what programs need to be loaded; may be repeated (default everything)")
+	fs.Var((*list)(&f.Opts.Write), "write", "let the command write in `PATH` of the host; may be repeated")
+	fs.Var((*list)(&f.Opts.Deny), "deny", "hide `PATH`; may be repeated")
+	fs.Func("changes", "what becomes of what the command wrote, `WHAT`: discard, commit or keep=DIR (default discard)", func(s string) (err error) {
+		f.Changes, err = parseChanges(s)
+		return err
+	})
+	fs.BoolVar(&f.Diff, "diff", false, "show what the command changed as a diff on standard error")
+	fs.StringVar(&f.Dir, "dir", "", "`DIR` in which the command starts (default the present one)")
+	fs.Func("env", "`K=V` set in the environment, K alone to take the host's value; may be repeated", func(s string) error {
+		name, _, given := strings.Cut(s, "=")
+		switch {
+		case name == "":
+			return fmt.Errorf("want K=V")
+		case given:
+			f.Env = append(f.Env, s)
+		default:
+			if v, ok := os.LookupEnv(name); ok {
+				f.Env = append(f.Env, name+"="+v)
+			}
+		}
+		return nil
+	})
+	fs.BoolVar(&f.InheritEnv, "inherit-env", false, "pass the whole environment on")
+	fs.DurationVar(&f.Opts.Timeout, "timeout", sandtest.DefaultTimeout, "real time `D` after which everything is ended, 0 for no limit")
+	fs.StringVar(&f.JSON, "json", "", "write the result to `FILE` as JSON, - for standard output")
+}
+
+// A list is a flag that may be repeated.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, " ") }
+
+func (l *list) Set(s string) error {
+	if s == "" {
+		return errors.New("want a path")
+	}
+	*l = append(*l, s)
+	return nil
+}
+
+// Environ is the environment of the command.
+func (f *Flags) Environ() []string {
+	env := sandtest.Environ()
+	if f.InheritEnv {
+		env = os.Environ()
+	}
+	return append(env, f.Env...)
+}

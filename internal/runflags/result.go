@@ -1,0 +1,123 @@
+package runflags
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/sandtest"
+	"github.com/sandtest/go-sandtest/supervisor"
+)
+
+// Settle shows what the command changed, does with it what was asked for, and
+// writes the result.
+func (f *Flags) Settle(res *sandtest.Result, stderr io.Writer) error {
+	if f.Diff {
+		file, ok := stderr.(*os.File)
+		if err := ShowDiff(stderr, res, ok && IsTerminal(file)); err != nil {
+			return err
+		}
+	}
+	var err error
+	switch {
+	case f.Changes.Commit:
+		err = res.Commit()
+	case f.Changes.Keep != "":
+		err = res.Keep(f.Changes.Keep)
+	}
+	if err == nil && f.JSON != "" {
+		if err = WriteJSON(f.JSON, res); err != nil {
+			err = fmt.Errorf("write the result: %w", err)
+		}
+	}
+	return err
+}
+
+// jsonResult is what --json writes. Its names are an interface.
+type jsonResult struct {
+	ExitCode   int                        `json:"exit_code"`
+	Signal     string                     `json:"signal"` // such as SIGKILL, or empty
+	Changes    []jsonChange               `json:"changes"`
+	ClockStart time.Time                  `json:"clock_start"`
+	ClockEnd   time.Time                  `json:"clock_end"`
+	Leaked     []jsonLeaked               `json:"leaked"`
+	Deadlock   []supervisor.BlockedThread `json:"deadlock,omitempty"`
+	Backend    string                     `json:"backend"`
+	Stats      supervisor.Stats           `json:"stats"`
+}
+
+type jsonLeaked struct {
+	Lineage det.Lineage `json:"lineage"`
+	Args    []string    `json:"args"`
+}
+
+type jsonChange struct {
+	Kind   string `json:"kind"` // A, M or D
+	Path   string `json:"path"`
+	Mode   string `json:"mode"` // as ls shows it
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256,omitempty"` // of a regular file that is there
+	Target string `json:"target,omitempty"` // of a symbolic link
+}
+
+func jsonChanges(res *sandtest.Result) ([]jsonChange, error) {
+	list := []jsonChange{}
+	for i := range res.Changes {
+		c := &res.Changes[i]
+		out := jsonChange{Kind: string(rune(c.Kind)), Path: c.Path, Mode: cow.ModeString(c.Mode), Size: c.Size, Target: c.Target}
+		if c.Regular() {
+			f, err := c.Open()
+			if err != nil {
+				return nil, err
+			}
+			h := sha256.New()
+			_, err = io.Copy(h, f)
+			f.Close()
+			if err != nil {
+				return nil, err
+			}
+			out.SHA256 = hex.EncodeToString(h.Sum(nil))
+		}
+		list = append(list, out)
+	}
+	return list, nil
+}
+
+// WriteJSON writes a result to a file, or with - to standard output.
+func WriteJSON(file string, res *sandtest.Result) (err error) {
+	out := jsonResult{
+		ExitCode:   res.ExitCode,
+		Signal:     sandtest.SignalName(res.Signal),
+		ClockStart: res.ClockStart,
+		ClockEnd:   res.Clock,
+		Leaked:     []jsonLeaked{},
+		Deadlock:   res.Deadlock,
+		Backend:    "seccomp",
+		Stats:      res.Stats,
+	}
+	if out.Changes, err = jsonChanges(res); err != nil {
+		return err
+	}
+	for _, l := range res.Leaked {
+		out.Leaked = append(out.Leaked, jsonLeaked{l.Lineage, l.Args})
+	}
+	var w io.Writer = os.Stdout
+	if file != "-" {
+		f, err := os.Create(file)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		w = f
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(out)
+}
