@@ -22,6 +22,7 @@ import (
 type comparison struct {
 	t    *Tree
 	list Changes
+	err  error // of add
 }
 
 // Changes returns what the tree holds that the host doesn't, sorted by path. A file
@@ -33,7 +34,11 @@ func (t *Tree) Changes() (Changes, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := &comparison{t: t}
-	if err := c.dir(t.root, t.root.lower); err != nil {
+	err := c.dir(t.root, t.root.lower)
+	if err == nil {
+		err = c.err
+	}
+	if err != nil {
 		return nil, fmt.Errorf("cow: list the changes: %w", err)
 	}
 	slices.SortFunc(c.list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
@@ -170,8 +175,8 @@ func (c *comparison) mount(in, dir *Inode, name string) error {
 func (t *Tree) pathOf(in *Inode) string { return joinPath(in.parent.path(), in.name) }
 
 func (c *comparison) add(kind Kind, path string, in *Inode) {
-	if err := c.t.settle(in); err != nil {
-		in.attr.Size = 0
+	if err := c.t.settle(in); err != nil && c.err == nil {
+		c.err = fmt.Errorf("%s: %w", path, err)
 	}
 	c.list = append(c.list, Change{Kind: kind, Path: path, Mode: in.attr.Mode, Size: in.attr.Size, Target: in.target, inode: in})
 }

@@ -85,6 +85,14 @@ with tempfile.TemporaryDirectory() as d:
     except BlockingIOError: print("locked")
     shutil.copytree(d, "copied"); os.rename("copied", "moved"); print(os.listdir("moved")); shutil.rmtree("moved")
 '; ls`},
+	{"program without a name", []string{"python3"}, `
+		python3 -c '
+import os
+fd = os.memfd_create("x", 0); os.write(fd, open("/bin/echo", "rb").read()); os.symlink("/proc/self/fd/%d" % fd, "link")
+for args in ("./link", ["echo", "through a link"]), (fd, ["echo", "by its descriptor"]):
+    if os.fork() == 0: os.execve(*args, {})
+    print(os.wait()[1], flush=True)
+'`},
 	{"node", []string{"node"}, `
 		node -e '
 const fs = require("fs"), path = require("path");

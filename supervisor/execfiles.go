@@ -142,7 +142,9 @@ func (v *view) program(th *thread, dirfd int32, path string, flags int32) (p exe
 		head, host, err := v.executable(th, dirfd, name, followFlag(flags))
 		if o := isOutside(err); o != nil && o.path == "" && level == 0 {
 			unix.Close(o.fd)
-			return execution{}, nil // a file without a name, which the kernel finds as we do
+			// A file without a name: the kernel finds it by its descriptor, and behind a path
+			// by the magic link to which that leads here, wherever it would lead there.
+			return execution{host: o.magic}, nil
 		}
 		if err != nil {
 			return p, err

@@ -91,11 +91,10 @@ func (c *commands) sandbox(ts *testscript.TestScript, neg bool, args []string) {
 		if neg {
 			ts.Fatalf("unsupported: ! sandbox -set")
 		}
-		flags, fs := c.newFlags()
+		_, fs := c.newFlags()
 		if err := fs.Parse(args[1:]); err != nil || fs.NArg() > 0 {
 			ts.Fatalf("sandbox -set: %v", cause(err, fs))
 		}
-		_ = flags
 		s.defaults = append(s.defaults, args[1:]...)
 	case args[0] == "-wait" || args[0] == "--wait":
 		if neg {
