@@ -78,9 +78,13 @@ func (d *detector) run() {
 		return
 	}
 	pause := shortestPause
-	for !d.ended.Load() {
+	for {
+		// First the bell, then what it may have rung for: the other way round, the end
+		// could come in between and never be heard of.
 		heard := d.agenda.bell.heard()
 		switch {
+		case d.ended.Load():
+			return
 		case !d.agenda.pending():
 			d.watch(heard)
 			pause = shortestPause
