@@ -25,6 +25,12 @@ import (
 // too, that is a picture of one instant if nobody else had the CPU meanwhile.
 // Otherwise it is one if every thread was blocked before and after, and none has
 // run in between, which the kernel counts (/proc/PID/schedstat).
+//
+// A thread's state alone doesn't tell that it is blocked: on its way into a wait it
+// takes on the state first and looks once more whether there is something to wait
+// for, and the detector, which runs on its CPU, may have interrupted it there. So each
+// thread that has run since is looked at through /proc/PID/syscall, where the kernel
+// waits until it has left its CPU (wait_task_inactive, kernel/sched/core.c).
 type detector struct {
 	s      *Sandbox
 	agenda *agenda
@@ -133,7 +139,7 @@ func (d *detector) watch(heard uint32) {
 // idle reports whether everything in the sandbox waits.
 func (d *detector) idle() bool {
 	received, quiet := d.quiet()
-	if !quiet || !d.still() {
+	if !quiet || !d.still() || !d.settled() {
 		return false
 	}
 	again, quiet := d.quiet()
@@ -180,6 +186,38 @@ func (d *detector) still() bool {
 	}
 	for _, th := range d.order {
 		if t := d.task(th); t == nil || t.seen == 0 || t.seen != t.runs() {
+			return false
+		}
+	}
+	return true
+}
+
+// settled reports whether every thread has left its CPU since it took on the state in
+// which still has found it, and none has run since.
+func (d *detector) settled() bool {
+	fresh := false
+	for _, th := range d.order {
+		t := d.task(th)
+		runs := t.runs()
+		if runs == 0 {
+			return false
+		}
+		if runs == t.settled {
+			continue
+		}
+		if !t.off() || t.runs() != runs {
+			return false
+		}
+		t.settled, fresh = runs, true
+	}
+	if !fresh {
+		return true
+	}
+	if !d.blocked() {
+		return false
+	}
+	for _, th := range d.order {
+		if t := d.task(th); t == nil || t.runs() != t.settled {
 			return false
 		}
 	}
@@ -264,8 +302,11 @@ func (d *detector) forget() {
 type task struct {
 	of          *thread
 	stat, sched int
+	call        int // -1 until it is needed
 	seen        uint64
 	enlisted    uint64
+	settled     uint64 // how often it had run when it was last seen off its CPU
+	dir         string
 	buf         [512]byte
 }
 
@@ -279,14 +320,34 @@ func openTask(dir string) *task {
 		unix.Close(stat)
 		return nil
 	}
-	return &task{stat: stat, sched: sched}
+	return &task{stat: stat, sched: sched, call: -1, dir: dir}
 }
 
 func (t *task) close() {
 	if t != nil {
 		unix.Close(t.stat)
 		unix.Close(t.sched)
+		if t.call >= 0 {
+			unix.Close(t.call)
+		}
 	}
+}
+
+// off reports whether the thread is in a call, or stopped, and doesn't have a CPU. It
+// waits for a thread that is about to leave its own.
+func (t *task) off() bool {
+	if t.call < 0 {
+		fd, err := unix.Open(t.dir+"/syscall", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return false
+		}
+		t.call = fd
+	}
+	n, err := unix.Pread(t.call, t.buf[:], 0)
+	if err == unix.EPERM || err == unix.EACCES {
+		return true // a program that lets nobody look into it: nothing better is known
+	}
+	return err == nil && n > 0 && !bytes.HasPrefix(t.buf[:n], []byte("running"))
 }
 
 // state returns the letter of the thread's state, 0 if it is gone.

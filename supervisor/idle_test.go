@@ -28,3 +28,14 @@ func TestDetectorEnds(t *testing.T) {
 		}
 	}
 }
+
+// The clock stands still as long as anything runs: also a thread that was interrupted
+// on its way into a wait for something that is there already.
+func TestClockWaitsForWhatRuns(t *testing.T) {
+	for range 4 {
+		got := output(t, Config{}, sh(`(i=0; while [ $i -lt 150 ]; do x=$(echo $i | cat); y=$(echo $x); i=$((i+1)); done; date +%s) & sleep 1; wait`))
+		if want := "946684800\n"; got != want {
+			t.Fatalf("it is %s, want %s", got, want)
+		}
+	}
+}
