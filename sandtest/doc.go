@@ -34,12 +34,15 @@
 //     every machine has, and otherwise the host's files. What it writes goes to a layer
 //     beside them, so that the host never changes; inode numbers, times and sizes
 //     of directories are the same everywhere.
+//   - Network: a loopback interface of the command's own, on which its servers bind any
+//     port and nobody else's are reached ([Options.Net], [Options.AllowNet]); a test
+//     reaches the ports of [Options.Publish] at [Process.Port].
 //   - Host name, kernel release, CPU count, memory, uptime and load are those of
 //     an imaginary machine; addresses aren't randomised, the umask is 022, and
 //     the environment is [Environ] unless cmd.Env is set.
 //
-// What is not pinned is in the comment of package supervisor: network and limits are
-// the host's so far.
+// What is not pinned is in the comment of package supervisor: limits are the host's so
+// far.
 //
 // # Changes
 //

@@ -75,6 +75,20 @@ type Options struct {
 	// [supervisor.Stats].
 	MinLandlock int
 
+	// Net is the command's network: a loopback interface of its own ([NetLoopback], the
+	// default), none at all, or the host's.
+	Net Net
+
+	// AllowNet lists destinations outside that the command may reach besides its loopback
+	// interface: HOST or HOST:PORT, where HOST is a name, an address, or a prefix of
+	// addresses such as 192.0.2.0/24; an address of IPv6 with a port is in brackets. Names
+	// are resolved once, at the start, and stand in the command's /etc/hosts.
+	AllowNet []string
+
+	// Publish lists ports of the command's that may be reached from outside, see
+	// [Process.Port].
+	Publish []uint16
+
 	// ASLR leaves address space randomisation on. By default it is off, and a
 	// machine that forbids to switch it off is an error.
 	ASLR bool
@@ -102,6 +116,20 @@ const (
 	Host Clock = det.Host
 )
 
+// Net is what network a command has.
+type Net = supervisor.Net
+
+// The networks.
+const (
+	// NetLoopback is a loopback interface of the command's own: its servers bind any
+	// port, and are reached by what it started alone.
+	NetLoopback = supervisor.NetLoopback
+	// NetNone is no network: sockets of the Internet fail with EAFNOSUPPORT.
+	NetNone = supervisor.NetNone
+	// NetHost is the host's network, left alone.
+	NetHost = supervisor.NetHost
+)
+
 // config returns what the supervisor is to do, but for the files.
 func (o Options) config() supervisor.Config {
 	return supervisor.Config{
@@ -119,6 +147,9 @@ func (o Options) config() supervisor.Config {
 		ASLR:        o.ASLR,
 		KeepLayer:   true,
 		MinLandlock: o.MinLandlock,
+		Net:         o.Net,
+		AllowNet:    o.AllowNet,
+		Publish:     o.Publish,
 	}
 }
 

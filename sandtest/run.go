@@ -197,6 +197,27 @@ func (p *Process) Result() (*Result, error) {
 	return p.result, nil
 }
 
+// Port returns where a test reaches a port of [Options.Publish], as HOST:PORT for
+// net.Dial. It is known from the start on; as long as nobody listens there, a connection
+// is refused. A port that isn't published fails the test.
+func (p *Process) Port(port uint16) string {
+	p.t.Helper()
+	at, err := p.Address(port)
+	if err != nil {
+		p.t.Fatalf("sandtest: %v", err)
+	}
+	return at
+}
+
+// Address returns what Port does, and the error instead of failing a test.
+func (p *Process) Address(port uint16) (string, error) {
+	at, err := p.sandbox.Address(port)
+	if err != nil {
+		return "", err
+	}
+	return at.String(), nil
+}
+
 // Kill ends the command and everything it started.
 func (p *Process) Kill() { p.sandbox.Kill() }
 

@@ -149,6 +149,7 @@ func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
 	}
 	t.root = newProcess(pid, nil, 0)
 	t.procs[pid] = t.root
+	t.s.root = t.root
 	th := t.root.newThread(pid, 0)
 	if err := t.s.view.enter(th); err != nil {
 		return err

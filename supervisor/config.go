@@ -57,6 +57,18 @@ type Config struct {
 	// the sandbox; a kernel that has less is an error. Zero takes what there is.
 	MinLandlock int
 
+	// Net is the network; the zero value is a loopback interface of the sandbox's own.
+	Net Net
+
+	// AllowNet lists destinations outside that the command may reach besides its
+	// loopback interface: HOST or HOST:PORT, where HOST is a name, an address, or a prefix
+	// of addresses such as 192.0.2.0/24. Names are resolved once, at the start.
+	AllowNet []string
+
+	// Publish lists ports of servers in the sandbox that may be reached from outside,
+	// see [Sandbox.Address].
+	Publish []uint16
+
 	// ASLR leaves the randomisation of addresses on (personality(2),
 	// ADDR_NO_RANDOMIZE). By default it is off, and a machine that forbids
 	// switching it off is an error.
@@ -103,6 +115,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.SetClock && c.Clock != det.Virtual {
 		return c, fmt.Errorf("supervisor: SetClock with the %v clock: only the virtual clock can be set", c.Clock)
+	}
+	if c.Net < NetLoopback || c.Net > NetHost {
+		return c, fmt.Errorf("supervisor: unknown network %v", c.Net)
+	}
+	if c.Net != NetLoopback && len(c.AllowNet)+len(c.Publish) > 0 {
+		return c, fmt.Errorf("supervisor: AllowNet or Publish with the network %v: they are openings of the network %v", c.Net, NetLoopback)
 	}
 	if err := det.CheckTime(c.Time); err != nil {
 		return c, fmt.Errorf("supervisor: %w", err)

@@ -31,6 +31,17 @@
 // opens them has to open himself (FIFOs, terminals, O_PATH), where the program is
 // given the path of the very file.
 //
+// # Network
+//
+// Sockets of the Internet are made, bound and connected by the supervisor, on the
+// host's loopback interface, where the sandbox has a network 127.X.Y.0/24 of its own. A
+// port of the sandbox is one of the host's that the kernel has chosen; every address
+// that a call is told, or tells, is translated. So two sandboxes listen on port 80 at
+// the same time, and neither needs a privilege. Reading and writing a connection is the
+// kernel's business, at its own speed. What the kernel tells of interfaces (netlink,
+// ioctl, /proc/net, /sys/class/net) and of names (/etc/hosts and its like) is the
+// sandbox's own.
+//
 // # Trees of processes
 //
 // Every process and thread below the command is a tracee from its first
@@ -79,7 +90,16 @@
 //   - inotify has nothing to tell: watching a file fails with ENOSPC, upon which
 //     programs look for themselves. Handles of files are refused (EOPNOTSUPP).
 //   - Who is at the other end of a Unix socket's connection (SO_PEERCRED) is the
-//     supervisor, and a datagram to or from a socket with a path shows the host's.
+//     supervisor. Abstract names of Unix sockets are the host's, beyond which Landlock
+//     lets nobody connect (ABI 6).
+//   - A server at all addresses is met at 127.0.0.1, whatever address of 127.0.0.0/8
+//     its client asks for. Control messages with addresses (IP_PKTINFO) show the
+//     host's, and a connection to a destination of AllowNet comes from the host's
+//     address. Groups can't be joined (ENODEV). A program that maps other memory over
+//     the supervisor's can send a datagram to the host's sockets.
+//   - A process of the host that looks for the sandbox's ports can send datagrams to
+//     them. Connections are turned away when they are accepted, unless the port is
+//     published.
 //   - The interpreter of a dynamic program (ld.so) is found by the kernel, at the
 //     host's path. chroot fails with EPERM.
 //   - /proc/PID/maps shows the host's paths, and process ids are the host's.

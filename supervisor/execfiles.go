@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/sandtest/go-sandtest/cow"
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"github.com/sandtest/go-sandtest/vdso"
 	"golang.org/x/sys/unix"
@@ -117,7 +118,7 @@ func (st *Stop) refuse(err error) {
 	case errno == unix.ESRCH || errno == unix.EINTR:
 		errno = unix.EINTR // it is being killed
 	default:
-		st.t.s.fail(fmt.Errorf("supervisor: execve in process %s: %w", st.th.proc.Lineage, err))
+		st.t.s.fail(fmt.Errorf("supervisor: %s in process %s: %w", seccomp.Name(uint32(st.Nr())), st.th.proc.Lineage, err))
 		errno = unix.EIO
 	}
 	st.regs.SetNr(-1)

@@ -43,6 +43,10 @@ var features = []func(*Sandbox) feature{
 	execFiles,      // execve
 	queues,         // mq_open
 	unixSockets,    // bind and connect of sockets with a path
+	network,        // socket, bind, connect, listen of the Internet
+	netlinks,       // questions about interfaces
+	interfaces,     // SIOCGIFCONF and its like
+	messages,       // accept, sendto, sendmsg, recvfrom, recvmsg
 	credentialsSet, // setuid
 }
 
@@ -74,9 +78,34 @@ type call struct {
 type table struct {
 	features []feature
 	rules    []seccomp.Rule
-	notify   map[int][]func(*Call) Answer
-	stop     map[int][]func(*Stop)
+	notify   map[int][]claim[func(*Call) Answer]
+	stop     map[int][]claim[func(*Stop)]
 	always   map[uint32]seccomp.Action // of the rules without conditions
+}
+
+// A claim is a handler of a call, and which of the calls it wants.
+type claim[F any] struct {
+	anyOf  [][]seccomp.Cond // all, if empty
+	handle F
+}
+
+// wants reports whether a call with these arguments is one of those.
+func (c *claim[F]) wants(args *[6]uint64) bool {
+	for _, conds := range c.anyOf {
+		if fulfilled(conds, args) {
+			return true
+		}
+	}
+	return len(c.anyOf) == 0
+}
+
+func fulfilled(conds []seccomp.Cond, args *[6]uint64) bool {
+	for i := range conds {
+		if !conds[i].Holds(args) {
+			return false
+		}
+	}
+	return true
 }
 
 // manyCalls is about how many calls the features want.
@@ -84,8 +113,8 @@ const manyCalls = 256
 
 func newTable(s *Sandbox) (*table, error) {
 	t := &table{
-		rules: make([]seccomp.Rule, 0, manyCalls), notify: make(map[int][]func(*Call) Answer, manyCalls),
-		stop: map[int][]func(*Stop){}, always: make(map[uint32]seccomp.Action, manyCalls),
+		rules: make([]seccomp.Rule, 0, manyCalls), notify: make(map[int][]claim[func(*Call) Answer], manyCalls),
+		stop: map[int][]claim[func(*Stop)]{}, always: make(map[uint32]seccomp.Action, manyCalls),
 	}
 	for _, build := range slices.Concat(s.hooks.features, features) {
 		f := build(s)
@@ -107,14 +136,17 @@ func (t *table) add(c call) error {
 			return nil
 		}
 	}
-	rule := seccomp.Rule{Nr: nr, Conds: c.conds}
+	rule, anyOf := seccomp.Rule{Nr: nr, Conds: c.conds}, c.anyOf
+	if len(c.conds) > 0 {
+		anyOf = [][]seccomp.Cond{c.conds}
+	}
 	switch {
 	case c.notify != nil:
 		rule.Action = seccomp.Notify
-		t.notify[int(nr)] = append(t.notify[int(nr)], c.notify)
+		t.notify[int(nr)] = append(t.notify[int(nr)], claim[func(*Call) Answer]{anyOf, c.notify})
 	case c.stop != nil:
 		rule.Action = seccomp.Trace
-		t.stop[int(nr)] = append(t.stop[int(nr)], c.stop)
+		t.stop[int(nr)] = append(t.stop[int(nr)], claim[func(*Stop)]{anyOf, c.stop})
 	case c.errno != 0:
 		rule.Action = seccomp.Errno(uint16(c.errno))
 	default:

@@ -17,7 +17,8 @@ import (
 // It is the second wall: the view already sends every write elsewhere. What stays
 // permitted is writing to terminals and to the sandbox's own layer, where programs
 // open FIFOs themselves; descriptors that the supervisor hands over aren't limited.
-// Reading isn't either. From ABI 6 on, signals and abstract Unix sockets end at the
+// Reading isn't either. From ABI 4 on, the command can't bind or connect a TCP socket,
+// which the supervisor does for it, unless its network is the host's. From ABI 6 on, signals and abstract Unix sockets end at the
 // sandbox, too.
 //
 // On an older kernel less is taken, on one without Landlock nothing; Stats.Landlock
@@ -50,7 +51,7 @@ func landlockABI() int {
 }
 
 // landlockRules are what a version of Landlock can take away.
-func landlockRules(abi int) (attr ll.RulesetAttr) {
+func landlockRules(abi int, net Net) (attr ll.RulesetAttr) {
 	const (
 		writeFile = unix.LANDLOCK_ACCESS_FS_WRITE_FILE
 		change    = writeFile | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_MAKE_CHAR |
@@ -65,6 +66,9 @@ func landlockRules(abi int) (attr ll.RulesetAttr) {
 	}
 	if abi >= 3 {
 		attr.HandledAccessFS |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
+	}
+	if abi >= 4 && net != NetHost {
+		attr.HandledAccessNet = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
 	}
 	if abi >= 5 {
 		attr.HandledAccessFS |= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
@@ -83,7 +87,7 @@ const (
 
 // newRuleset makes the ruleset of a sandbox.
 func (s *Sandbox) newRuleset() (fd int, err error) {
-	attr := landlockRules(s.landlockABI)
+	attr := landlockRules(s.landlockABI, s.cfg.Net)
 	if fd, err = ll.LandlockCreateRuleset(&attr, 0); err != nil {
 		return -1, fmt.Errorf("landlock_create_ruleset: %w", err)
 	}

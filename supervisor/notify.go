@@ -219,8 +219,12 @@ func (rs *receivers) serve(c *Call) {
 	c.thread, c.Process = th, th.proc
 	th.received()
 	rs.s.counts.notify(int(c.n.Nr))
-	for _, h := range rs.s.table.notify[int(c.n.Nr)] {
-		if a := h(c); a.kind != answerGoOn {
+	claims := rs.s.table.notify[int(c.n.Nr)]
+	for i := range claims {
+		if !claims[i].wants(&c.n.Args) {
+			continue
+		}
+		if a := claims[i].handle(c); a.kind != answerGoOn {
 			if a.kind != answerHold {
 				rs.answer(c, a)
 			}

@@ -39,6 +39,8 @@ type Process struct {
 	pidfd int // 0 until somebody needs it
 	gone  bool
 
+	ephemerals [protocols]uint32 // how many ports it was given; guarded by loopbacks.mu
+
 	random processRandom
 	dirs   processDirs
 
@@ -139,6 +141,7 @@ type thread struct {
 	creds    atomic.Pointer[credentials] // nil when they are to be read anew
 	slot     int                         // where it has the arguments of execve, counted from 1
 	slotIn   *rooms
+	place    int                   // where it has the message of the call it is in, counted from 1
 	again    atomic.Pointer[again] // a call that it is to make anew
 	execName string                // what it has asked execve for, if the kernel was told something else
 

@@ -28,6 +28,10 @@ type Sandbox struct {
 	vdso  vdsoPlan
 
 	view      *view
+	root      *Process   // the command, once it is armed
+	loopbacks *loopbacks // nil unless the network is NetLoopback
+	allowed   destinations
+	netlinks  netlinkSockets
 	dirLocks  [64]sync.Mutex // see dirOrder
 	threads   threads
 	receivers *receivers // nil until the command is armed
@@ -109,6 +113,10 @@ func (s *Sandbox) prepare() (err error) {
 		if err = s.planVDSO(); err == nil {
 			if s.cfg.Clock == det.Virtual {
 				s.agenda = &agenda{clock: s.clock.virtual, limit: s.cfg.MaxVirtual}
+			}
+			if err = s.planNetwork(); err != nil {
+				_ = s.page.close()
+				return err
 			}
 			if s.view, err = newView(s); err == nil {
 				if s.table, err = newTable(s); err != nil {

@@ -30,8 +30,14 @@ func (st *Stop) Read(addr uint64, buf []byte) error {
 }
 
 // OnExit asks for fn to be called when the call has ended, before any signal is
-// delivered.
-func (st *Stop) OnExit(fn func(*Stop)) { st.th.onExit = fn }
+// delivered, and after what other handlers of the call have asked for.
+func (st *Stop) OnExit(fn func(*Stop)) {
+	if before := st.th.onExit; before != nil {
+		st.th.onExit = func(st *Stop) { before(st); fn(st) }
+		return
+	}
+	st.th.onExit = fn
+}
 
 // filterStop handles a stop that the filter asked for.
 func (t *tracer) filterStop(th *thread) {
@@ -41,8 +47,11 @@ func (t *tracer) filterStop(th *thread) {
 	}
 	st := &Stop{t: t, th: th, regs: regs}
 	t.s.counts.stop(st.Nr())
-	for _, h := range t.s.table.stop[st.Nr()] {
-		h(st)
+	args, claims := regs.Args(), t.s.table.stop[st.Nr()]
+	for i := range claims {
+		if claims[i].wants(&args) {
+			claims[i].handle(st)
+		}
 	}
 	t.resume(th, 0)
 }

@@ -19,12 +19,13 @@ import (
 // A tracer owns the tree of processes. All its methods run on one locked OS
 // thread, which is the one ptrace knows.
 type tracer struct {
-	s     *Sandbox
-	root  *Process
-	procs map[int]*Process        // by tgid
-	early map[int]unix.WaitStatus // stops of threads whose creation isn't reported yet
-	state State
-	ended bool // the command has ended; everything else is killed
+	s      *Sandbox
+	root   *Process
+	procs  map[int]*Process        // by tgid
+	early  map[int]unix.WaitStatus // stops of threads whose creation isn't reported yet
+	places messagePlaces
+	state  State
+	ended  bool // the command has ended; everything else is killed
 }
 
 // run handles stops until no tracee is left.
@@ -143,6 +144,7 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	t.s.threads.remove(th.tid)
 	t.s.leave(th)
 	th.leaveRoom()
+	t.leavePlace(th)
 	if ws.Signaled() {
 		t.adoptOrphans(th)
 	}

@@ -18,8 +18,7 @@ import (
 // the address can't change between check and use.
 //
 // What remains: the other side of a connection learns the supervisor's process id
-// (SO_PEERCRED), and a datagram that is sent to a path without a connection, or
-// whose sender has one, shows the host's path.
+// (SO_PEERCRED).
 func unixSockets(s *Sandbox) feature {
 	return feature{name: "unix", calls: []call{
 		{name: "bind", notify: s.bindPath},
@@ -72,9 +71,14 @@ func (s *Sandbox) onPath(c *Call, flags walkFlags, do func(fd int, w *cow.Walk, 
 }
 
 func (s *Sandbox) bindPath(c *Call) Answer {
+	given, _, _ := c.unixPath(c.Arg(1), c.Int(2)) // onPath says what is wrong with it
 	return s.onPath(c, noFollow, func(fd int, w *cow.Walk, path string) error {
 		return s.view.tree.Bind(w, path, c.mode(0o777), func(host string) error {
-			return unix.Bind(fd, &unix.SockaddrUnix{Name: host})
+			err := unix.Bind(fd, &unix.SockaddrUnix{Name: host})
+			if err == nil {
+				s.view.bound.Store(host, given)
+			}
+			return err
 		})
 	})
 }
@@ -129,15 +133,12 @@ func (s *Sandbox) socketName(c *Call, get func(int) (unix.Sockaddr, error)) Answ
 	return c.reply(c.Arg(2), binary.NativeEndian.AppendUint32(nil, uint32(len(b))))
 }
 
-// boundAt returns the path that a socket was bound at by which the host knows it.
+// boundAt returns the path that a socket was bound at, as the program has given it, by
+// that which the host knows.
 func (v *view) boundAt(host string) (string, bool) {
-	var st unix.Stat_t
-	if len(host) <= len(v.upper) || host[:len(v.upper)] != v.upper || unix.Lstat(host, &st) != nil {
+	given, ok := v.bound.Load(host)
+	if !ok {
 		return "", false
 	}
-	f := v.tree.Descriptor(&st)
-	if f == nil {
-		return "", false
-	}
-	return f.Path(), true
+	return given.(string), true
 }

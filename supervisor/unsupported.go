@@ -5,10 +5,12 @@ package supervisor
 import (
 	"errors"
 	"fmt"
-	"github.com/sandtest/go-sandtest/cow"
+	"net/netip"
 	"os/exec"
 	"runtime"
 	"syscall"
+
+	"github.com/sandtest/go-sandtest/cow"
 )
 
 // A Sandbox is one command under supervision. On this platform there is none.
@@ -21,11 +23,14 @@ func Start(*exec.Cmd, Config) (*Sandbox, error) {
 
 // The methods exist so that callers compile; there is never a Sandbox to call
 // them on.
-func (*Sandbox) Wait() (*State, error)       { return nil, errors.ErrUnsupported }
-func (*Sandbox) Done() <-chan struct{}       { return nil }
-func (*Sandbox) Layer() *cow.Tree            { return nil }
-func (*Sandbox) Discard() error              { return errors.ErrUnsupported }
-func (*Sandbox) Kill()                       {}
+func (*Sandbox) Wait() (*State, error) { return nil, errors.ErrUnsupported }
+func (*Sandbox) Done() <-chan struct{} { return nil }
+func (*Sandbox) Layer() *cow.Tree      { return nil }
+func (*Sandbox) Discard() error        { return errors.ErrUnsupported }
+func (*Sandbox) Kill()                 {}
+func (*Sandbox) Address(uint16) (netip.AddrPort, error) {
+	return netip.AddrPort{}, errors.ErrUnsupported
+}
 func (*Sandbox) Signal(syscall.Signal) error { return errors.ErrUnsupported }
 
 // Doctor reports that this platform has no sandbox.

@@ -24,6 +24,8 @@ type view struct {
 	tree  *cow.Tree
 	upper string // holds the bytes that the sandbox writes
 
+	bound sync.Map // the paths that sockets were bound at, by those that the host knows
+
 	changed int64 // the time of the last change
 	fifo    sync.Mutex
 }
@@ -70,6 +72,8 @@ func (v *view) mounts(dir string) []cow.Mount {
 		{At: "/proc", Host: "/proc", Foreign: true},
 		{At: "/etc/hostname", Text: cfg.Identity.Hostname + "\n"},
 	}
+	list = append(list, v.s.netMounts()...)
+	list = append(list, v.s.interfaceMounts()...)
 	for _, name := range []string{"online", "possible", "present"} {
 		if file := "/sys/devices/system/cpu/" + name; exists(file) {
 			list = append(list, cow.Mount{At: file, Text: cfg.Identity.CPUList()})

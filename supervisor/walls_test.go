@@ -156,10 +156,10 @@ func TestLandlockRules(t *testing.T) {
 		ioctl  bool
 		scoped uint64
 	}{{0, false, false, false, 0}, {1, false, false, false, 0}, {2, true, false, false, 0}, {3, true, true, false, 0}, {4, true, true, false, 0}, {5, true, true, true, 0}, {6, true, true, true, 3}, {7, true, true, true, 3}} {
-		got := landlockRules(tt.abi)
+		got := landlockRules(tt.abi, NetLoopback)
 		has := func(right uint64) bool { return got.HandledAccessFS&right != 0 }
 		if has(unix.LANDLOCK_ACCESS_FS_WRITE_FILE) != (tt.abi > 0) || has(unix.LANDLOCK_ACCESS_FS_REFER) != tt.refer || has(unix.LANDLOCK_ACCESS_FS_TRUNCATE) != tt.trunc ||
-			has(unix.LANDLOCK_ACCESS_FS_IOCTL_DEV) != tt.ioctl || got.Scoped != tt.scoped || has(unix.LANDLOCK_ACCESS_FS_READ_FILE) {
+			has(unix.LANDLOCK_ACCESS_FS_IOCTL_DEV) != tt.ioctl || (got.HandledAccessNet == 3) != (tt.abi >= 4) || landlockRules(tt.abi, NetHost).HandledAccessNet != 0 || got.Scoped != tt.scoped || has(unix.LANDLOCK_ACCESS_FS_READ_FILE) {
 			t.Errorf("ABI %d: %+v", tt.abi, got)
 		}
 	}

@@ -25,12 +25,16 @@ const (
 // Sizes of the region, in bytes.
 const (
 	PageSize   = 4096
-	CodeOffset = PageSize     // the code page
-	SlotOffset = 2 * PageSize // the slot page
+	CodeOffset = PageSize // the code page
+	// MessageOffset is where MessageSize bytes begin that no program can write, for
+	// structs that a supervisor has checked.
+	MessageOffset = 2 * PageSize
+	MessageSize   = 64 * PageSize
+	SlotOffset    = MessageOffset + MessageSize // the slot page
 	// SharedSize is how much of the region is the same in every process, OwnSize how
 	// much is each process's own: the slot page, and in and after it room for a
 	// supervisor that passes structs to system calls.
-	SharedSize = 2 * PageSize
+	SharedSize = SlotOffset
 	OwnSize    = 16 * PageSize
 	// RoomOffset is where that room begins.
 	RoomOffset = SlotOffset + 64

@@ -81,6 +81,15 @@ func (f *runFlags) run(args []string) (*sandtest.Result, error) {
 		return nil, err
 	}
 	signals.pass(p)
+	for _, port := range f.Opts.Publish {
+		at, err := p.Address(port)
+		if err != nil {
+			p.Kill()
+			_, _ = p.Result()
+			return nil, err
+		}
+		fmt.Fprintf(os.Stderr, "sandtest: port %d is at %s\n", port, at)
+	}
 	return p.Result()
 }
 

@@ -7,11 +7,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	units "github.com/docker/go-units"
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/sandtest"
+	"github.com/sandtest/go-sandtest/supervisor"
 )
 
 // Flags are the flags of sandtest run.
@@ -94,6 +96,19 @@ func (f *Flags) Register(fs *flag.FlagSet) {
 	fs.Var((*list)(&f.Opts.Read), "read", "show only `PATH`, and what programs need to be loaded; may be repeated (default everything)")
 	fs.Var((*list)(&f.Opts.Write), "write", "let the command write in `PATH` of the host; may be repeated")
 	fs.Var((*list)(&f.Opts.Deny), "deny", "hide `PATH`; may be repeated")
+	fs.Func("net", "`NETWORK`: none, loopback (the command's own) or host (default loopback)", func(s string) (err error) {
+		f.Opts.Net, err = supervisor.ParseNet(s)
+		return err
+	})
+	fs.Var((*list)(&f.Opts.AllowNet), "allow-net", "let the command reach `HOST[:PORT]` outside: a name, an address, or a prefix of addresses; may be repeated")
+	fs.Func("publish", "let the command's `PORT` be reached from outside, at an address that is told on standard error; may be repeated", func(s string) error {
+		n, err := strconv.ParseUint(s, 10, 16)
+		if err != nil || n == 0 {
+			return errors.New("want a port, 1 to 65535")
+		}
+		f.Opts.Publish = append(f.Opts.Publish, uint16(n))
+		return nil
+	})
 	fs.Func("changes", "what becomes of what the command wrote, `WHAT`: discard, commit or keep=DIR (default discard)", func(s string) (err error) {
 		f.Changes, err = parseChanges(s)
 		return err

@@ -39,6 +39,9 @@ type Cond struct {
 	Not         bool
 }
 
+// Holds reports whether a call with these arguments fulfils the condition.
+func (c Cond) Holds(args *[6]uint64) bool { return (args[c.Arg]&c.Mask == c.Value) != c.Not }
+
 // A Rule is an action for one system call, taken when all its conditions hold.
 type Rule struct {
 	Nr     uint32

@@ -44,6 +44,14 @@ func (r *Regs) Compat() bool {
 // Arg returns argument i of the call, 0 to 5.
 func (r *Regs) Arg(i int) uint64 { return *r.arg(i) }
 
+// Args returns the six arguments.
+func (r *Regs) Args() (args [6]uint64) {
+	for i := range args {
+		args[i] = r.Arg(i)
+	}
+	return args
+}
+
 // SetArg changes argument i.
 func (r *Regs) SetArg(i int, v uint64) { *r.arg(i) = v }
 

@@ -22,6 +22,7 @@ func (r *Regs) PC() uint64          { return 0 }
 func (r *Regs) SP() uint64          { return 0 }
 func (r *Regs) Compat() bool        { return false }
 func (r *Regs) Arg(int) uint64      { return 0 }
+func (r *Regs) Args() [6]uint64     { return [6]uint64{} }
 func (r *Regs) SetArg(int, uint64)  {}
 func (r *Regs) jump(uint64, uint64) {}
 

@@ -1,0 +1,443 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"github.com/sandtest/go-sandtest/vdso"
+	"golang.org/x/sys/unix"
+)
+
+// messages lets what is sent to an address, and what comes from one, speak the
+// sandbox's.
+//
+// Source: the host's sockets, which a datagram may be sent to without a connection;
+// the host's ports and paths in the addresses of senders. Eliminated: at the entry of
+// a call that sends, its address is replaced by the host's, in memory that no program
+// can write; the message itself, with descriptors and credentials, is the program's own
+// business. At the end of one that receives or accepts, the address that the kernel
+// wrote is replaced by the sandbox's. sendmmsg sends one message at a time.
+//
+// What remains: a program that maps other memory over the supervisor's can send a
+// datagram to the host's sockets.
+func messages(s *Sandbox) feature {
+	return feature{name: "messages", calls: []call{
+		{name: "sendto", conds: []seccomp.Cond{pointer(4)}, stop: s.enterSendTo},
+		{name: "sendmsg", stop: s.enterSendMessage},
+		{name: "sendmmsg", stop: s.enterSendMessages},
+		{name: "accept", stop: s.enterAccept},
+		{name: "accept4", stop: s.enterAccept},
+		{name: "recvfrom", conds: []seccomp.Cond{pointer(4)}, stop: s.enterReceiveFrom},
+		{name: "recvmsg", stop: s.enterReceiveMessage},
+		{name: "recvmmsg", stop: s.enterReceiveMessages},
+	}}
+}
+
+// pointer selects calls in which an argument isn't a null pointer.
+func pointer(arg int) seccomp.Cond { return seccomp.Cond{Arg: arg, Mask: ^uint64(0), Not: true} }
+
+// The layout of struct msghdr and mmsghdr, and of a place for one and an address.
+const (
+	msghdrSize   = 56
+	msgName      = 0
+	msgNameLen   = 8
+	mmsghdrSize  = 64
+	mmsgLen      = 56
+	placeSize    = 256
+	placeAddress = 64
+	places       = vdso.MessageSize / placeSize
+)
+
+// messagePlaces is who has which place. It belongs to the tracer.
+type messagePlaces struct{ taken [places]bool }
+
+// place returns a place of the thread's for the call that it is in.
+func (st *Stop) place() (at uint64, mem []byte, err error) {
+	th, region := st.th, st.th.proc.region.Load()
+	if region == 0 {
+		return 0, nil, unix.ENOMEM
+	}
+	if th.place == 0 {
+		i := slices.Index(st.t.places.taken[:], false)
+		if i < 0 {
+			return 0, nil, unix.ENOBUFS
+		}
+		st.t.places.taken[i] = true
+		th.place = i + 1
+	}
+	from := vdso.MessageOffset + (th.place-1)*placeSize
+	return region + uint64(from), st.t.s.page.mem[from : from+placeSize], nil
+}
+
+// leavePlace gives a thread's place back.
+func (t *tracer) leavePlace(th *thread) {
+	if th.place != 0 {
+		t.places.taken[th.place-1] = false
+		th.place = 0
+	}
+}
+
+// restore gives the program its registers back when the call has ended.
+func (st *Stop) restore(given tracee.Regs) {
+	st.regs.SetNr(given.Nr())
+	for i := range 6 {
+		st.regs.SetArg(i, given.Arg(i))
+	}
+	_ = st.regs.Store(st.th.tid) // it fails only when the thread was killed
+	st.t.leavePlace(st.th)
+}
+
+func (s *Sandbox) enterSendTo(st *Stop) {
+	b, err := s.translated(st, st.Arg(4), int32(st.Arg(5)))
+	if err != nil {
+		st.refuse(err)
+		return
+	}
+	at, mem, err := st.place()
+	if err != nil {
+		st.refuse(err)
+		return
+	}
+	given := st.regs
+	copy(mem, b)
+	st.regs.SetArg(4, at)
+	st.regs.SetArg(5, uint64(len(b)))
+	_ = st.regs.Store(st.th.tid)
+	st.OnExit(func(st *Stop) { st.restore(given) })
+}
+
+func (s *Sandbox) enterSendMessage(st *Stop) { s.sendMessage(st, int(st.Arg(2)), nil) }
+
+// enterSendMessages sends the first of the messages, as the kernel does if it can't send
+// more.
+func (s *Sandbox) enterSendMessages(st *Stop) {
+	if uint32(st.Arg(2)) == 0 {
+		return
+	}
+	s.sendMessage(st, int(st.Arg(3)), func(st *Stop, sent int64) error {
+		_, err := tracee.WriteMem(st.th.tid, st.Arg(1)+mmsgLen, binary.NativeEndian.AppendUint32(nil, uint32(sent)))
+		return err
+	})
+}
+
+// sendMessage sends the message that argument 1 points to. Of several it is the first;
+// told is how much of it was sent.
+func (s *Sandbox) sendMessage(st *Stop, flags int, tell func(st *Stop, sent int64) error) {
+	var hdr [msghdrSize]byte
+	if st.Read(st.Arg(1), hdr[:]) != nil {
+		st.refuse(unix.EFAULT)
+		return
+	}
+	b, err := s.translated(st, binary.NativeEndian.Uint64(hdr[msgName:]), int32(binary.NativeEndian.Uint32(hdr[msgNameLen:])))
+	if err != nil {
+		st.refuse(err)
+		return
+	}
+	at, mem, err := st.place()
+	if err != nil {
+		st.refuse(err)
+		return
+	}
+	name := uint64(0)
+	if len(b) > 0 {
+		name = at + placeAddress
+	}
+	binary.NativeEndian.PutUint64(hdr[msgName:], name)
+	binary.NativeEndian.PutUint32(hdr[msgNameLen:], uint32(len(b)))
+	copy(mem, hdr[:])
+	copy(mem[placeAddress:], b)
+	given := st.regs
+	st.regs.SetNr(unix.SYS_SENDMSG)
+	st.regs.SetArg(1, at)
+	st.regs.SetArg(2, uint64(flags))
+	_ = st.regs.Store(st.th.tid)
+	st.OnExit(func(st *Stop) {
+		sent := st.Result()
+		st.restore(given)
+		if tell == nil || sent < 0 {
+			return
+		}
+		st.regs.SetResult(1)
+		if tell(st, sent) != nil {
+			st.regs.SetResult(-int64(unix.EFAULT))
+		}
+		_ = st.regs.Store(st.th.tid)
+	})
+}
+
+// translated reads the address to which a call sends and returns that of the host's.
+// The socket is bound if it wasn't.
+func (s *Sandbox) translated(st *Stop, at uint64, size int32) ([]byte, error) {
+	if at == 0 || size == 0 {
+		return nil, nil
+	}
+	if size < 0 || size > mostOfAnAddress {
+		return nil, unix.EINVAL
+	}
+	b := make([]byte, size)
+	if st.Read(at, b) != nil {
+		return nil, unix.EFAULT
+	}
+	if size < 2 {
+		return b, nil // the kernel says EINVAL
+	}
+	switch family := binary.NativeEndian.Uint16(b); family {
+	case unix.AF_UNIX:
+		return s.translatedPath(st, b)
+	case unix.AF_INET, unix.AF_INET6, unix.AF_UNSPEC:
+		if s.cfg.Net == NetHost {
+			return b, nil
+		}
+		return s.translatedInternet(st, int(family), b)
+	case unix.AF_NETLINK:
+		if s.cfg.Net != NetHost {
+			return nil, nil // what there is of it knows where to send
+		}
+	}
+	return b, nil
+}
+
+func (s *Sandbox) translatedInternet(st *Stop, family int, b []byte) ([]byte, error) {
+	k, ok, err := socketOf(st.th.proc, st.th.tid, int32(st.Arg(0)))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, unix.EINVAL // as a Unix socket says
+	}
+	defer k.close()
+	if k.protocol == tcp {
+		return nil, nil // a stream takes no notice of it, unless it is to connect: MSG_FASTOPEN
+	}
+	if family == unix.AF_UNSPEC {
+		family = k.domain // an old way to say AF_INET
+		binary.NativeEndian.PutUint16(b, uint16(family))
+	}
+	a, err := parseAddress(b)
+	switch {
+	case err != nil:
+		return nil, err
+	case a.Port() == 0:
+		return nil, unix.EINVAL
+	case k.domain == unix.AF_INET && family != unix.AF_INET:
+		return nil, unix.EAFNOSUPPORT
+	}
+	var to []byte
+	err = s.reaching(&k, st.th.proc, a, func(real netip.AddrPort) error {
+		to = appendAddress(nil, family, real)
+		return nil
+	})
+	return to, err
+}
+
+// translatedPath finds the host's path of a socket.
+func (s *Sandbox) translatedPath(st *Stop, b []byte) ([]byte, error) {
+	if len(b) <= 2 || b[2] == 0 {
+		return b, nil
+	}
+	path, _, _ := stringsCut(b[2:])
+	host := ""
+	err := s.view.at(st.th, unix.AT_FDCWD, path, 0, func(w *cow.Walk, path string) error {
+		f, err := s.view.tree.Lookup(w, path)
+		if err == nil {
+			host, err = f.Socket(w.Cred)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return append(append(b[:2], host...), 0), nil
+}
+
+// A received address is in the program's memory at at, with its size at sizeAt; room
+// is how much of it fitted.
+type received struct {
+	at, sizeAt uint64
+	room       int32
+	protocol   protocol
+}
+
+// fromPointers returns where a call is to write an address whose size a pointer tells.
+func (st *Stop) fromPointers(arg int, p protocol) (r received, ok bool) {
+	var size [4]byte
+	if st.Read(st.Arg(arg+1), size[:]) != nil {
+		return r, false
+	}
+	return received{st.Arg(arg), st.Arg(arg + 1), int32(binary.NativeEndian.Uint32(size[:])), p}, true
+}
+
+func (s *Sandbox) enterAccept(st *Stop) {
+	if s.loopbacks != nil {
+		st.OnExit(s.turnAway)
+	}
+	if st.Arg(1) != 0 {
+		s.translateAfter(st, 1, tcp)
+	}
+}
+
+// turnAway ends a connection that has just been accepted, and forgets what it brought, if
+// it comes from outside to a port that isn't published.
+func (s *Sandbox) turnAway(st *Stop) {
+	if st.Result() < 0 {
+		return
+	}
+	k, ok, err := socketOf(st.th.proc, st.th.tid, int32(st.Result()))
+	if err != nil || !ok {
+		return
+	}
+	defer k.close()
+	far, err := peerName(k.fd)
+	if err != nil || s.loopbacks.owns(far.Addr()) {
+		return
+	}
+	near, err := localName(k.fd)
+	if err != nil || !s.loopbacks.owns(near.Addr()) {
+		return // to a socket that the command was given
+	}
+	s.loopbacks.mu.Lock()
+	name := s.loopbacks.names[tcp][near]
+	s.loopbacks.mu.Unlock()
+	if !slices.Contains(s.cfg.Publish, name.Port()) {
+		_ = disconnect(k.fd) // it fails only where it has ended
+	}
+}
+
+func (s *Sandbox) enterReceiveFrom(st *Stop) { s.translateAfter(st, 4, udp) }
+
+func (s *Sandbox) translateAfter(st *Stop, arg int, p protocol) {
+	r, ok := st.fromPointers(arg, p)
+	if !ok {
+		return // the kernel says EFAULT
+	}
+	st.OnExit(func(st *Stop) {
+		if st.Result() >= 0 {
+			s.translateReceived(st, r)
+		}
+	})
+}
+
+// fromHeader returns where a call is to write an address that a struct msghdr names.
+func (st *Stop) fromHeader(at uint64) (r received, ok bool) {
+	var hdr [msgNameLen + 4]byte
+	if st.Read(at, hdr[:]) != nil {
+		return r, false
+	}
+	r = received{binary.NativeEndian.Uint64(hdr[msgName:]), at + msgNameLen, int32(binary.NativeEndian.Uint32(hdr[msgNameLen:])), udp}
+	return r, r.at != 0 && r.room > 0
+}
+
+func (s *Sandbox) enterReceiveMessage(st *Stop) {
+	r, ok := st.fromHeader(st.Arg(1))
+	if !ok {
+		return
+	}
+	st.OnExit(func(st *Stop) {
+		if st.Result() >= 0 {
+			s.translateReceived(st, r)
+		}
+	})
+}
+
+func (s *Sandbox) enterReceiveMessages(st *Stop) {
+	const most = 1024 // UIO_MAXIOV
+	var list []received
+	for i := range min(uint32(st.Arg(2)), most) {
+		r, _ := st.fromHeader(st.Arg(1) + uint64(i)*mmsghdrSize)
+		list = append(list, r)
+	}
+	if !slices.ContainsFunc(list, func(r received) bool { return r.at != 0 && r.room > 0 }) {
+		return
+	}
+	st.OnExit(func(st *Stop) {
+		for _, r := range list[:min(max(st.Result(), 0), int64(len(list)))] {
+			if r.at != 0 && r.room > 0 {
+				s.translateReceived(st, r)
+			}
+		}
+	})
+}
+
+// translateReceived replaces an address of the host's by the sandbox's.
+func (s *Sandbox) translateReceived(st *Stop, r received) {
+	var size [4]byte
+	if st.Read(r.sizeAt, size[:]) != nil {
+		return
+	}
+	full := int32(binary.NativeEndian.Uint32(size[:]))
+	if full == 0 && s.netlinks.of(st.th.proc, st.th.tid, int32(st.Arg(0))) {
+		b := netlinkAddress(0)
+		_, _ = tracee.WriteMem(st.th.tid, r.at, b[:min(len(b), int(max(r.room, 0)))])
+		_, _ = tracee.WriteMem(st.th.tid, r.sizeAt, binary.NativeEndian.AppendUint32(nil, uint32(len(b))))
+	}
+	if full < 2 || full > mostOfAnAddress || r.room < 2 {
+		return
+	}
+	b := make([]byte, min(full, r.room))
+	if st.Read(r.at, b) != nil {
+		return
+	}
+	known, whole := s.sandboxAddress(st, b, full, r.protocol)
+	if known == nil {
+		if !whole {
+			clear(b[2:]) // cut off: nobody can tell what it was
+			_, _ = tracee.WriteMem(st.th.tid, r.at, b)
+		}
+		return
+	}
+	// It could be read, so it can be written, unless another thread has seen to it that
+	// it can't.
+	_, _ = tracee.WriteMem(st.th.tid, r.at, known[:min(len(known), int(r.room))])
+	_, _ = tracee.WriteMem(st.th.tid, r.sizeAt, binary.NativeEndian.AppendUint32(nil, uint32(len(known))))
+}
+
+// sandboxAddress returns what the sandbox calls an address, nil if the host calls it
+// so, too. whole is false if it was cut off.
+func (s *Sandbox) sandboxAddress(st *Stop, b []byte, full int32, p protocol) (known []byte, whole bool) {
+	whole = int(full) == len(b)
+	switch family := int(binary.NativeEndian.Uint16(b)); family {
+	case unix.AF_UNIX:
+		if len(b) <= 2 || b[2] == 0 {
+			return nil, true
+		}
+		host, _, _ := stringsCut(b[2:])
+		path, ok := s.view.boundAt(host)
+		if !ok {
+			return nil, whole
+		}
+		return append(append(b[:2:2], path...), 0), whole
+	case unix.AF_INET, unix.AF_INET6:
+		a, err := parseAddress(b)
+		if err != nil || s.loopbacks == nil {
+			return nil, whole || s.loopbacks == nil
+		}
+		s.loopbacks.mu.Lock()
+		defer s.loopbacks.mu.Unlock()
+		n, ok := s.loopbacks.name(p, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), s.root)
+		if !ok {
+			return nil, whole
+		}
+		if family == unix.AF_INET6 && n.Addr() == loopback4 && s.isSix(st) {
+			n.AddrPort = netip.AddrPortFrom(loopback6, n.Port())
+		}
+		return appendAddress(nil, family, n.AddrPort), whole
+	}
+	return nil, true
+}
+
+// isSix reports whether the sandbox knows the caller's socket by an address of IPv6.
+func (s *Sandbox) isSix(st *Stop) bool {
+	k, ok, err := socketOf(st.th.proc, st.th.tid, int32(st.Arg(0)))
+	if err != nil || !ok {
+		return false
+	}
+	defer k.close()
+	local, err := localName(k.fd)
+	return err == nil && s.loopbacks.names[k.protocol][local].Addr() == loopback6
+}

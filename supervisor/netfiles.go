@@ -1,0 +1,217 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sandtest/go-sandtest/cow"
+)
+
+// Files that describe the network.
+//
+// Source: what the host knows of names, and its sockets. Eliminated: /etc/hosts and
+// its like are the sandbox's own, and names are looked up in files and at the sandbox's
+// own port 53 alone; of /proc/net the sandbox sees its own sockets, an interface lo,
+// and otherwise nothing.
+
+// netMounts are files of the view.
+func (s *Sandbox) netMounts() []cow.Mount {
+	if s.cfg.Net == NetHost {
+		return nil
+	}
+	name := s.cfg.Identity.Hostname
+	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t" + name + "\n" + s.allowed.hosts
+	return []cow.Mount{
+		{At: "/etc/hosts", Text: hosts},
+		{At: "/etc/resolv.conf", Text: "# There is no name server but one of the sandbox's own.\n"},
+		{At: "/etc/host.conf", Text: "multi on\n"},
+		{At: "/etc/gai.conf", Text: "# The order of addresses is that of RFC 3484.\n"},
+		{At: "/etc/nsswitch.conf", Text: "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\nethers: files\nrpc: files\n"},
+	}
+}
+
+// netFiles are what stands in /proc/PID/net, by name. Others don't exist.
+var netFiles = map[string]func(*Call) string{
+	"tcp":      func(c *Call) string { return c.s.sockets("tcp", tcp, netHeader4) },
+	"tcp6":     func(c *Call) string { return c.s.sockets("tcp6", tcp, netHeader6) },
+	"udp":      func(c *Call) string { return c.s.sockets("udp", udp, netHeaderUDP) },
+	"udp6":     func(c *Call) string { return c.s.sockets("udp6", udp, netHeaderUDP6) },
+	"dev":      func(c *Call) string { return netDevices(c.s.cfg.Net) },
+	"if_inet6": func(c *Call) string { return interface6(c.s.cfg.Net) },
+	"route":    func(*Call) string { return netRoutes },
+	"unix":     func(*Call) string { return "Num       RefCount Protocol Flags    Type St Inode Path\n" },
+	"arp": func(*Call) string {
+		return "IP address       HW type     Flags       HW address            Mask     Device\n"
+	},
+	"raw":    func(*Call) string { return netHeaderUDP },
+	"raw6":   func(*Call) string { return netHeaderUDP6 },
+	"packet": func(*Call) string { return "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n" },
+	"netlink": func(*Call) string {
+		return "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"
+	},
+}
+
+// netFile returns what stands at a canonical path in /proc, if that is within a
+// process's net.
+func (s *Sandbox) netFile(path string) (text func(*Call) string, within bool) {
+	rest, ok := strings.CutPrefix(path, "/proc/")
+	if !ok || s.cfg.Net == NetHost {
+		return nil, false
+	}
+	parts := strings.Split(rest, "/")
+	if len(parts) > 2 && parts[1] == "task" {
+		parts = parts[2:]
+	}
+	if len(parts) < 3 || parts[1] != "net" {
+		return nil, false
+	}
+	return netFiles[strings.Join(parts[2:], "/")], true
+}
+
+// The heads of the tables, as the kernel pads them.
+var (
+	netHeader4    = pad("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode", 149)
+	netHeader6    = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+	netHeaderUDP  = pad("   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops", 127)
+	netHeaderUDP6 = netHeader6[:len(netHeader6)-1] + " ref pointer drops\n"
+	netRoutes     = pad("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT", 127)
+)
+
+func pad(s string, n int) string { return fmt.Sprintf("%-*s\n", n, s) }
+
+func netDevices(n Net) string {
+	text := "Inter-|   Receive                                                |  Transmit\n" +
+		" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n"
+	if n == NetNone {
+		return text
+	}
+	return text + "    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n"
+}
+
+func interface6(n Net) string {
+	if n == NetNone {
+		return ""
+	}
+	return "00000000000000000000000000000001 01 80 10 80       lo\n"
+}
+
+// sockets lists the sandbox's own sockets of one of the kernel's tables, by address.
+// Those that only wait for late packets are left out: how many there are is a matter
+// of the host's time.
+func (s *Sandbox) sockets(table string, p protocol, header string) string {
+	if s.loopbacks == nil {
+		return header
+	}
+	text, err := os.ReadFile("/proc/self/net/" + table)
+	if err != nil {
+		return header
+	}
+	s.loopbacks.mu.Lock()
+	defer s.loopbacks.mu.Unlock()
+	var list []string
+	scan := bufio.NewScanner(bytes.NewReader(text))
+	for scan.Scan() {
+		if line, ok := s.loopbacks.socketLine(p, scan.Text(), s.root); ok {
+			list = append(list, line)
+		}
+	}
+	slices.Sort(list)
+	var b strings.Builder
+	b.WriteString(header)
+	width, all := 4, 149
+	if p == udp {
+		width, all = 5, 127
+	}
+	if strings.HasSuffix(table, "6") {
+		all = 0
+	}
+	for i, line := range list {
+		b.WriteString(pad(fmt.Sprintf("%*d: %s", width, i, line), all))
+	}
+	return b.String()
+}
+
+// socketLine makes of a line of the kernel's one of the sandbox's, without its number.
+func (lo *loopbacks) socketLine(p protocol, line string, root *Process) (string, bool) {
+	f := strings.Fields(line)
+	const state, inode, timeWait = 3, 9, "06"
+	if len(f) <= inode || !strings.HasSuffix(f[0], ":") || f[state] == timeWait {
+		return "", false
+	}
+	near, ok := parseProcAddress(f[1])
+	far, ok2 := parseProcAddress(f[2])
+	if !ok || !ok2 || !lo.owns(near.Addr().Unmap()) {
+		return "", false
+	}
+	six := len(f[1]) > 13
+	n, ok := lo.names[p][unmapped(near)]
+	if !ok || n.port != nil && n.port.holder >= 0 {
+		return "", false
+	}
+	local, remote := n.AddrPort, netip.AddrPortFrom(any4, 0)
+	if far.Port() != 0 {
+		m, ok := lo.name(p, unmapped(far), root)
+		if !ok {
+			return "", false
+		}
+		remote = m.AddrPort
+	} else if n.port != nil {
+		local = netip.AddrPortFrom(n.port.as, n.Port())
+	}
+	if six && (local.Addr() == loopback6 || remote.Addr() == loopback6) && far.Port() != 0 {
+		local, remote = netip.AddrPortFrom(loopback6, local.Port()), netip.AddrPortFrom(loopback6, remote.Port())
+	}
+	f[1], f[2] = procAddress(local, six), procAddress(remote, six)
+	text := fmt.Sprintf("%s %s %s 00000000:00000000 00:00000000 00000000 %5s        0 %s", f[1], f[2], f[state], f[7], f[inode])
+	if p == udp {
+		return text + " 2 0000000000000000 0", true
+	}
+	return text + " 1 0000000000000000 100 0 0 10 0", true
+}
+
+func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// parseProcAddress reads an address as /proc/net tells it: words of 32 bits in the
+// machine's order.
+func parseProcAddress(s string) (netip.AddrPort, bool) {
+	host, number, _ := strings.Cut(s, ":")
+	port, err := strconv.ParseUint(number, 16, 16)
+	if err != nil || len(host) != 8 && len(host) != 32 {
+		return netip.AddrPort{}, false
+	}
+	var b []byte
+	for ; host != ""; host = host[8:] {
+		word, err := strconv.ParseUint(host[:8], 16, 32)
+		if err != nil {
+			return netip.AddrPort{}, false
+		}
+		b = binary.NativeEndian.AppendUint32(b, uint32(word))
+	}
+	a, ok := netip.AddrFromSlice(b)
+	return netip.AddrPortFrom(a, uint16(port)), ok
+}
+
+func procAddress(a netip.AddrPort, six bool) string {
+	b := a.Addr().AsSlice()
+	if six {
+		all := a.Addr().As16()
+		if a.Addr().IsUnspecified() {
+			all = any6.As16()
+		}
+		b = all[:]
+	}
+	var text strings.Builder
+	for ; len(b) > 0; b = b[4:] {
+		fmt.Fprintf(&text, "%08X", binary.NativeEndian.Uint32(b))
+	}
+	return fmt.Sprintf("%s:%04X", text.String(), a.Port())
+}

@@ -1,0 +1,563 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"golang.org/x/sys/unix"
+)
+
+// network gives the sandbox a loopback interface of its own, and nothing else unless
+// it is allowed.
+//
+// Source: other programs' servers, which answer or have a port already; the ports that
+// the kernel chooses; whatever is behind the host's interfaces. Eliminated: sockets of
+// the Internet are made by the supervisor, which ties them to the loopback interface.
+// It binds and connects them on the program's behalf, to ports of the host's that stand
+// for those of the sandbox (endpoints.go), so the address can't change between check
+// and use; Landlock forbids the program to do so itself (TCP, ABI 4). A connection from
+// outside is ended when it is accepted, unless the port is published. Where a call tells
+// an address it is the sandbox's. Ports that are left to the kernel depend on the process
+// alone.
+//
+// What remains: a server at all addresses is met at 127.0.0.1 by who asks for 127.0.0.3,
+// say; a server at [::] and one at [::1] may have the same port; of the addresses in
+// control messages (IP_PKTINFO) and errors (IP_RECVERR) the host's are seen; the
+// address that a connection to an allowed destination comes from is the host's; a
+// process outside that looks for the host's ports can send a datagram in.
+func network(s *Sandbox) feature {
+	f := feature{name: "network"}
+	families := [][]seccomp.Cond{is(0, unix.AF_INET), is(0, unix.AF_INET6)}
+	switch s.cfg.Net {
+	case NetHost:
+		return f
+	case NetNone:
+		f.calls = []call{{name: "socket", errno: unix.EAFNOSUPPORT, anyOf: families}}
+		return f
+	}
+	f.calls = []call{
+		{name: "socket", anyOf: families, notify: s.internetSocket},
+		{name: "bind", notify: s.bindInternet},
+		{name: "connect", notify: s.connectInternet},
+		{name: "listen", notify: s.listenInternet},
+		{name: "getsockname", notify: func(c *Call) Answer { return s.internetName(c, false) }},
+		{name: "getpeername", notify: func(c *Call) Answer { return s.internetName(c, true) }},
+		{name: "setsockopt", errno: unix.EPERM, conds: option(unix.SOL_SOCKET, unix.SO_BINDTODEVICE)},
+	}
+	for _, o := range multicast {
+		f.calls = append(f.calls, call{name: "setsockopt", errno: unix.ENODEV, conds: option(o.level, o.name)})
+	}
+	f.close = s.loopbacks.close
+	return f
+}
+
+// planNetwork prepares what the sandbox's sockets need.
+func (s *Sandbox) planNetwork() (err error) {
+	if s.cfg.Net != NetLoopback {
+		return nil
+	}
+	if s.allowed, err = parseDestinations(s.cfg.AllowNet); err != nil {
+		return err
+	}
+	if s.loopbacks, err = newLoopbacks(); err != nil {
+		return fmt.Errorf("supervisor: plan the network: %w", err)
+	}
+	return nil
+}
+
+// Address returns where on the host a port of [Config.Publish] is reached, from the start
+// on; as long as nobody listens there in the sandbox, a connection is refused.
+func (s *Sandbox) Address(port uint16) (netip.AddrPort, error) {
+	if !slices.Contains(s.cfg.Publish, port) {
+		return netip.AddrPort{}, fmt.Errorf("supervisor: port %d isn't published: add it to Publish", port)
+	}
+	s.loopbacks.mu.Lock()
+	defer s.loopbacks.mu.Unlock()
+	q, err := s.loopbacks.at(tcp, netip.AddrPortFrom(loopback4, port))
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("supervisor: %w", err)
+	}
+	return q.real, nil
+}
+
+// multicast is what joins a group, for which the loopback interface has no route.
+var multicast = []struct{ level, name uint64 }{
+	{unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP}, {unix.IPPROTO_IP, unix.IP_ADD_SOURCE_MEMBERSHIP}, {unix.IPPROTO_IP, unix.MCAST_JOIN_GROUP},
+	{unix.IPPROTO_IP, unix.MCAST_JOIN_SOURCE_GROUP}, {unix.IPPROTO_IPV6, unix.IPV6_ADD_MEMBERSHIP}, {unix.IPPROTO_IPV6, unix.MCAST_JOIN_GROUP},
+	{unix.IPPROTO_IPV6, unix.MCAST_JOIN_SOURCE_GROUP},
+}
+
+// option selects the calls of setsockopt for one option.
+func option(level, name uint64) []seccomp.Cond {
+	return append(is(1, level), is(2, name)...)
+}
+
+// A socket is the supervisor's descriptor for one of the program's.
+type socket struct {
+	fd, domain int
+	protocol   protocol
+}
+
+func (k *socket) close() { unix.Close(k.fd) }
+
+// socketOf returns the socket of the Internet that is descriptor fd of a process. ok is
+// false if it is something else.
+func socketOf(p *Process, tid int, fd int32) (k socket, ok bool, err error) {
+	if k.fd, err = p.fd(tid, fd); err != nil {
+		return k, false, err
+	}
+	var kind int
+	k.domain, err = unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err == nil {
+		kind, err = unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	}
+	if err != nil || k.domain != unix.AF_INET && k.domain != unix.AF_INET6 {
+		k.close()
+		return k, false, nil // the kernel says what is wrong with it
+	}
+	if kind == unix.SOCK_DGRAM {
+		k.protocol = udp
+	}
+	return k, true, nil
+}
+
+// onSocket runs do on the caller's socket of the Internet.
+func (c *Call) onSocket(do func(k *socket) Answer) Answer {
+	k, ok, err := socketOf(c.Process, int(c.n.PID), c.Int(0))
+	switch {
+	case err != nil:
+		return c.refusedWith(err)
+	case !ok:
+		return goOn
+	}
+	defer k.close()
+	return do(&k)
+}
+
+// finish answers with an error, or 0 if it is nil. An error of the supervisor's own
+// ends the run.
+func (c *Call) finish(err error) Answer {
+	if err != nil {
+		return c.refusedWith(err)
+	}
+	return Return(0)
+}
+
+// internetSocket makes a socket.
+func (s *Sandbox) internetSocket(c *Call) Answer {
+	const typeMask = 0xf // SOCK_TYPE_MASK, linux/net.h
+	kind, flags, protocol := int(c.Int(1))&typeMask, int(c.Int(1))&^typeMask, c.Int(2)
+	switch {
+	case flags&^(unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC) != 0:
+		return Errno(unix.EINVAL)
+	case kind == unix.SOCK_STREAM && (protocol == 0 || protocol == unix.IPPROTO_TCP):
+	case kind == unix.SOCK_DGRAM && (protocol == 0 || protocol == unix.IPPROTO_UDP):
+	case kind == unix.SOCK_DGRAM && (protocol == unix.IPPROTO_ICMP || protocol == unix.IPPROTO_ICMPV6):
+		return Errno(unix.EACCES)
+	case kind == unix.SOCK_STREAM || kind == unix.SOCK_DGRAM:
+		return Errno(unix.EPROTONOSUPPORT)
+	default:
+		return Errno(unix.ESOCKTNOSUPPORT)
+	}
+	fd, err := unix.Socket(int(c.Int(0)), kind|flags&unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(protocol))
+	if err != nil {
+		return c.refusedWith(err) // a machine without IPv6
+	}
+	if err := s.confine(fd); err != nil {
+		unix.Close(fd)
+		return Fatal(fmt.Errorf("tie a socket to the loopback interface (setsockopt SO_BINDTODEVICE): %w", err))
+	}
+	return InjectFD(fd, flags&unix.SOCK_CLOEXEC != 0)
+}
+
+// confine ties a new socket to the loopback interface (Linux 5.7 without a privilege).
+func (s *Sandbox) confine(fd int) error {
+	if len(s.allowed.list) > 0 {
+		return nil
+	}
+	return unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "lo")
+}
+
+// The sizes of struct sockaddr_in, of what the kernel wants of a struct sockaddr_in6
+// (SIN6_LEN_RFC2133), and of struct sockaddr_storage.
+const (
+	sizeOfAddress4  = 16
+	sizeOfAddress6  = 24
+	mostOfAnAddress = 128
+)
+
+// address reads the address that arguments at and at+1 of the call are, for a socket
+// of a family. unspecified is an address of no family.
+func (c *Call) address(at int, k *socket) (a netip.AddrPort, unspecified bool, err error) {
+	size, least := c.Int(at+1), int32(2)
+	switch {
+	case k.domain == unix.AF_INET:
+		least = sizeOfAddress4
+	case k.protocol == tcp:
+		least = sizeOfAddress6
+	}
+	if size < 2 || size > mostOfAnAddress {
+		return a, false, unix.EINVAL
+	}
+	b := c.scratch(int(size))
+	if err := c.Read(c.Arg(at), b); err != nil {
+		return a, false, err
+	}
+	if binary.NativeEndian.Uint16(b) == unix.AF_UNSPEC {
+		return a, true, nil
+	}
+	if size < least {
+		return a, false, unix.EINVAL
+	}
+	a, err = parseAddress(b)
+	if err == nil && (k.domain == unix.AF_INET && !a.Addr().Is4() || k.domain == unix.AF_INET6 && a.Addr().Is4() && k.protocol == tcp) {
+		err = unix.EAFNOSUPPORT
+	}
+	return a, false, err
+}
+
+// parseAddress reads a struct sockaddr_in or sockaddr_in6.
+func parseAddress(b []byte) (a netip.AddrPort, err error) {
+	if len(b) < 2 {
+		return a, unix.EINVAL
+	}
+	switch binary.NativeEndian.Uint16(b) {
+	case unix.AF_INET:
+		if len(b) < sizeOfAddress4 {
+			return a, unix.EINVAL
+		}
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:])), binary.BigEndian.Uint16(b[2:])), nil
+	case unix.AF_INET6:
+		if len(b) < sizeOfAddress6 {
+			return a, unix.EINVAL
+		}
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:])), binary.BigEndian.Uint16(b[2:])), nil
+	}
+	return a, unix.EAFNOSUPPORT
+}
+
+// appendAddress appends an address as a family's sockets write it.
+func appendAddress(b []byte, domain int, a netip.AddrPort) []byte {
+	b = binary.NativeEndian.AppendUint16(b, uint16(domain))
+	b = binary.BigEndian.AppendUint16(b, a.Port())
+	if domain == unix.AF_INET {
+		four := a.Addr().Unmap().As4()
+		return append(append(b, four[:]...), make([]byte, 8)...)
+	}
+	b = append(b, 0, 0, 0, 0) // flow
+	sixteen := a.Addr().As16()
+	if a.Addr().Is4() && a.Addr().IsUnspecified() {
+		sixteen = any6.As16()
+	}
+	return append(append(b, sixteen[:]...), 0, 0, 0, 0)
+}
+
+// sockaddr makes an address of a socket's family.
+func (k *socket) sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if k.domain == unix.AF_INET {
+		return &unix.SockaddrInet4{Addr: a.Addr().Unmap().As4(), Port: int(a.Port())}
+	}
+	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+}
+
+// only6 reports whether a socket wants nothing of IPv4, and takes that from it: the
+// sandbox's IPv6 is carried by the host's IPv4.
+func (k *socket) only6() bool {
+	if k.domain != unix.AF_INET6 {
+		return false
+	}
+	v, err := unix.GetsockoptInt(k.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+	if err != nil || v == 0 {
+		return false
+	}
+	_ = unix.SetsockoptInt(k.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0) // it fails for one that is bound, where binding fails, too
+	return true
+}
+
+func (s *Sandbox) bindInternet(c *Call) Answer {
+	return c.onSocket(func(k *socket) Answer {
+		a, unspecified, err := c.address(1, k)
+		switch {
+		case err != nil:
+			return c.refusedWith(err)
+		case unspecified:
+			return Errno(unix.EAFNOSUPPORT)
+		}
+		return c.finish(s.bind(k, c.Process, a))
+	})
+}
+
+// bind gives a socket the sandbox's address a.
+func (s *Sandbox) bind(k *socket, who *Process, a netip.AddrPort) error {
+	lo := s.loopbacks
+	lo.mu.Lock()
+	defer lo.mu.Unlock()
+	addr, ok := class(a.Addr(), k.domain == unix.AF_INET6 && k.only6())
+	if !ok {
+		return unix.EADDRNOTAVAIL
+	}
+	name := netip.AddrPortFrom(addr, a.Port())
+	if a.Port() == 0 {
+		var err error
+		if name, err = lo.ephemeral(k.protocol, who, addr); err != nil {
+			return unix.EADDRINUSE
+		}
+	}
+	for {
+		q, err := lo.at(k.protocol, name)
+		if err != nil {
+			return err
+		}
+		held := q.release()
+		err = unix.Bind(k.fd, k.sockaddr(q.real))
+		if err == unix.EADDRINUSE && held {
+			lo.forget(k.protocol, name, q) // somebody outside was quicker
+			continue
+		}
+		if err != nil {
+			if held && !q.holdAgain(k.protocol, lo.host(farHost)) {
+				lo.forget(k.protocol, name, q)
+			}
+			return err
+		}
+		q.as = a.Addr().Unmap()
+		return nil
+	}
+}
+
+// autobind names the port of a client that is going to send to an address, and binds it
+// to where on the host clients are. The port itself is the kernel's choice when it
+// connects. ok is false if the socket is bound.
+func (s *Sandbox) autobind(k *socket, who *Process, to netip.Addr) (name netip.AddrPort, ok bool, err error) {
+	lo := s.loopbacks
+	local, err := localName(k.fd)
+	if err != nil || lo.names[k.protocol][local].port != nil || k.protocol == udp && local.Port() != 0 {
+		return name, false, err
+	}
+	k.only6()
+	if k.protocol == tcp {
+		if err := unix.SetsockoptInt(k.fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+			return name, false, err
+		}
+	}
+	err = unix.Bind(k.fd, k.sockaddr(netip.AddrPortFrom(lo.client(k.protocol), 0)))
+	if err == unix.EINVAL { // a connection that has begun
+		return name, false, nil
+	}
+	if err == nil {
+		addr := loopback4
+		if to == loopback6 || to == any6 {
+			addr = loopback6
+		}
+		name, err = lo.ephemeral(k.protocol, who, addr)
+	}
+	return name, err == nil, err
+}
+
+// reaching does something with where on the host the sandbox's address a is. The
+// socket is bound first if it wasn't.
+func (s *Sandbox) reaching(k *socket, who *Process, a netip.AddrPort, do func(real netip.AddrPort) error) error {
+	if _, ok := class(a.Addr(), false); !ok {
+		if !s.allowed.allow(a) {
+			return unix.ENETUNREACH
+		}
+		return do(a)
+	}
+	lo := s.loopbacks
+	lo.mu.Lock()
+	defer lo.mu.Unlock()
+	q, err := lo.server(k.protocol, a)
+	if err != nil {
+		return err
+	}
+	name, bound, err := s.autobind(k, who, a.Addr())
+	if err != nil {
+		return err
+	}
+	err = do(q.real)
+	if bound {
+		real, err := localName(k.fd)
+		if err != nil {
+			return err
+		}
+		if real.Port() != 0 {
+			lo.called(k.protocol, real, name)
+		}
+	}
+	return err
+}
+
+func (s *Sandbox) connectInternet(c *Call) Answer {
+	return c.onSocket(func(k *socket) Answer {
+		a, unspecified, err := c.address(1, k)
+		switch {
+		case err != nil:
+			return c.refusedWith(err)
+		case unspecified:
+			return c.finish(disconnect(k.fd))
+		}
+		var to unix.Sockaddr
+		waits := false
+		err = s.reaching(k, c.Process, a, func(real netip.AddrPort) (err error) {
+			to = k.sockaddr(real)
+			waits, err = k.beginConnect(to)
+			return err
+		})
+		if waits {
+			err = c.endConnect(k, to)
+		}
+		return c.finish(err)
+	})
+}
+
+// beginConnect connects a socket as far as that goes without waiting, and reports
+// whether the program wants to wait for the rest.
+func (k *socket) beginConnect(to unix.Sockaddr) (waits bool, err error) {
+	flags, err := unix.FcntlInt(uintptr(k.fd), unix.F_GETFL, 0)
+	if err != nil {
+		return false, err
+	}
+	if k.protocol == udp || flags&unix.O_NONBLOCK != 0 {
+		return false, unix.Connect(k.fd, to)
+	}
+	if _, err := unix.FcntlInt(uintptr(k.fd), unix.F_SETFL, flags|unix.O_NONBLOCK); err != nil {
+		return false, err
+	}
+	err = unix.Connect(k.fd, to)
+	if _, err := unix.FcntlInt(uintptr(k.fd), unix.F_SETFL, flags); err != nil {
+		return false, err
+	}
+	if err == unix.EINPROGRESS {
+		return true, nil
+	}
+	return false, err
+}
+
+// endConnect waits for a connection in the caller's stead. The second connect tells
+// how it went, and the kernel that the first is over.
+func (c *Call) endConnect(k *socket, to unix.Sockaddr) error {
+	if err := c.untilWritable(k.fd); err != nil {
+		return err
+	}
+	return unix.Connect(k.fd, to)
+}
+
+// untilWritable waits for a connection. Where that takes long, because the server has
+// as many as it wants, the caller counts as waiting.
+func (c *Call) untilWritable(fd int) error {
+	const look = 100 // ms, for a caller that is killed
+	list := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	if n, err := unix.Poll(list, 0); n > 0 || err != nil && err != unix.EINTR {
+		return err
+	}
+	c.Yield()
+	c.rs.open.Add(-1)
+	defer c.rs.open.Add(1)
+	for {
+		n, err := unix.Poll(list, look)
+		if n > 0 || err != nil && err != unix.EINTR {
+			return err
+		}
+		if err := c.stillThere(); err != nil {
+			return err
+		}
+	}
+}
+
+// listenInternet binds a socket that is to listen and has no address yet. The kernel
+// lets it listen.
+func (s *Sandbox) listenInternet(c *Call) Answer {
+	return c.onSocket(func(k *socket) Answer {
+		if k.protocol == udp || s.served(k) {
+			return goOn
+		}
+		all := any4
+		if k.domain == unix.AF_INET6 {
+			all = any6
+		}
+		if err := s.bind(k, c.Process, netip.AddrPortFrom(all, 0)); err != nil && err != unix.EINVAL {
+			return c.refusedWith(err)
+		}
+		return goOn
+	})
+}
+
+// served reports whether a socket has a server's port.
+func (s *Sandbox) served(k *socket) bool {
+	s.loopbacks.mu.Lock()
+	defer s.loopbacks.mu.Unlock()
+	local, err := localName(k.fd)
+	return err == nil && s.loopbacks.names[k.protocol][local].port != nil
+}
+
+// internetName tells an end of a socket as the sandbox knows it.
+func (s *Sandbox) internetName(c *Call, peer bool) Answer {
+	return c.onSocket(func(k *socket) Answer {
+		a, ok, err := s.nameOf(k, peer)
+		switch {
+		case err != nil:
+			return c.refusedWith(err)
+		case !ok:
+			return goOn
+		}
+		return c.replyAddress(c.Arg(1), c.Arg(2), appendAddress(nil, k.domain, a))
+	})
+}
+
+// nameOf returns an end of a socket. ok is false if it isn't the sandbox's.
+func (s *Sandbox) nameOf(k *socket, peer bool) (a netip.AddrPort, ok bool, err error) {
+	lo := s.loopbacks
+	lo.mu.Lock()
+	defer lo.mu.Unlock()
+	local, err := localName(k.fd)
+	if err != nil {
+		return a, false, err
+	}
+	if lo.owns(local.Addr()) && local.Port() == 0 { // it has tried to connect
+		local = netip.AddrPortFrom(any4, 0)
+	}
+	near, ok := lo.names[k.protocol][local]
+	if local.Port() == 0 && !peer {
+		return local, true, nil
+	}
+	remote, err := peerName(k.fd)
+	if err != nil {
+		if peer {
+			return a, false, err
+		}
+		if ok && near.port != nil {
+			return netip.AddrPortFrom(near.port.as, near.Port()), true, nil
+		}
+		return near.AddrPort, ok, nil
+	}
+	far, known := lo.name(k.protocol, remote, s.root)
+	if peer {
+		near, far, ok = far, near, known
+	}
+	if far.Addr() == loopback6 && ok {
+		return netip.AddrPortFrom(loopback6, near.Port()), true, nil
+	}
+	return near.AddrPort, ok, nil
+}
+
+// replyAddress writes an address where a call wants it, as much of it as there is room
+// for.
+func (c *Call) replyAddress(at, sizeAt uint64, b []byte) Answer {
+	var size [4]byte
+	if err := c.Read(sizeAt, size[:]); err != nil {
+		return c.failed(err)
+	}
+	room := int(int32(binary.NativeEndian.Uint32(size[:])))
+	if room < 0 {
+		return Errno(unix.EINVAL)
+	}
+	if _, err := c.Write(at, b[:min(room, len(b))]); err != nil {
+		return c.failed(err)
+	}
+	return c.reply(sizeAt, binary.NativeEndian.AppendUint32(size[:0], uint32(len(b))))
+}
