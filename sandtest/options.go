@@ -44,9 +44,23 @@ type Options struct {
 	// limit what the command may use.
 	CPUs int
 
-	// Memory is the size of the memory that is reported, in bytes, at least 1 MiB.
-	// Default 4 GiB. It doesn't limit what the command may use.
+	// Memory is how much memory the machine has, in bytes, at least 1 MiB. A command
+	// that uses more, with everything it started, is killed, see [Result.OutOfMemory].
+	// Default: 4 GiB are reported, and there is no limit.
 	Memory int64
+
+	// MaxProcesses is how many processes and threads there may be: fork fails with
+	// EAGAIN when there are so many. Default: no limit.
+	MaxProcesses int
+
+	// MaxOpenFiles is how many descriptors each process may have, at least 16
+	// (RLIMIT_NOFILE). Default: the host's limit.
+	MaxOpenFiles int
+
+	// MaxOutput is how many bytes the command may write to standard output and standard
+	// error where they are captured; beyond, it is killed, see [Result.OutputLimit].
+	// Default: no limit.
+	MaxOutput int64
 
 	// Work is the absolute path at which the command sees its directory (cmd.Dir).
 	// Default /work. [InPlace] leaves it where it is.
@@ -144,6 +158,7 @@ func (o Options) config() supervisor.Config {
 			CPUs:     o.CPUs,
 			Memory:   o.Memory,
 		},
+		Limits:      supervisor.Limits{Memory: o.Memory, Processes: o.MaxProcesses, OpenFiles: o.MaxOpenFiles},
 		ASLR:        o.ASLR,
 		KeepLayer:   true,
 		MinLandlock: o.MinLandlock,

@@ -20,6 +20,12 @@ type Result struct {
 	// test's deadline.
 	TimedOut bool
 
+	// OutOfMemory says that the command was ended because of [Options.Memory].
+	OutOfMemory bool
+
+	// OutputLimit says that the command was ended because of [Options.MaxOutput].
+	OutputLimit bool
+
 	// Deadlock lists every thread of the command and of what it started, if they
 	// were ended because all of them waited for each other, or for an instant beyond
 	// [Options.MaxVirtual]; nil otherwise. Under the virtual clock this is found at

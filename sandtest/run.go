@@ -77,7 +77,9 @@ type Process struct {
 	stdout, stderr *bytes.Buffer // nil if not captured
 	timer          *time.Timer   // nil without a limit
 	timedOut       atomic.Bool
+	output         outputLimit
 	dir            string
+	started        chan struct{} // closed once sandbox is set, or never will be
 
 	result *Result
 	err    error
@@ -85,15 +87,24 @@ type Process struct {
 }
 
 func start(cmd *exec.Cmd, opts Options, deadline time.Time) (*Process, error) {
-	p := &Process{waited: make(chan struct{}, 1)}
+	p := &Process{waited: make(chan struct{}, 1), started: make(chan struct{})}
 	p.waited <- struct{}{}
+	p.output.left.Store(opts.MaxOutput)
+	if p.output.limited = opts.MaxOutput > 0; p.output.limited {
+		p.output.exceed = func() {
+			if <-p.started; p.sandbox != nil {
+				p.sandbox.Kill()
+			}
+		}
+	}
+	defer close(p.started)
 	if cmd.Stdout == nil {
 		p.stdout = new(bytes.Buffer)
-		cmd.Stdout = p.stdout
+		cmd.Stdout = p.output.writer(p.stdout)
 	}
 	if cmd.Stderr == nil {
 		p.stderr = new(bytes.Buffer)
-		cmd.Stderr = p.stderr
+		cmd.Stderr = p.output.writer(p.stderr)
 	}
 	if cmd.Env == nil {
 		cmd.Env = Environ()
@@ -176,17 +187,20 @@ func (p *Process) Result() (*Result, error) {
 		return nil, p.err
 	}
 	p.result = &Result{
-		ExitCode:   state.ExitCode,
-		Signal:     state.Signal,
-		TimedOut:   p.timedOut.Load(),
-		Deadlock:   state.Deadlock,
-		ClockStart: state.ClockStart,
-		Clock:      state.Clock,
-		Leaked:     state.Leaked,
-		Changes:    state.Changes,
-		sandbox:    p.sandbox,
-		dir:        p.dir,
-		Stats:      state.Stats,
+		ExitCode: state.ExitCode,
+		Signal:   state.Signal,
+		TimedOut: p.timedOut.Load(),
+		Deadlock: state.Deadlock,
+
+		OutOfMemory: state.OutOfMemory,
+		OutputLimit: p.output.exceeded.Load(),
+		ClockStart:  state.ClockStart,
+		Clock:       state.Clock,
+		Leaked:      state.Leaked,
+		Changes:     state.Changes,
+		sandbox:     p.sandbox,
+		dir:         p.dir,
+		Stats:       state.Stats,
 	}
 	if p.stdout != nil {
 		p.result.Stdout = p.stdout.String()

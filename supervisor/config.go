@@ -69,10 +69,40 @@ type Config struct {
 	// see [Sandbox.Address].
 	Publish []uint16
 
+	// Limits bound what the command may use.
+	Limits Limits
+
 	// ASLR leaves the randomisation of addresses on (personality(2),
 	// ADDR_NO_RANDOMIZE). By default it is off, and a machine that forbids
 	// switching it off is an error.
 	ASLR bool
+}
+
+// Limits bound what the command and everything it starts may use together. Zero
+// means no limit.
+type Limits struct {
+	// Processes is how many processes there may be, and threads count, as for ulimit -u:
+	// fork and clone fail with EAGAIN when there are so many.
+	Processes int
+	// OpenFiles is how many descriptors each process may have (RLIMIT_NOFILE); at
+	// least 16.
+	OpenFiles int
+	// Memory is how many bytes of memory the processes may have; beyond, everything is
+	// killed, and State.OutOfMemory says so. At least 1 MiB.
+	Memory int64
+}
+
+// check explains a limit that can't be meant.
+func (l Limits) check() error {
+	switch {
+	case l.Processes < 0:
+		return fmt.Errorf("supervisor: Limits.Processes is %d: want a number of processes, or 0", l.Processes)
+	case l.OpenFiles < 0 || l.OpenFiles > 0 && l.OpenFiles < 16:
+		return fmt.Errorf("supervisor: Limits.OpenFiles is %d: want at least 16, or 0", l.OpenFiles)
+	case l.Memory < 0 || l.Memory > 0 && l.Memory < 1<<20:
+		return fmt.Errorf("supervisor: Limits.Memory is %d: want at least 1 MiB, or 0", l.Memory)
+	}
+	return nil
 }
 
 // The values that zero fields of a Config stand for.
@@ -125,6 +155,9 @@ func (c Config) withDefaults() (Config, error) {
 	if err := det.CheckTime(c.Time); err != nil {
 		return c, fmt.Errorf("supervisor: %w", err)
 	}
+	if err := c.Limits.check(); err != nil {
+		return c, err
+	}
 	if err := c.Identity.Check(); err != nil {
 		return c, fmt.Errorf("supervisor: %w", err)
 	}
@@ -144,6 +177,8 @@ type State struct {
 	// each other, or for an instant beyond Config.MaxVirtual. Only the virtual clock
 	// knows.
 	Deadlock []BlockedThread
+	// OutOfMemory says that everything was killed because of Limits.Memory.
+	OutOfMemory bool
 	// Leaked lists the processes that were alive when the command ended, by
 	// lineage. They have been killed.
 	Leaked []LeakedProcess

@@ -107,7 +107,7 @@ func (s *Sandbox) exec(st *Stop, dirfd int32, argument int, flags int32) {
 	}
 }
 
-// refuse skips the call, which fails.
+// refuse skips the call, which fails with an error of the view's.
 func (st *Stop) refuse(err error) {
 	var errno unix.Errno
 	switch o := isOutside(err); {
@@ -121,6 +121,11 @@ func (st *Stop) refuse(err error) {
 		st.t.s.fail(fmt.Errorf("supervisor: %s in process %s: %w", seccomp.Name(uint32(st.Nr())), st.th.proc.Lineage, err))
 		errno = unix.EIO
 	}
+	st.skip(errno)
+}
+
+// skip lets the call fail without being made.
+func (st *Stop) skip(errno unix.Errno) {
 	st.regs.SetNr(-1)
 	st.regs.SetResult(-int64(errno))
 	_ = st.regs.Store(st.th.tid) // it fails only when the thread was killed

@@ -48,6 +48,7 @@ var features = []func(*Sandbox) feature{
 	interfaces,     // SIOCGIFCONF and its like
 	messages,       // accept, sendto, sendmsg, recvfrom, recvmsg
 	credentialsSet, // setuid
+	limits,         // processes, open files, memory
 }
 
 // A feature is one thing that a sandbox pins.

@@ -131,7 +131,7 @@ func (s *Sandbox) enterSendMessages(st *Stop) {
 func (s *Sandbox) sendMessage(st *Stop, flags int, tell func(st *Stop, sent int64) error) {
 	var hdr [msghdrSize]byte
 	if st.Read(st.Arg(1), hdr[:]) != nil {
-		st.refuse(unix.EFAULT)
+		st.skip(unix.EFAULT)
 		return
 	}
 	b, err := s.translated(st, binary.NativeEndian.Uint64(hdr[msgName:]), int32(binary.NativeEndian.Uint32(hdr[msgNameLen:])))

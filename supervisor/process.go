@@ -141,6 +141,7 @@ type thread struct {
 	creds    atomic.Pointer[credentials] // nil when they are to be read anew
 	slot     int                         // where it has the arguments of execve, counted from 1
 	slotIn   *rooms
+	forks    bool                  // it makes a thread or process, with a limit to them
 	place    int                   // where it has the message of the call it is in, counted from 1
 	again    atomic.Pointer[again] // a call that it is to make anew
 	execName string                // what it has asked execve for, if the kernel was told something else
@@ -173,6 +174,24 @@ func (ts *threads) appendAll(list []*thread) []*thread {
 	defer ts.mu.RUnlock()
 	for _, th := range ts.m {
 		list = append(list, th)
+	}
+	return list
+}
+
+func (ts *threads) count() int {
+	ts.mu.RLock()
+	defer ts.mu.RUnlock()
+	return len(ts.m)
+}
+
+// processes returns the pids of all processes.
+func (ts *threads) processes() (list []int) {
+	ts.mu.RLock()
+	defer ts.mu.RUnlock()
+	for tid, th := range ts.m {
+		if tid == th.proc.TGID {
+			list = append(list, tid)
+		}
 	}
 	return list
 }

@@ -45,6 +45,7 @@ type Sandbox struct {
 	waited atomic.Bool     // somebody waits for its end, and nobody is to send it a signal any more
 
 	socketTimeouts atomic.Bool // a socket has one
+	outOfMemory    atomic.Bool // that is why everything was killed
 
 	timerfdMu   sync.Mutex
 	timerfds    map[int64]*timerFD
@@ -175,6 +176,7 @@ func (s *Sandbox) trace(started chan<- error) {
 	s.state = t.state
 	s.state.ClockStart, s.state.Clock = s.clock.start, s.clock.end()
 	s.state.Stats = s.counts.stats()
+	s.state.OutOfMemory = s.outOfMemory.Load()
 	s.state.Stats.Landlock = s.landlockABI
 	s.state.Stats.Real = time.Since(s.began)
 }

@@ -19,13 +19,15 @@ import (
 // A tracer owns the tree of processes. All its methods run on one locked OS
 // thread, which is the one ptrace knows.
 type tracer struct {
-	s      *Sandbox
-	root   *Process
-	procs  map[int]*Process        // by tgid
-	early  map[int]unix.WaitStatus // stops of threads whose creation isn't reported yet
-	places messagePlaces
-	state  State
-	ended  bool // the command has ended; everything else is killed
+	s       *Sandbox
+	root    *Process
+	procs   map[int]*Process        // by tgid
+	early   map[int]unix.WaitStatus // stops of threads whose creation isn't reported yet
+	places  messagePlaces
+	dead    []int // processes that have ended, with a limit to them
+	forking int   // threads that are being made, with a limit to them
+	state   State
+	ended   bool // the command has ended; everything else is killed
 }
 
 // run handles stops until no tracee is left.
@@ -108,6 +110,7 @@ func (t *tracer) created(th *thread, vfork bool) {
 	}
 	nr := uint32(regs.Nr())
 	isThread := nr == unix.SYS_CLONE && regs.Arg(0)&unix.CLONE_THREAD != 0
+	t.forked(th)
 	t.adopt(tid, th, isThread, nr == unix.SYS_CLONE && regs.Arg(0)&unix.CLONE_FS != 0)
 	if vfork && !isThread {
 		th.vfork.Store(t.procs[tid])
@@ -145,6 +148,7 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	t.s.leave(th)
 	th.leaveRoom()
 	t.leavePlace(th)
+	t.forked(th)
 	if ws.Signaled() {
 		t.adoptOrphans(th)
 	}
@@ -154,6 +158,9 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	// The leader's end is reported after that of all its threads.
 	delete(t.procs, th.tid)
 	th.proc.end()
+	if t.s.cfg.Limits.Processes > 0 {
+		t.dead = append(t.dead, th.tid)
+	}
 	if t.s.agenda != nil {
 		t.s.agenda.removeAll(th.proc)
 	}

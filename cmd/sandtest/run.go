@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"time"
 
+	units "github.com/docker/go-units"
 	"github.com/sandtest/go-sandtest/internal/runflags"
 	"github.com/sandtest/go-sandtest/sandtest"
 )
@@ -44,6 +45,8 @@ func runMain(args []string) int {
 	switch {
 	case res.TimedOut:
 		return fail(exitTimeout, fmt.Errorf("%s timed out after %v and was killed", flags.Arg(0), f.Opts.Timeout))
+	case res.OutOfMemory:
+		return fail(exitSignal+int(res.Signal), fmt.Errorf("%s was killed: with what it started it used more memory than %s (--memory)", flags.Arg(0), units.BytesSize(float64(f.Opts.Memory))))
 	case res.Deadlock != nil:
 		return fail(exitTimeout, deadlocked(flags.Arg(0), res))
 	case res.Signal != 0:

@@ -71,12 +71,14 @@ func (f *Flags) Register(fs *flag.FlagSet) {
 		}
 		return det.Identity{Hostname: "x", CPUs: f.Opts.CPUs, Memory: 1 << 30}.Check()
 	})
-	fs.Func("memory", "`SIZE` of memory that is reported, such as 512M or 4GiB (default 4GiB)", func(s string) (err error) {
+	fs.Func("memory", "`SIZE` of memory, such as 512M or 4GiB: so much is reported, and more is not to be had (default: 4GiB are reported, and there is no limit)", func(s string) (err error) {
 		if f.Opts.Memory, err = units.RAMInBytes(s); err != nil {
 			return fmt.Errorf("want a size such as 512M or 4GiB")
 		}
 		return det.Identity{Hostname: "x", CPUs: 1, Memory: f.Opts.Memory}.Check()
 	})
+	fs.IntVar(&f.Opts.MaxProcesses, "max-processes", 0, "how many processes and threads, `N`, there may be (default no limit)")
+	fs.IntVar(&f.Opts.MaxOpenFiles, "max-open-files", 0, "how many descriptors, `N`, each process may have, at least 16 (default the host's limit)")
 	fs.BoolVar(&f.Opts.ASLR, "aslr", false, "leave address space randomisation on")
 	f.Opts.Work = sandtest.DefaultWork
 	fs.Func("work", "`PATH` at which the command sees its directory, empty to leave it where it is (default /work)", func(s string) error {

@@ -49,6 +49,7 @@ type jsonResult struct {
 	ClockEnd   time.Time                  `json:"clock_end"`
 	Leaked     []jsonLeaked               `json:"leaked"`
 	Deadlock   []supervisor.BlockedThread `json:"deadlock,omitempty"`
+	NoMemory   bool                       `json:"out_of_memory,omitempty"`
 	Backend    string                     `json:"backend"`
 	Stats      supervisor.Stats           `json:"stats"`
 }
@@ -99,6 +100,7 @@ func WriteJSON(file string, res *sandtest.Result) (err error) {
 		ClockEnd:   res.Clock,
 		Leaked:     []jsonLeaked{},
 		Deadlock:   res.Deadlock,
+		NoMemory:   res.OutOfMemory,
 		Backend:    "seccomp",
 		Stats:      res.Stats,
 	}

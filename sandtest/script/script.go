@@ -232,6 +232,8 @@ func verdict(res *sandtest.Result, f *runflags.Flags) error {
 	switch {
 	case res.TimedOut:
 		return fmt.Errorf("timed out after %v", f.Opts.Timeout)
+	case res.OutOfMemory:
+		return fmt.Errorf("%w: killed for using more memory than there is (-memory)", errStatus)
 	case res.Deadlock != nil:
 		text := "everything waits, and there is nothing that could end it"
 		for _, th := range res.Deadlock {

@@ -1,0 +1,218 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// limits keeps what the command and everything it starts may use within bounds.
+//
+// Processes: fork, vfork and clone fail with EAGAIN while there are as many threads as
+// are allowed, those included that are just being made, or that have ended and nobody
+// has waited for. Open files: RLIMIT_NOFILE, which
+// nobody can raise. Memory: the supervisor adds up what the kernel says every process
+// has (proc_pid_status(5), and where shared memory is counted twice smaps_rollup), the
+// more often the nearer that is to the limit, and ends the sandbox beyond it.
+//
+// What remains: memory that no process has mapped (a memfd's, a shared segment's) isn't
+// counted; a command that takes memory faster than 4 GB a second may exceed the limit by
+// more than a tenth before it is ended.
+func limits(s *Sandbox) feature {
+	f := feature{name: "limits"}
+	l := s.cfg.Limits
+	if l.Processes > 0 {
+		for _, name := range []string{"fork", "vfork", "clone"} {
+			f.calls = append(f.calls, call{name: name, stop: s.enterFork})
+		}
+	}
+	if l.OpenFiles > 0 {
+		f.calls = append(f.calls,
+			call{name: "setrlimit", notify: s.setOpenFiles, conds: is(0, unix.RLIMIT_NOFILE)},
+			call{name: "prlimit64", notify: s.setOpenFiles, conds: append(is(1, unix.RLIMIT_NOFILE), pointer(2))})
+	}
+	var watch *memoryWatch
+	f.load = func(im *image) error {
+		if im.th.proc != im.t.root || im.th.proc.execs != 1 {
+			return nil
+		}
+		if l.Memory > 0 {
+			watch = s.watchMemory()
+		}
+		if l.OpenFiles == 0 {
+			return nil
+		}
+		most := unix.Rlimit{Cur: uint64(l.OpenFiles), Max: uint64(l.OpenFiles)}
+		if err := unix.Prlimit(im.th.proc.TGID, unix.RLIMIT_NOFILE, &most, nil); err != nil {
+			return fmt.Errorf("limit open files to %d (prlimit RLIMIT_NOFILE): %w", l.OpenFiles, err)
+		}
+		return nil
+	}
+	f.close = func() error {
+		if watch != nil {
+			watch.end()
+		}
+		return nil
+	}
+	return f
+}
+
+// enterFork refuses a new process or thread where there are enough.
+func (s *Sandbox) enterFork(st *Stop) {
+	most := s.cfg.Limits.Processes - s.threads.count() - st.t.forking
+	if most > 0 && most <= len(st.t.dead) {
+		st.t.dead = slices.DeleteFunc(st.t.dead, func(pid int) bool { return !isZombie(pid) })
+	}
+	if most <= len(st.t.dead) {
+		st.skip(unix.EAGAIN)
+		return
+	}
+	st.t.forking++
+	st.th.forks = true
+	st.OnExit(func(st *Stop) { st.t.forked(st.th) })
+}
+
+// isZombie reports whether a process that has ended still waits for its parent.
+func isZombie(pid int) bool {
+	state, err := status(pid, "State:")
+	return err == nil && strings.HasPrefix(state, "Z")
+}
+
+// forked notes that a thread has made another one, or failed to.
+func (t *tracer) forked(th *thread) {
+	if th.forks {
+		th.forks = false
+		t.forking--
+	}
+}
+
+// setOpenFiles answers setrlimit and prlimit64 for RLIMIT_NOFILE.
+func (s *Sandbox) setOpenFiles(c *Call) Answer {
+	at, old, pid := c.Arg(1), uint64(0), c.Process.TGID
+	if c.Name() == "prlimit64" {
+		at, old = c.Arg(2), c.Arg(3)
+		if target := int(c.Int(0)); target != 0 {
+			th := s.threads.get(target)
+			if th == nil {
+				return Errno(unix.ESRCH)
+			}
+			pid = th.proc.TGID
+		}
+	}
+	b := c.scratch(16)
+	if err := c.Read(at, b); err != nil {
+		return c.failed(err)
+	}
+	want := unix.Rlimit{Cur: binary.NativeEndian.Uint64(b), Max: binary.NativeEndian.Uint64(b[8:])}
+	var had unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &had); err != nil {
+		return c.refusedWith(err)
+	}
+	switch {
+	case want.Cur > want.Max:
+		return Errno(unix.EINVAL)
+	case want.Max > had.Max:
+		return Errno(unix.EPERM) // also for the superuser
+	}
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &want, nil); err != nil {
+		return c.refusedWith(err)
+	}
+	if old == 0 {
+		return Return(0)
+	}
+	binary.NativeEndian.PutUint64(b, had.Cur)
+	binary.NativeEndian.PutUint64(b[8:], had.Max)
+	return c.reply(old, b)
+}
+
+// A memoryWatch adds up the memory of a sandbox.
+type memoryWatch struct {
+	s    *Sandbox
+	stop chan struct{}
+	done chan struct{}
+}
+
+func (s *Sandbox) watchMemory() *memoryWatch {
+	w := &memoryWatch{s, make(chan struct{}), make(chan struct{})}
+	go w.run()
+	return w
+}
+
+func (w *memoryWatch) end() {
+	close(w.stop)
+	<-w.done
+}
+
+// How often the memory is added up: as often as it may grow by what is left to the limit
+// at the pace that a machine writes memory, within bounds.
+const (
+	memoryPace   = 4 << 30 // bytes a second
+	longestCheck = 100 * time.Millisecond
+	shortestLook = time.Millisecond
+)
+
+func (w *memoryWatch) run() {
+	defer close(w.done)
+	limit := w.s.cfg.Limits.Memory
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.stop:
+			return
+		case <-timer.C:
+		}
+		used := w.s.memory(false)
+		if used > limit {
+			used = w.s.memory(true)
+		}
+		if used > limit {
+			w.s.outOfMemory.Store(true)
+			w.s.Kill()
+			return
+		}
+		timer.Reset(min(max(time.Duration(limit-used)*time.Second/memoryPace, shortestLook), longestCheck))
+	}
+}
+
+// memory returns what the sandbox's processes have: with shares, memory that several
+// of them have counts once.
+func (s *Sandbox) memory(shares bool) (sum int64) {
+	for _, pid := range s.threads.processes() {
+		if shares {
+			sum += kilobytes("/proc/"+strconv.Itoa(pid)+"/smaps_rollup", "Pss_Anon:", "Pss_Shmem:")
+			continue
+		}
+		sum += kilobytes("/proc/"+strconv.Itoa(pid)+"/status", "RssAnon:", "RssShmem:")
+	}
+	return sum
+}
+
+// kilobytes adds up fields of one of the kernel's files that are in kB. A process that
+// is gone has nothing.
+func kilobytes(file string, fields ...string) (sum int64) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	for _, field := range fields {
+		_, rest, ok := bytes.Cut(text, append([]byte{'\n'}, field...))
+		if !ok {
+			continue
+		}
+		f := bytes.Fields(rest[:min(len(rest), 64)])
+		if n, err := strconv.ParseInt(string(f[0]), 10, 64); err == nil {
+			sum += n << 10
+		}
+	}
+	return sum
+}
