@@ -1,6 +1,7 @@
 // Command sandtest runs programs in a deterministic sandbox.
 //
 //	sandtest run [flags] [--] COMMAND [ARG...]   run it once; the exit status is the command's
+//	sandtest script [flags] FILE.txtar...        run testscript scenarios
 //	sandtest doctor                              what this machine allows, and what is used instead
 //
 // See sandtest run --help for the flags.
@@ -20,6 +21,7 @@ type command struct {
 
 var commands = []command{
 	{"run", "[flags] [--] COMMAND [ARG...]", "run a command once; the exit status is its own", runMain},
+	{"script", "[flags] FILE.txtar...", "run testscript scenarios", scriptMain},
 	{"doctor", "", "tell what this machine allows, and what is used instead", doctorMain},
 }
 

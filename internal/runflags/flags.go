@@ -49,6 +49,13 @@ func parseChanges(s string) (Changes, error) {
 // Register declares the flags. Each is one line here; package flag takes them
 // with one dash or two.
 func (f *Flags) Register(fs *flag.FlagSet) {
+	f.RegisterSandbox(fs)
+	f.registerCommand(fs)
+}
+
+// RegisterSandbox declares the flags that say what a sandbox is like, whatever runs in
+// it.
+func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 	fs.Func("time", "`T` at which the clock starts: RFC 3339, a date, or @SECONDS (default 2000-01-01T00:00:00Z)", func(s string) (err error) {
 		f.Opts.Time, err = det.ParseTime(s)
 		return err
@@ -80,13 +87,6 @@ func (f *Flags) Register(fs *flag.FlagSet) {
 	fs.IntVar(&f.Opts.MaxProcesses, "max-processes", 0, "how many processes and threads, `N`, there may be (default no limit)")
 	fs.IntVar(&f.Opts.MaxOpenFiles, "max-open-files", 0, "how many descriptors, `N`, each process may have, at least 16 (default the host's limit)")
 	fs.BoolVar(&f.Opts.ASLR, "aslr", false, "leave address space randomisation on")
-	f.Opts.Work = sandtest.DefaultWork
-	fs.Func("work", "`PATH` at which the command sees its directory, empty to leave it where it is (default /work)", func(s string) error {
-		if f.Opts.Work = s; s == "" {
-			f.Opts.Work = sandtest.InPlace
-		}
-		return nil
-	})
 	fs.Func("mount", "show `HOST:PATH`, the host's HOST at PATH; may be repeated", func(s string) error {
 		host, path, _ := strings.Cut(s, ":")
 		if host == "" {
@@ -111,6 +111,18 @@ func (f *Flags) Register(fs *flag.FlagSet) {
 		f.Opts.Publish = append(f.Opts.Publish, uint16(n))
 		return nil
 	})
+	fs.DurationVar(&f.Opts.Timeout, "timeout", sandtest.DefaultTimeout, "real time `D` after which everything is ended, 0 for no limit")
+}
+
+// registerCommand declares the flags that are a matter of one command.
+func (f *Flags) registerCommand(fs *flag.FlagSet) {
+	f.Opts.Work = sandtest.DefaultWork
+	fs.Func("work", "`PATH` at which the command sees its directory, empty to leave it where it is (default /work)", func(s string) error {
+		if f.Opts.Work = s; s == "" {
+			f.Opts.Work = sandtest.InPlace
+		}
+		return nil
+	})
 	fs.Func("changes", "what becomes of what the command wrote, `WHAT`: discard, commit or keep=DIR (default discard)", func(s string) (err error) {
 		f.Changes, err = parseChanges(s)
 		return err
@@ -132,7 +144,6 @@ func (f *Flags) Register(fs *flag.FlagSet) {
 		return nil
 	})
 	fs.BoolVar(&f.InheritEnv, "inherit-env", false, "pass the whole environment on")
-	fs.DurationVar(&f.Opts.Timeout, "timeout", sandtest.DefaultTimeout, "real time `D` after which everything is ended, 0 for no limit")
 	fs.StringVar(&f.JSON, "json", "", "write the result to `FILE` as JSON, - for standard output")
 }
 
