@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math"
+	"math/rand/v2"
 	"slices"
 )
 
@@ -156,3 +158,33 @@ func appendHeader(buf []byte, e Dirent, next int64, reclen int) []byte {
 }
 
 func align8(n int) int { return (n + 7) &^ 7 }
+
+// An Order is how the names of a directory are listed.
+type Order struct {
+	// Reversed lists the last name first.
+	Reversed bool
+	// Shuffle, if not 0, lists names in an order that is drawn from it and them.
+	Shuffle uint64
+}
+
+// Arrange puts "." and ".." first and the rest in an order, that of names for the zero
+// Order.
+func (o Order) Arrange(list []Dirent) {
+	SortDirents(list)
+	names := list
+	for len(names) > 0 && isDot(names[0].Name) {
+		names = names[1:]
+	}
+	if o.Reversed {
+		slices.Reverse(names)
+	}
+	if o.Shuffle == 0 {
+		return
+	}
+	h := fnv.New64a()
+	for _, e := range names {
+		_, _ = h.Write(append(e.Name, 0))
+	}
+	r := rand.New(rand.NewPCG(o.Shuffle, h.Sum64()))
+	r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+}

@@ -274,3 +274,29 @@ func FuzzParseDirents64(f *testing.F) {
 		}
 	})
 }
+
+// Each order has all names once, the dots first, and is the same every time.
+func TestOrder(t *testing.T) {
+	names := func(o det.Order) string {
+		var list []det.Dirent
+		for _, name := range []string{"b", "..", "d", "a", ".", "c", "e"} {
+			list = append(list, det.Dirent{Name: []byte(name)})
+		}
+		o.Arrange(list)
+		var s string
+		for _, e := range list {
+			s += string(e.Name) + " "
+		}
+		return s
+	}
+	if got := names(det.Order{}); got != ". .. a b c d e " {
+		t.Errorf("sorted: %s", got)
+	}
+	if got := names(det.Order{Reversed: true}); got != ". .. e d c b a " {
+		t.Errorf("reversed: %s", got)
+	}
+	one, two := names(det.Order{Shuffle: 1}), names(det.Order{Shuffle: 2})
+	if one == two || one == names(det.Order{}) || one != names(det.Order{Shuffle: 1}) || len(one) != len(two) || !strings.HasPrefix(one, ". .. ") {
+		t.Errorf("shuffled: %s, %s", one, two)
+	}
+}

@@ -12,6 +12,15 @@ type Identity struct {
 	Hostname string // at most 64 bytes
 	CPUs     int    // at least 1
 	Memory   int64  // bytes
+	Kernel   string // release, at most 64 bytes; empty means KernelRelease
+}
+
+// Release is the kernel's release, as uname -r says it.
+func (id Identity) Release() string {
+	if id.Kernel == "" {
+		return KernelRelease
+	}
+	return id.Kernel
 }
 
 // The kernel that every sandbox claims to run on (uname(2)).
@@ -35,6 +44,8 @@ func (id Identity) Check() error {
 		return fmt.Errorf("host name %.20q...: %d bytes long, the kernel allows %d", id.Hostname, len(id.Hostname), MaxHostname)
 	case strings.ContainsAny(id.Hostname, "\x00\n"):
 		return fmt.Errorf("host name %q: contains NUL or a line break", id.Hostname)
+	case len(id.Kernel) > MaxHostname || strings.ContainsAny(id.Kernel, "\x00\n"):
+		return fmt.Errorf("kernel release %q: want a line of at most %d bytes", id.Kernel, MaxHostname)
 	case id.CPUs < 1 || id.CPUs > MaxCPUs:
 		return fmt.Errorf("number of CPUs %d: want 1 to %d", id.CPUs, MaxCPUs)
 	case id.Memory < 1<<20:
@@ -135,7 +146,7 @@ func (id Identity) LoadAvg() string { return "0.00 0.00 0.00 1/1 1\n" }
 
 // Version is the text of /proc/version.
 func (id Identity) Version() string {
-	return "Linux version " + KernelRelease + " (sandtest@sandtest) " + KernelVersion + "\n"
+	return "Linux version " + id.Release() + " (sandtest@sandtest) " + KernelVersion + "\n"
 }
 
 // Ticks converts a duration into clock ticks of USER_HZ = 100 (times(2)).

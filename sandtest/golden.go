@@ -69,7 +69,7 @@ func Golden(t testing.TB, res *Result, file string, opts ...cmp.Option) {
 	if err != nil && !missing {
 		t.Fatalf("sandtest: read the golden file: %v", err)
 	}
-	differs := compare(txtar.Parse(old), got, opts)
+	differs := compareGolden(txtar.Parse(old), got, opts)
 	switch {
 	case !missing && differs == "":
 	case updating():
@@ -165,7 +165,7 @@ func holdable(text string) string {
 }
 
 // compare returns the difference between two archives, empty if there is none.
-func compare(want, got *txtar.Archive, opts []cmp.Option) string {
+func compareGolden(want, got *txtar.Archive, opts []cmp.Option) string {
 	var out bytes.Buffer
 	show := func(name string, a, b []byte) {
 		if !cmp.Equal(string(a), string(b), opts...) {

@@ -111,6 +111,8 @@ type Options struct {
 	// The zero value means 10 minutes, or a little less than what is left of the
 	// test's deadline if that is shorter; a negative value means no limit.
 	Timeout time.Duration
+
+	adjust func(*supervisor.Config) // the last word, of worlds.go
 }
 
 // DefaultTimeout is the real time a command may take unless told otherwise.

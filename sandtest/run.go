@@ -113,6 +113,9 @@ func start(cmd *exec.Cmd, opts Options, deadline time.Time) (*Process, error) {
 	if err := opts.files(cmd, &cfg); err != nil {
 		return nil, err
 	}
+	if opts.adjust != nil {
+		opts.adjust(&cfg)
+	}
 	var err error
 	if p.dir, err = filepath.Abs(cmd.Dir); err != nil {
 		return nil, err

@@ -72,6 +72,20 @@ type Config struct {
 	// Limits bound what the command may use.
 	Limits Limits
 
+	// Umask is what the command starts with, whatever the supervisor's is; 0 means 022.
+	Umask uint32
+
+	// Order is how directories are listed, by name unless it says otherwise.
+	Order det.Order
+
+	// Inputs is what a file of the host that was changed later reads as; the zero value
+	// means the clock's start, so that nothing lies in the future.
+	Inputs time.Time
+
+	// Parallel lets the kernel choose CPUs also where one is visible. By default such a
+	// sandbox stays on one, which is faster and lets its processes take turns.
+	Parallel bool
+
 	// ASLR leaves the randomisation of addresses on (personality(2),
 	// ADDR_NO_RANDOMIZE). By default it is off, and a machine that forbids
 	// switching it off is an error.
@@ -117,13 +131,22 @@ const (
 // DefaultTime is where the clock starts unless told otherwise.
 var DefaultTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// umask is what the command starts with, whatever the supervisor's is.
-const umask = 0o022
+// DefaultUmask is what a command starts with unless told otherwise.
+const DefaultUmask = 0o022
 
 // withDefaults fills zero fields in and checks the result.
 func (c Config) withDefaults() (Config, error) {
 	if c.Time.IsZero() {
 		c.Time = DefaultTime
+	}
+	if c.Umask == 0 {
+		c.Umask = DefaultUmask
+	}
+	if c.Umask > 0o777 {
+		return c, fmt.Errorf("supervisor: Umask is %#o: want at most 0777", c.Umask)
+	}
+	if c.Inputs.IsZero() {
+		c.Inputs = c.Time
 	}
 	if c.Identity.Hostname == "" {
 		c.Identity.Hostname = DefaultHostname

@@ -237,6 +237,14 @@ func (p *Process) sameFile(a, b int32) bool {
 // readDir lists an open directory: one of the tree as the tree knows it, one of
 // /proc as the kernel does, but for processes that aren't the sandbox's.
 func (v *view) readDir(fd int, st *unix.Stat_t) ([]det.Dirent, error) {
+	list, err := v.sortedDir(fd, st)
+	if order := v.s.cfg.Order; err == nil && order != (det.Order{}) {
+		order.Arrange(list)
+	}
+	return list, err
+}
+
+func (v *view) sortedDir(fd int, st *unix.Stat_t) ([]det.Dirent, error) {
 	f, err := v.fileOf(fd, st, true)
 	if err != nil {
 		return nil, err

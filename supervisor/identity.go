@@ -29,7 +29,7 @@ func (s *Sandbox) uname(c *Call) Answer {
 	clear(b)
 	copy(b, "Linux")
 	copy(b[1*field:], s.cfg.Identity.Hostname)
-	copy(b[2*field:], det.KernelRelease)
+	copy(b[2*field:], s.cfg.Identity.Release())
 	copy(b[3*field:], det.KernelVersion)
 	copy(b[4*field:], machineName)
 	copy(b[5*field:], "(none)")

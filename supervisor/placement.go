@@ -50,7 +50,7 @@ func (t *tracer) place() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.one = t.s.cfg.Identity.CPUs == 1; p.one {
+	if p.one = t.s.cfg.Identity.CPUs == 1 && !t.s.cfg.Parallel; p.one {
 		p.tid = unix.Gettid()
 		p.check = time.AfterFunc(balanceEvery, t.balance)
 	}

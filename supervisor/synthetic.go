@@ -20,7 +20,7 @@ import (
 var syntheticFiles = map[string]func(*Call) string{
 	"/proc/sys/kernel/hostname":       func(c *Call) string { return c.s.cfg.Identity.Hostname + "\n" },
 	"/proc/sys/kernel/domainname":     func(*Call) string { return "(none)\n" },
-	"/proc/sys/kernel/osrelease":      func(*Call) string { return det.KernelRelease + "\n" },
+	"/proc/sys/kernel/osrelease":      func(c *Call) string { return c.s.cfg.Identity.Release() + "\n" },
 	"/proc/sys/kernel/version":        func(*Call) string { return det.KernelVersion + "\n" },
 	"/proc/sys/kernel/random/boot_id": bootID,
 	"/proc/sys/kernel/random/uuid":    freshUUID,

@@ -45,13 +45,21 @@ func newView(s *Sandbox) (v *view, err error) {
 	}
 	// A program that has become somebody else executes what it has written.
 	if err = os.Chmod(v.upper, 0o711); err == nil {
-		v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Start: s.clock.startsAt(), Change: v.change})
+		v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Start: s.inputTime(), Change: v.change})
 	}
 	if err != nil {
 		_ = os.RemoveAll(v.upper)
 		return nil, fmt.Errorf("supervisor: %w", err)
 	}
 	return v, nil
+}
+
+// inputTime is what files that were changed later read as, in nanoseconds since 1970.
+func (s *Sandbox) inputTime() int64 {
+	if s.cfg.Clock == det.Host {
+		return s.clock.startsAt()
+	}
+	return s.cfg.Inputs.UnixNano()
 }
 
 // absolute returns a directory's path without links, as the kernel knows it.
@@ -140,7 +148,7 @@ func (v *view) enter(th *thread) error {
 	if err != nil {
 		return fmt.Errorf("enter %s: %w", dir, err)
 	}
-	th.fs.Store(&fsState{cwd: spot{dir: f.Inode()}, umask: umask})
+	th.fs.Store(&fsState{cwd: spot{dir: f.Inode()}, umask: v.s.cfg.Umask})
 	return nil
 }
 

@@ -1,6 +1,7 @@
 // Command sandtest runs programs in a deterministic sandbox.
 //
 //	sandtest run [flags] [--] COMMAND [ARG...]   run it once; the exit status is the command's
+//	sandtest repro [flags] [--] COMMAND [ARG...] tell whether what it makes is reproducible, and why not
 //	sandtest script [flags] FILE.txtar...        run testscript scenarios
 //	sandtest doctor                              what this machine allows, and what is used instead
 //
@@ -21,6 +22,7 @@ type command struct {
 
 var commands = []command{
 	{"run", "[flags] [--] COMMAND [ARG...]", "run a command once; the exit status is its own", runMain},
+	{"repro", "[flags] [--] COMMAND [ARG...]", "tell whether what a command makes is reproducible, and why not", reproMain},
 	{"script", "[flags] FILE.txtar...", "run testscript scenarios", scriptMain},
 	{"doctor", "", "tell what this machine allows, and what is used instead", doctorMain},
 }
