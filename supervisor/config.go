@@ -178,11 +178,11 @@ func (c Config) withDefaults() (Config, error) {
 	if err := det.CheckTime(c.Time); err != nil {
 		return c, fmt.Errorf("supervisor: %w", err)
 	}
-	if err := c.Limits.check(); err != nil {
-		return c, err
-	}
 	if err := c.Identity.Check(); err != nil {
 		return c, fmt.Errorf("supervisor: %w", err)
+	}
+	if err := c.Limits.check(); err != nil {
+		return c, err
 	}
 	return c, nil
 }
