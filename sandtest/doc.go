@@ -41,8 +41,19 @@
 //     an imaginary machine; addresses aren't randomised, the umask is 022, and
 //     the environment is [Environ] unless cmd.Env is set.
 //
-// What is not pinned is in the comment of package supervisor: limits are the host's so
-// far.
+// What is not pinned is in the comment of package supervisor.
+//
+// # Limits
+//
+// [Options.Memory], [Options.MaxProcesses], [Options.MaxOpenFiles], [Options.MaxOutput]
+// and [Options.Timeout] bound what a command may use, with everything it started. There
+// is no limit to CPU time and disk space yet.
+//
+// # Reproducible builds
+//
+// [Reproducible] fails a test unless a command makes the same in worlds that differ in
+// everything a build must not depend on, and says what makes it differ;
+// [CheckReproducible] is the same outside of a test, and the command sandtest repro.
 //
 // # Changes
 //

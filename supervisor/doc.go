@@ -107,6 +107,7 @@
 //     opens itself, another thread of the program may overwrite it.
 //   - Files that the command was given open, pipes and sockets have the kernel's
 //     inode numbers and times.
+//   - There is no limit to CPU time and to what is written to disk.
 //   - os/exec's Cmd.ProcessState stays nil: the tracer is who learns how the
 //     command ended.
 package supervisor
