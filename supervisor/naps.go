@@ -24,6 +24,10 @@ import (
 // ever. So a thread may yield for 100 ms in all at one instant. After that its
 // naps are waits like any other, until something else has moved the clock.
 //
+// A thread that stops all others waits on a futex until they have stopped, and asks once
+// more after 100 us, because one may not have been able to stop just then. That is a
+// nap, too: a thread that isn't asked again computes on, and the clock stands still.
+//
 // A program is known as one of Go by the note with its build ID.
 //
 // While every processor is idle, the monitor sleeps for up to a minute, for ever,
@@ -38,6 +42,10 @@ import (
 // monitorNap is how the monitor's naps begin, and nobody else's (sysmon,
 // runtime/proc.go).
 const monitorNap = 20 * time.Microsecond
+
+// runtimeRetry is how long the runtime waits before it asks a thread once more to stop
+// (stopTheWorldWithSema and forEachP, runtime/proc.go).
+const runtimeRetry = 100 * time.Microsecond
 
 // napAllowance is how long a thread may yield at one instant.
 const napAllowance = 100 * time.Millisecond

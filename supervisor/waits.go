@@ -50,6 +50,7 @@ type wait struct {
 	until   [][]seccomp.Cond                                          // selects the calls whose timeout is an instant
 	sleep   bool                                                      // it waits for nothing else
 	nap     bool                                                      // in a Go program it is the runtime's
+	retry   bool                                                      // in a Go program it is the runtime's, if it is runtimeRetry long
 	left    func(st *Stop, w *waiting, left time.Duration) unix.Errno // writes back what is left
 	stays   bool                                                      // the kernel never restarts it
 	sets    bool                                                      // it empties three sets of descriptors
@@ -89,7 +90,7 @@ var waits = []wait{
 	{name: "epoll_wait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true},
 	{name: "epoll_pwait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true},
 	{name: "epoll_pwait2", arg: 3, conds: hasTimeout(3), timeout: timespecAt, stays: true},
-	{name: "futex", arg: 3, anyOf: futexWaits, timeout: futexTimeout, ends: -int64(unix.ETIMEDOUT), until: futexWaits[1:]},
+	{name: "futex", arg: 3, anyOf: futexWaits, timeout: futexTimeout, ends: -int64(unix.ETIMEDOUT), until: futexWaits[1:], retry: true},
 	{name: "futex_waitv", arg: 3, conds: hasTimeout(3), timeout: futexVectorTimeout, ends: -int64(unix.ETIMEDOUT), until: [][]seccomp.Cond{hasTimeout(3)}},
 	{name: "rt_sigtimedwait", arg: 2, conds: hasTimeout(2), timeout: timespecAt, ends: -int64(unix.EAGAIN), stays: true},
 	{name: "semtimedop", arg: 3, conds: hasTimeout(3), timeout: timespecAt, ends: -int64(unix.EAGAIN), stays: true},
@@ -203,7 +204,7 @@ func (w *wait) enter(st *Stop) {
 		th.waited = func(st *Stop) { me.exit(st) }
 	}
 	switch {
-	case w.nap && th.proc.naps:
+	case th.proc.naps && (w.nap || w.retry && !want.instant && want.span == runtimeRetry):
 		th.monitor = th.monitor || want.span == monitorNap
 		me.aside = false
 		me.nap = &th.naps
