@@ -101,6 +101,17 @@ func BenchmarkTimedWake(b *testing.B) {
 	beside(b, func(n int) *exec.Cmd { return cmdC(path, "pingpong", strconv.Itoa(n)) })
 }
 
+// BenchmarkNetwork is a connection made, accepted and closed, a datagram there and
+// back, and bytes there and back on a connection.
+func BenchmarkNetwork(b *testing.B) {
+	path := compileC(b, "netloop", false)
+	for _, what := range []string{"connect", "datagram", "stream"} {
+		b.Run(what, func(b *testing.B) {
+			beside(b, func(n int) *exec.Cmd { return cmdC(path, what, strconv.Itoa(n)) })
+		})
+	}
+}
+
 // BenchmarkRoundTrip compares an answered uname with the least a supervisor in
 // Go can do: a loop of the two ioctls.
 func BenchmarkRoundTrip(b *testing.B) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -265,10 +264,7 @@ func (v *view) sortedDir(fd int, st *unix.Stat_t) ([]det.Dirent, error) {
 	if err != nil || at != "/proc" {
 		return list, err
 	}
-	return slices.DeleteFunc(list, func(e det.Dirent) bool {
-		pid, err := strconv.Atoi(string(e.Name))
-		return err == nil && v.s.threads.get(pid) == nil
-	}), nil
+	return slices.DeleteFunc(list, func(e det.Dirent) bool { return !v.shownInProc(e) }), nil
 }
 
 // readDir reads an open directory from its beginning, sorted. It leaves the

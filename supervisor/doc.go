@@ -102,7 +102,8 @@
 //     published.
 //   - The interpreter of a dynamic program (ld.so) is found by the kernel, at the
 //     host's path. chroot fails with EPERM.
-//   - /proc/PID/maps shows the host's paths, and process ids are the host's.
+//   - /proc/PID/maps shows the host's paths, and process ids are the host's. Most of
+//     /proc/sys shows the host's settings.
 //   - Until the kernel has read the path of an execve, or of a file that the program
 //     opens itself, another thread of the program may overwrite it.
 //   - Files that the command was given open, pipes and sockets have the kernel's

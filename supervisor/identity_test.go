@@ -81,6 +81,8 @@ func syntheticText(t *testing.T, name string) string {
 		"/proc/loadavg":                    id.LoadAvg(),
 		"/proc/uptime":                     id.UptimeText(0),
 		"/proc/stat":                       id.Stat(cfg.Time, 0),
+		"/proc/swaps":                      "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
+		"/proc/vmstat":                     fmt.Sprintf("nr_free_pages %d\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault 0\npgmajfault 0\n", id.FreeMemory()/4096),
 		"/sys/devices/system/cpu/online":   "0-2\n",
 		"/sys/devices/system/cpu/possible": "0-2\n",
 		"/sys/devices/system/cpu/present":  "0-2\n",
@@ -389,5 +391,15 @@ func init() {
 	programs["numcpu"] = func([]string) error {
 		fmt.Println(runtime.NumCPU(), runtime.GOMAXPROCS(0))
 		return nil
+	}
+}
+
+// Of the files in /proc there are those that are the sandbox's own.
+func TestProc(t *testing.T) {
+	got := output(t, Config{}, sh(`ls /proc | grep -v '^[0-9]' | tr '\n' ' '; for f in kallsyms kcore keys sysrq-trigger config.gz sysvipc/shm interrupts; do cat /proc/$f && echo $f is there; done 2>/dev/null; cat /proc/mounts /proc/$$/cgroup; wc -l </proc/self/mountinfo; stat /proc/iomem 2>/dev/null; mount -V >/dev/null; cat /proc/self/task/self/net/x 2>/dev/null; echo end`))
+	want := "cpuinfo filesystems loadavg meminfo mounts net self stat swaps sys thread-self uptime version vmstat " +
+		"overlay / overlay rw,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n0::/\n2\nend\n"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

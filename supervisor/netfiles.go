@@ -60,21 +60,25 @@ var netFiles = map[string]func(*Call) string{
 	},
 }
 
-// netFile returns what stands at a canonical path in /proc, if that is within a
-// process's net.
-func (s *Sandbox) netFile(path string) (text func(*Call) string, within bool) {
+// processFile returns what stands at a canonical path in /proc. within is whether that
+// is a place of which the sandbox knows everything.
+func (s *Sandbox) processFile(path string) (text func(*Call) string, within bool) {
 	rest, ok := strings.CutPrefix(path, "/proc/")
-	if !ok || s.cfg.Net == NetHost {
+	if !ok {
 		return nil, false
 	}
 	parts := strings.Split(rest, "/")
 	if len(parts) > 2 && parts[1] == "task" {
 		parts = parts[2:]
 	}
-	if len(parts) < 3 || parts[1] != "net" {
-		return nil, false
+	switch {
+	case len(parts) == 2:
+		text = processFiles[parts[1]]
+		return text, text != nil
+	case len(parts) > 2 && parts[1] == "net" && s.cfg.Net != NetHost:
+		return netFiles[strings.Join(parts[2:], "/")], true
 	}
-	return netFiles[strings.Join(parts[2:], "/")], true
+	return nil, false
 }
 
 // The heads of the tables, as the kernel pads them.

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -564,5 +565,43 @@ func TestNetFiles(t *testing.T) {
 	want := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\tbox\nhosts: files dns\n127.0.1.1       box\nlo\ncat: /proc/net/fib_trie: No such file or directory\n"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A thread that rewrites addresses while others send gains nothing.
+func TestNetworkRace(t *testing.T) {
+	times := "3000"
+	if os.Getenv("SANDTEST_LONG") != "" {
+		times = "100000"
+	}
+	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	dir, err := os.MkdirTemp("", "host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "socket")
+	local, err := net.ListenPacket("unixgram", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer local.Close()
+	port := udp.LocalAddr().(*net.UDPAddr).Port
+	program := compileC(t, "netrace", false)
+	if got := output(t, Config{Clock: det.Running}, cmdC(program, fmt.Sprint(port), path, times)); got != "end\n" {
+		t.Errorf("it says %q", got)
+	}
+	for _, c := range []net.PacketConn{udp, local} {
+		if err := c.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 16)
+		if n, _, err := c.ReadFrom(b); err == nil {
+			t.Errorf("%v has heard %q", c.LocalAddr(), b[:n])
+		}
 	}
 }

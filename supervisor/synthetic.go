@@ -28,12 +28,19 @@ var syntheticFiles = map[string]func(*Call) string{
 	"/proc/cpuinfo":                   func(c *Call) string { return c.s.cfg.Identity.CPUInfo() },
 	"/proc/meminfo":                   func(c *Call) string { return c.s.cfg.Identity.MemInfo() },
 	"/proc/loadavg":                   func(c *Call) string { return c.s.cfg.Identity.LoadAvg() },
+	"/proc/swaps":                     func(*Call) string { return "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n" },
+	"/proc/vmstat":                    vmstat,
 	"/proc/uptime":                    func(c *Call) string { return c.s.cfg.Identity.UptimeText(c.s.clock.elapsed()) },
 	"/proc/stat":                      func(c *Call) string { return c.s.cfg.Identity.Stat(c.s.clock.start, c.s.clock.elapsed()) },
 }
 
 func bootID(c *Call) string {
 	return det.NewUUID(det.NewStream(c.s.cfg.Seed, det.BootID, det.Root, 0)) + "\n"
+}
+
+func vmstat(c *Call) string {
+	const page = 4096
+	return fmt.Sprintf("nr_free_pages %d\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault 0\npgmajfault 0\n", c.s.cfg.Identity.FreeMemory()/page)
 }
 
 func freshUUID(c *Call) string {

@@ -283,9 +283,10 @@ func (p *passage) atTop() bool {
 	return err == nil && path == p.f.Host
 }
 
-// lookup opens an entry. Processes that aren't the sandbox's don't exist.
+// lookup opens an entry. Processes that aren't the sandbox's don't exist, nor does most
+// of what tells about the host.
 func (p *passage) lookup(name string) (int, error) {
-	if pid, err := strconv.Atoi(name); err == nil && p.atTop() && p.v.s.threads.get(pid) == nil {
+	if p.atTop() && !p.v.inProcTop([]byte(name)) {
 		return -1, unix.ENOENT
 	}
 	return unix.Openat(p.cur, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

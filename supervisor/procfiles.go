@@ -1,0 +1,51 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"strconv"
+
+	"github.com/sandtest/go-sandtest/det"
+)
+
+// What /proc shows besides processes.
+//
+// Source: files that tell about the machine, its kernel, devices, other users' keys,
+// locks and messages, and its mounts. Eliminated: of the files in /proc itself there are
+// those whose text is the sandbox's own (synthetic.go, netfiles.go) and a few that are
+// the same everywhere; the others don't exist. A process's mounts and control group are
+// those of an imaginary machine.
+//
+// What remains: most of /proc/sys shows the host's settings.
+
+// procNames are what there is in /proc besides processes.
+var procNames = map[string]bool{
+	"self": true, "thread-self": true, "net": true, "mounts": true, "sys": true, "filesystems": true,
+	"cpuinfo": true, "loadavg": true, "meminfo": true, "stat": true, "uptime": true, "version": true,
+	"swaps": true, "vmstat": true,
+}
+
+// inProcTop reports whether a name in /proc is shown.
+func (v *view) inProcTop(name []byte) bool {
+	if pid, err := strconv.Atoi(string(name)); err == nil {
+		return v.s.threads.get(pid) != nil
+	}
+	return procNames[string(name)] || string(name) == "." || string(name) == ".."
+}
+
+// shownInProc leaves out of a listing of /proc what isn't shown.
+func (v *view) shownInProc(e det.Dirent) bool { return v.inProcTop(e.Name) }
+
+// processFiles are what stands in /proc/PID, by name.
+var processFiles = map[string]func(*Call) string{
+	"mounts": func(*Call) string {
+		return "overlay / overlay rw,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n"
+	},
+	"mountinfo": func(*Call) string {
+		return "1 0 0:1 / / rw,relatime - overlay overlay rw\n2 1 0:2 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw\n"
+	},
+	"mountstats": func(*Call) string {
+		return "device overlay mounted on / with fstype overlay\ndevice proc mounted on /proc with fstype proc\n"
+	},
+	"cgroup": func(*Call) string { return "0::/\n" },
+}
