@@ -9,9 +9,11 @@ import (
 	"io"
 	"os/exec"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sandtest/go-sandtest/cow"
@@ -236,11 +238,44 @@ func (c *checkedCommand) say(format string, args ...any) {
 	}
 }
 
+// A trial is a run that is to be made.
+type trial struct {
+	world
+	why string // in a few words
+}
+
+// runAll makes runs, several at a time: they have nothing in common. The outcomes are in
+// the order of the trials.
+func (c *checkedCommand) runAll(trials ...trial) ([]*outcome, error) {
+	list, errs := make([]*outcome, len(trials)), make([]error, len(trials))
+	var wg sync.WaitGroup
+	free := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for i, t := range trials {
+		free <- struct{}{}
+		c.report.Runs++
+		c.say("run %d: %s", c.report.Runs, t.why)
+		wg.Go(func() {
+			list[i], errs[i] = c.run(t)
+			<-free
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		for _, o := range list {
+			o.close()
+		}
+		for _, err := range errs {
+			if err != nil {
+				return nil, err // the first of them says it
+			}
+		}
+	}
+	return list, nil
+}
+
 // run runs the command once.
-func (c *checkedCommand) run(w world, why string) (*outcome, error) {
-	c.report.Runs++
-	c.say("run %d: %s", c.report.Runs, why)
-	cmd, opts := c.in(w)
+func (c *checkedCommand) run(t trial) (*outcome, error) {
+	cmd, opts := c.in(t.world)
 	res, err := Execute(cmd, opts)
 	if err != nil {
 		return nil, err
@@ -258,7 +293,7 @@ func (c *checkedCommand) run(w world, why string) (*outcome, error) {
 	}
 	if err != nil {
 		o.close()
-		return nil, fmt.Errorf("sandtest: %s: %w", why, err)
+		return nil, fmt.Errorf("sandtest: %s: %w", t.why, err)
 	}
 	return o, nil
 }
@@ -360,9 +395,25 @@ func same(a, b *Output) bool {
 
 // check does it all.
 func (c *checkedCommand) check() (err error) {
-	if c.base, err = c.run(world{}, "the first world"); err != nil {
+	trials := []trial{{world{}, "the first world"}}
+	for n := 1; n < c.Runs; n++ {
+		if c.Frozen {
+			trials = append(trials, trial{world{nil, n}, "the same world"})
+		} else {
+			trials = append(trials, trial{world{c.Vary, n}, "another world"})
+		}
+	}
+	outcomes, err := c.runAll(trials...)
+	if err != nil {
 		return err
 	}
+	c.base = outcomes[0]
+	others := outcomes[1:]
+	defer func() {
+		for _, o := range others {
+			o.close()
+		}
+	}()
 	if code := c.base.res.ExitCode; code != 0 {
 		return fmt.Errorf("sandtest: %v fails in the first world already: %s", c.cmd.Args, failure(c.base.res))
 	}
@@ -370,24 +421,15 @@ func (c *checkedCommand) check() (err error) {
 		c.report.Outputs = append(c.report.Outputs, *c.base.outputs[name])
 	}
 	suspects := map[string]int{} // the number of the run in which an output first differed
-	for n := 1; n < c.Runs; n++ {
-		w, why := world{c.Vary, n}, "another world"
-		if c.Frozen {
-			w, why = world{nil, n}, "the same world"
-		}
-		o, err := c.run(w, why)
-		if err != nil {
-			return err
-		}
+	for i, o := range others {
 		for _, name := range differing(c.base, o) {
 			if _, ok := suspects[name]; !ok {
-				suspects[name] = n
+				suspects[name] = i + 1
 			}
 			if c.Frozen {
 				c.blame(name, Race, o)
 			}
 		}
-		o.close()
 	}
 	if c.report.Reproducible = len(suspects) == 0; c.report.Reproducible {
 		return nil
@@ -417,10 +459,11 @@ func sortedOutputs[V any](m map[string]V) (list []string) {
 
 // findCauses runs the command with ever fewer variations.
 func (c *checkedCommand) findCauses(suspects map[string]int) error {
-	control, err := c.run(world{}, "the first world again")
+	again, err := c.runAll(trial{world{}, "the first world again"})
 	if err != nil {
 		return err
 	}
+	control := again[0]
 	racing := differing(c.base, control)
 	for _, name := range racing {
 		if _, ok := suspects[name]; !ok {
@@ -450,12 +493,12 @@ func (c *checkedCommand) findCauses(suspects map[string]int) error {
 func (c *checkedCommand) divide(names, varied []string, n int, whole *outcome) error {
 	if len(varied) == 1 {
 		if whole == nil {
-			o, err := c.run(world{varied, n}, varied[0])
+			list, err := c.runAll(trial{world{varied, n}, varied[0]})
 			if err != nil {
 				return err
 			}
-			defer o.close()
-			whole = o
+			whole = list[0]
+			defer whole.close()
 		}
 		for _, name := range names {
 			c.blame(name, varied[0], whole)
@@ -464,11 +507,18 @@ func (c *checkedCommand) divide(names, varied []string, n int, whole *outcome) e
 	}
 	explained := map[string]bool{}
 	half := len(varied) / 2
-	for _, part := range [][]string{varied[:half], varied[half:]} {
-		o, err := c.run(world{part, n}, strings.Join(part, ", "))
-		if err != nil {
-			return err
+	parts := [][]string{varied[:half], varied[half:]}
+	list, err := c.runAll(trial{world{parts[0], n}, strings.Join(parts[0], ", ")}, trial{world{parts[1], n}, strings.Join(parts[1], ", ")})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, o := range list {
+			o.close()
 		}
+	}()
+	for i, part := range parts {
+		o := list[i]
 		var found []string
 		for _, name := range differing(c.base, o) {
 			if slices.Contains(names, name) {
@@ -477,11 +527,9 @@ func (c *checkedCommand) divide(names, varied []string, n int, whole *outcome) e
 			}
 		}
 		if len(found) > 0 {
-			err = c.divide(found, part, n, o)
-		}
-		o.close()
-		if err != nil {
-			return err
+			if err := c.divide(found, part, n, o); err != nil {
+				return err
+			}
 		}
 	}
 	// What neither half does by itself takes both.
@@ -496,10 +544,11 @@ func (c *checkedCommand) divide(names, varied []string, n int, whole *outcome) e
 	}
 	o := whole
 	if o == nil {
-		var err error
-		if o, err = c.run(world{varied, n}, "all of "+strings.Join(varied, ", ")); err != nil {
+		all, err := c.runAll(trial{world{varied, n}, "all of " + strings.Join(varied, ", ")})
+		if err != nil {
 			return err
 		}
+		o = all[0]
 		defer o.close()
 	}
 	for _, name := range together {
