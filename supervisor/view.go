@@ -24,6 +24,9 @@ type view struct {
 	tree  *cow.Tree
 	upper string // holds the bytes that the sandbox writes
 
+	dirMu sync.Mutex
+	dir   layerDir // that
+
 	bound sync.Map // the paths that sockets were bound at, by those that the host knows
 
 	changed int64 // the time of the last change
@@ -40,15 +43,13 @@ func newView(s *Sandbox) (v *view, err error) {
 	if dir, err = absolute(dir); err != nil {
 		return nil, fmt.Errorf("supervisor: the command's directory: %w", err)
 	}
-	if v.upper, err = os.MkdirTemp("", "sandtest-"); err != nil {
+	if v.dir, err = newLayerDir(); err != nil {
 		return nil, fmt.Errorf("supervisor: make a directory for what is written: %w", err)
 	}
-	// A program that has become somebody else executes what it has written.
-	if err = os.Chmod(v.upper, 0o711); err == nil {
-		v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Start: s.inputTime(), Change: v.change})
-	}
+	v.upper = v.dir.path
+	v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Start: s.inputTime(), Change: v.change})
 	if err != nil {
-		_ = os.RemoveAll(v.upper)
+		_ = v.discard()
 		return nil, fmt.Errorf("supervisor: %w", err)
 	}
 	return v, nil
@@ -161,7 +162,11 @@ func (v *view) end() (err error) {
 	return err
 }
 
-func (v *view) discard() error { return os.RemoveAll(v.upper) }
+func (v *view) discard() error {
+	v.dirMu.Lock()
+	defer v.dirMu.Unlock()
+	return v.dir.remove()
+}
 
 // An fsState is what threads share that were made with CLONE_FS: the working
 // directory and the umask.

@@ -1,0 +1,118 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// A layerDir holds what a sandbox writes. It is locked as long as the sandbox is in
+// use (flock(2)), so that one whose supervisor was killed is told from one in use, and
+// removed by the next sandbox of the same user.
+type layerDir struct {
+	path string
+	lock int
+}
+
+// newLayerDir makes a directory below one of the user's own in the temporary directory.
+func newLayerDir() (layerDir, error) {
+	home := filepath.Join(os.TempDir(), "sandtest-"+strconv.Itoa(os.Geteuid()))
+	for {
+		if err := ownDir(home); err != nil {
+			return layerDir{}, err
+		}
+		sweepLayers(home)
+		path, err := os.MkdirTemp(home, "")
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the last sandbox has taken it away
+		}
+		if err != nil {
+			return layerDir{}, err
+		}
+		lock, ok := lockDir(path)
+		if !ok {
+			continue // somebody took it for one that was left behind
+		}
+		// A program that has become somebody else executes what it has written.
+		if err := os.Chmod(path, 0o711); err != nil {
+			_ = os.RemoveAll(path)
+			unix.Close(lock)
+			return layerDir{}, err
+		}
+		return layerDir{path, lock}, nil
+	}
+}
+
+// ownDir makes sure that a directory is there which nobody else can write.
+func ownDir(dir string) error {
+	const mode = 0o711
+	err := os.Mkdir(dir, mode)
+	if err == nil {
+		if err = os.Chmod(dir, mode); errors.Is(err, fs.ErrNotExist) { // whatever the umask is
+			return ownDir(dir) // the last sandbox has taken it away
+		}
+		return err
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		if err == unix.ENOENT {
+			return ownDir(dir)
+		}
+		return &os.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return fmt.Errorf("%s is in the way: want a directory that belongs to uid %d and that nobody else can write; remove it, or set TMPDIR", dir, os.Geteuid())
+	}
+	return nil
+}
+
+// lockDir locks a directory, unless somebody else has or it is gone.
+func lockDir(dir string) (fd int, ok bool) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, false
+	}
+	var st unix.Stat_t
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil || unix.Fstat(fd, &st) != nil || st.Nlink == 0 {
+		unix.Close(fd)
+		return -1, false
+	}
+	return fd, true
+}
+
+// sweepLayers removes directories that nobody holds. What can't be removed now may be
+// another time.
+func sweepLayers(home string) {
+	list, err := os.ReadDir(home)
+	if err != nil {
+		return
+	}
+	for _, e := range list {
+		path := filepath.Join(home, e.Name())
+		if fd, ok := lockDir(path); ok {
+			_ = os.RemoveAll(path)
+			unix.Close(fd)
+		}
+	}
+}
+
+// remove removes the directory. It may be called more than once.
+func (d *layerDir) remove() error {
+	err := os.RemoveAll(d.path)
+	if d.lock > 0 {
+		unix.Close(d.lock)
+		d.lock = 0
+	}
+	_ = os.Remove(filepath.Dir(d.path)) // it stays while there are others
+	return err
+}
