@@ -37,6 +37,7 @@ type loopbacks struct {
 	ports   [protocols]map[netip.AddrPort]*port          // by the sandbox's, see class
 	names   [protocols]map[netip.AddrPort]portName       // by the host's
 	clients [protocols]map[netip.AddrPort]struct{}       // what clients were given, see ephemeral
+	held    []heldPort                                   // in the order in which they were taken
 	drawn   [protocols]uint32                            // how many clients got one
 	guests  [protocols]map[netip.AddrPort]netip.AddrPort // who came from outside, by the host's
 }
@@ -46,6 +47,7 @@ type port struct {
 	real   netip.AddrPort
 	holder int        // the supervisor's socket that holds it, -1 once a server has had it
 	as     netip.Addr // what address the last server has asked for
+	told   bool       // somebody outside knows it
 }
 
 // A portName is what the sandbox calls a port of the host's.
@@ -68,9 +70,19 @@ const (
 	serverHost     = 1
 	farHost        = 254 // what a socket that only holds a port is connected to
 	firstClient    = 16
-	clientHosts    = 224
+	clientHosts    = 8
 	portsOfAClient = 8192
 )
+
+// mostHeld is how many ports the supervisor holds: the one that was named first is let
+// go for another.
+const mostHeld = 256
+
+// A heldPort is one that the supervisor holds, or did.
+type heldPort struct {
+	protocol protocol
+	name     netip.AddrPort
+}
 
 func newLoopbacks() (*loopbacks, error) {
 	lo := &loopbacks{net: [3]byte{127}}
@@ -130,7 +142,20 @@ func (lo *loopbacks) at(p protocol, name netip.AddrPort) (*port, error) {
 	q := &port{real: real, holder: fd, as: name.Addr()}
 	lo.ports[p][name] = q
 	lo.names[p][real] = portName{name, q}
+	if lo.held = append(lo.held, heldPort{p, name}); len(lo.held) > mostHeld {
+		lo.letGo()
+	}
 	return q, nil
+}
+
+// letGo lets go of the port that has been held for longest. Who names it again gets
+// another one.
+func (lo *loopbacks) letGo() {
+	first := lo.held[0]
+	lo.held = lo.held[1:]
+	if q := lo.ports[first.protocol][first.name]; q != nil && !q.told && q.release() {
+		delete(lo.ports[first.protocol], first.name)
+	}
 }
 
 // hold takes a port, a free one if at has none. A UDP socket is connected to an address from which nothing

@@ -82,6 +82,7 @@ func (s *Sandbox) Address(port uint16) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("supervisor: %w", err)
 	}
+	q.told = true
 	return q.real, nil
 }
 

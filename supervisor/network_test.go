@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -603,5 +604,52 @@ func TestNetworkRace(t *testing.T) {
 		if n, _, err := c.ReadFrom(b); err == nil {
 			t.Errorf("%v has heard %q", c.LocalAddr(), b[:n])
 		}
+	}
+}
+
+// Naming many ports takes few descriptors of the supervisor's.
+func TestManyPorts(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip(err)
+	}
+	cmd := exec.Command(python, "-u", "-c", `
+import socket
+refused = 0
+for port in range(1, 2001):
+    s = socket.socket()
+    refused += s.connect_ex(("127.0.0.1", port)) == 111
+    s.close()
+s = socket.socket(); s.bind(("", 1)); s.listen()
+c = socket.socket()
+print(refused, c.connect_ex(("127.0.0.1", 1)), c.getpeername())
+input()
+`)
+	cmd.Env = environ()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Start(cmd, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(ending, s.Kill).Stop()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if want := "2000 0 ('127.0.0.1', 1)\n"; line != want {
+		t.Errorf("got %q, %v, want %q", line, err, want)
+	}
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil || len(list) > 2*mostHeld {
+		t.Errorf("%d descriptors, %v", len(list), err)
+	}
+	in.Close()
+	s.Kill()
+	if _, err := s.Wait(); err != nil {
+		t.Error(err)
 	}
 }
