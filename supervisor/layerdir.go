@@ -24,30 +24,30 @@ type layerDir struct {
 // newLayerDir makes a directory below one of the user's own in the temporary directory.
 func newLayerDir() (layerDir, error) {
 	home := filepath.Join(os.TempDir(), "sandtest-"+strconv.Itoa(os.Geteuid()))
-	for {
+	const tries = 1000 // others come and go at the same time
+	for range tries {
 		if err := ownDir(home); err != nil {
 			return layerDir{}, err
 		}
 		sweepLayers(home)
 		path, err := os.MkdirTemp(home, "")
+		if err == nil {
+			// Whatever the umask is: a program that has become somebody else executes what it
+			// has written.
+			err = os.Chmod(path, 0o711)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // the last sandbox has taken it away
+			continue // the last sandbox has taken one of them away
 		}
 		if err != nil {
 			return layerDir{}, err
 		}
-		lock, ok := lockDir(path)
-		if !ok {
-			continue // somebody took it for one that was left behind
+		if lock, ok := lockDir(path); ok {
+			return layerDir{path, lock}, nil
 		}
-		// A program that has become somebody else executes what it has written.
-		if err := os.Chmod(path, 0o711); err != nil {
-			_ = os.RemoveAll(path)
-			unix.Close(lock)
-			return layerDir{}, err
-		}
-		return layerDir{path, lock}, nil
+		// Somebody took it for one that was left behind.
 	}
+	return layerDir{}, fmt.Errorf("no directory below %s could be locked (flock) in %d tries", home, tries)
 }
 
 // ownDir makes sure that a directory is there which nobody else can write.

@@ -41,6 +41,15 @@ func TestLayerDirs(t *testing.T) {
 			t.Errorf("both removed: %v, %v", err, exists(home))
 		}
 	}
+	old := unix.Umask(0o777)
+	closed, err := newLayerDir()
+	unix.Umask(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := closed.remove(); err != nil {
+		t.Error(err)
+	}
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
