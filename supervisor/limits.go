@@ -188,21 +188,26 @@ func (w *memoryWatch) run() {
 // of them have counts once.
 func (s *Sandbox) memory(shares bool) (sum int64) {
 	for _, pid := range s.threads.processes() {
+		dir := "/proc/" + strconv.Itoa(pid)
 		if shares {
-			sum += kilobytes("/proc/"+strconv.Itoa(pid)+"/smaps_rollup", "Pss_Anon:", "Pss_Shmem:")
-			continue
+			if own, ok := kilobytes(dir+"/smaps_rollup", "Pss_Anon:", "Pss_Shmem:"); ok {
+				sum += own
+				continue
+			}
+			// A program that lets nobody look into it gets nothing off for what it shares.
 		}
-		sum += kilobytes("/proc/"+strconv.Itoa(pid)+"/status", "RssAnon:", "RssShmem:")
+		all, _ := kilobytes(dir+"/status", "RssAnon:", "RssShmem:")
+		sum += all
 	}
 	return sum
 }
 
 // kilobytes adds up fields of one of the kernel's files that are in kB. A process that
-// is gone has nothing.
-func kilobytes(file string, fields ...string) (sum int64) {
+// is gone has nothing; ok is false for a file that can't be read.
+func kilobytes(file string, fields ...string) (sum int64, ok bool) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return 0
+		return 0, false
 	}
 	for _, field := range fields {
 		_, rest, ok := bytes.Cut(text, append([]byte{'\n'}, field...))
@@ -214,5 +219,5 @@ func kilobytes(file string, fields ...string) (sum int64) {
 			sum += n << 10
 		}
 	}
-	return sum
+	return sum, true
 }

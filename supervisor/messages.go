@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -289,6 +290,9 @@ func (s *Sandbox) turnAway(st *Stop) {
 		return
 	}
 	k, ok, err := socketOf(st.th.proc, st.th.tid, int32(st.Result()))
+	if err != nil && err != unix.EBADF && err != unix.ESRCH { // those mean that it is closed again
+		s.fail(fmt.Errorf("supervisor: look who is connected to process %s: %w", st.th.proc.Lineage, err))
+	}
 	if err != nil || !ok {
 		return
 	}

@@ -140,15 +140,6 @@ func (c *Call) onSocket(do func(k *socket) Answer) Answer {
 	return do(&k)
 }
 
-// finish answers with an error, or 0 if it is nil. An error of the supervisor's own
-// ends the run.
-func (c *Call) finish(err error) Answer {
-	if err != nil {
-		return c.refusedWith(err)
-	}
-	return Return(0)
-}
-
 // internetSocket makes a socket.
 func (s *Sandbox) internetSocket(c *Call) Answer {
 	const typeMask = 0xf // SOCK_TYPE_MASK, linux/net.h
@@ -289,7 +280,7 @@ func (s *Sandbox) bindInternet(c *Call) Answer {
 		case unspecified:
 			return Errno(unix.EAFNOSUPPORT)
 		}
-		return c.finish(s.bind(k, c.Process, a))
+		return c.done(s.bind(k, c.Process, a))
 	})
 }
 
@@ -400,7 +391,7 @@ func (s *Sandbox) connectInternet(c *Call) Answer {
 		case err != nil:
 			return c.refusedWith(err)
 		case unspecified:
-			return c.finish(disconnect(k.fd))
+			return c.done(disconnect(k.fd))
 		}
 		var to unix.Sockaddr
 		waits := false
@@ -412,7 +403,7 @@ func (s *Sandbox) connectInternet(c *Call) Answer {
 		if waits {
 			err = c.endConnect(k, to)
 		}
-		return c.finish(err)
+		return c.done(err)
 	})
 }
 
