@@ -103,6 +103,9 @@ type Options struct {
 	// [Process.Port].
 	Publish []uint16
 
+	// Trace notes every call that the sandbox handles, see [Result.Trace].
+	Trace bool
+
 	// ASLR leaves address space randomisation on. By default it is off, and a
 	// machine that forbids to switch it off is an error.
 	ASLR bool
@@ -167,6 +170,7 @@ func (o Options) config() supervisor.Config {
 		Net:         o.Net,
 		AllowNet:    o.AllowNet,
 		Publish:     o.Publish,
+		Trace:       o.Trace,
 	}
 }
 

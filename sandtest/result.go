@@ -50,6 +50,9 @@ type Result struct {
 	// until Close.
 	Changes cow.Changes
 
+	// Trace lists what the sandbox has handled, if [Options.Trace] was set.
+	Trace supervisor.Trace
+
 	// Stats tells what the sandbox did and cost.
 	Stats supervisor.Stats
 

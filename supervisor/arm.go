@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -158,6 +159,8 @@ func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
 	t.s.counts.processes.Add(1)
 	t.s.counts.execs.Add(1)
 	t.root.execs = 1
+	t.root.program.Store(&t.s.cmd.Path)
+	t.s.tracing.note(th, "started "+strconv.Quote(t.s.cmd.Path)+" as "+fmt.Sprintf("%q", t.s.cmd.Args))
 	defer func() {
 		for _, sig := range early {
 			_ = unix.Kill(pid, sig) // it is delivered when the command runs

@@ -86,6 +86,9 @@ type Config struct {
 	// sandbox stays on one, which is faster and lets its processes take turns.
 	Parallel bool
 
+	// Trace notes every call that the sandbox handles, see State.Trace.
+	Trace bool
+
 	// ASLR leaves the randomisation of addresses on (personality(2),
 	// ADDR_NO_RANDOMIZE). By default it is off, and a machine that forbids
 	// switching it off is an error.
@@ -207,6 +210,8 @@ type State struct {
 	Leaked []LeakedProcess
 	// Changes are what differs from the host's files, if Config.KeepLayer is set.
 	Changes cow.Changes
+	// Trace is what the sandbox has handled, if Config.Trace is set.
+	Trace Trace
 	// Stats tells what the sandbox cost.
 	Stats Stats
 }

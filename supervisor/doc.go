@@ -42,6 +42,12 @@
 // ioctl, /proc/net, /sys/class/net) and of names (/etc/hosts and its like) is the
 // sandbox's own.
 //
+// # Traces
+//
+// With [Config.Trace] every call that comes on either channel is noted with its
+// arguments, its answer and who gave it. Threads of one process that race for a lock
+// make the traces of two runs differ; nothing else does.
+//
 // # Trees of processes
 //
 // Every process and thread below the command is a tracee from its first

@@ -97,6 +97,7 @@ func (s *Sandbox) exec(st *Stop, dirfd int32, argument int, flags int32) {
 		st.refuse(err)
 		return
 	}
+	st.th.execPath = string(path)
 	p, err := s.view.program(st.th, dirfd, string(path), flags)
 	if err == nil && p.host != "" && (p.script != nil || p.host != string(path) || argument != 0) {
 		err = st.execute(p, argument)

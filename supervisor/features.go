@@ -63,8 +63,8 @@ type feature struct {
 	close func() error
 }
 
-// A call is a feature's claim on one system call. Exactly one of errno, notify
-// and stop is set.
+// A call is a feature's claim on one system call. Exactly one of errno, notify, stop
+// and watch is set.
 type call struct {
 	name   string // as the kernel names it; ignored where the architecture has no such call
 	nr     uint32 // instead of name, for a number that has none
@@ -73,7 +73,20 @@ type call struct {
 	errno  unix.Errno
 	notify func(*Call) Answer
 	stop   func(*Stop)
+
+	// watch is asked about every such call before all other features, on whichever
+	// channel those have it. On a stop, [Hold] is no answer.
+	watch func(*event) Answer
+	on    channel // where nobody else wants the call; the zero value is a notification
 }
+
+// A channel carries a call to the supervisor.
+type channel int
+
+const (
+	byNotification channel = iota
+	byStop
+)
 
 // A table is what the features of one sandbox make together.
 type table struct {
@@ -81,13 +94,16 @@ type table struct {
 	rules    []seccomp.Rule
 	notify   map[int][]claim[func(*Call) Answer]
 	stop     map[int][]claim[func(*Stop)]
+	watch    map[int][]claim[func(*event) Answer]
 	always   map[uint32]seccomp.Action // of the rules without conditions
+	seen     bool                      // calls that are refused are to be seen, too
 }
 
 // A claim is a handler of a call, and which of the calls it wants.
 type claim[F any] struct {
-	anyOf  [][]seccomp.Cond // all, if empty
-	handle F
+	anyOf   [][]seccomp.Cond // all, if empty
+	handle  F
+	feature string
 }
 
 // wants reports whether a call with these arguments is one of those.
@@ -109,32 +125,86 @@ func fulfilled(conds []seccomp.Cond, args *[6]uint64) bool {
 	return true
 }
 
+// kernel is who answers a call that no feature answers.
+const kernel = "kernel"
+
 // manyCalls is about how many calls the features want.
 const manyCalls = 256
 
 func newTable(s *Sandbox) (*table, error) {
 	t := &table{
 		rules: make([]seccomp.Rule, 0, manyCalls), notify: make(map[int][]claim[func(*Call) Answer], manyCalls),
-		stop: map[int][]claim[func(*Stop)]{}, always: make(map[uint32]seccomp.Action, manyCalls),
+		stop: map[int][]claim[func(*Stop)]{}, watch: map[int][]claim[func(*event) Answer]{},
+		always: make(map[uint32]seccomp.Action, manyCalls), seen: s.tracing != nil,
 	}
 	for _, build := range slices.Concat(s.hooks.features, features) {
-		f := build(s)
-		t.features = append(t.features, f)
-		for _, c := range f.calls {
-			if err := t.add(c); err != nil {
-				return nil, fmt.Errorf("supervisor: feature %s: %w", f.name, err)
+		t.features = append(t.features, build(s))
+	}
+	channels := t.channels()
+	for _, watching := range []bool{false, true} { // what watches takes the channel that there is
+		for _, f := range t.features {
+			for _, c := range f.calls {
+				if (c.watch != nil) != watching {
+					continue
+				}
+				if err := t.add(f.name, c, channels); err != nil {
+					return nil, fmt.Errorf("supervisor: feature %s: %w", f.name, err)
+				}
 			}
 		}
 	}
 	return t, nil
 }
 
-func (t *table) add(c call) error {
-	nr := c.nr
-	if c.name != "" {
-		var ok bool
-		if nr, ok = seccomp.Number(c.name); !ok {
-			return nil
+// channels returns on which channel each call comes that somebody watches, or that is to
+// be seen although it is refused: that on which it is wanted anyhow.
+func (t *table) channels() map[uint32]channel {
+	watched, wanted := map[uint32]channel{}, map[uint32]channel{}
+	for _, f := range t.features {
+		for _, c := range f.calls {
+			nr, ok := c.number()
+			switch {
+			case !ok:
+			case c.notify != nil:
+				wanted[nr] = byNotification
+			case c.stop != nil:
+				if _, ok := wanted[nr]; !ok {
+					wanted[nr] = byStop
+				}
+			case c.watch != nil:
+				watched[nr] = max(watched[nr], c.on)
+			case t.seen:
+				watched[nr] += 0
+			}
+		}
+	}
+	for nr := range watched {
+		if on, ok := wanted[nr]; ok {
+			watched[nr] = on
+		}
+	}
+	return watched
+}
+
+// number returns the call's number, and false where the architecture has no such call.
+func (c *call) number() (uint32, bool) {
+	if c.name == "" {
+		return c.nr, true
+	}
+	return seccomp.Number(c.name)
+}
+
+func (t *table) add(feature string, c call, channels map[uint32]channel) error {
+	nr, ok := c.number()
+	if !ok {
+		return nil
+	}
+	on, watched := channels[nr]
+	if errno := c.errno; errno != 0 && watched {
+		if on == byStop {
+			c.stop = func(st *Stop) { st.skip(errno) }
+		} else {
+			c.notify = func(*Call) Answer { return Errno(errno) }
 		}
 	}
 	rule, anyOf := seccomp.Rule{Nr: nr, Conds: c.conds}, c.anyOf
@@ -144,10 +214,19 @@ func (t *table) add(c call) error {
 	switch {
 	case c.notify != nil:
 		rule.Action = seccomp.Notify
-		t.notify[int(nr)] = append(t.notify[int(nr)], claim[func(*Call) Answer]{anyOf, c.notify})
+		t.notify[int(nr)] = append(t.notify[int(nr)], claim[func(*Call) Answer]{anyOf, c.notify, feature})
 	case c.stop != nil:
 		rule.Action = seccomp.Trace
-		t.stop[int(nr)] = append(t.stop[int(nr)], claim[func(*Stop)]{anyOf, c.stop})
+		t.stop[int(nr)] = append(t.stop[int(nr)], claim[func(*Stop)]{anyOf, c.stop, feature})
+	case c.watch != nil:
+		t.watch[int(nr)] = append(t.watch[int(nr)], claim[func(*event) Answer]{anyOf, c.watch, feature})
+		if _, ok := t.always[nr]; ok {
+			return nil
+		}
+		if rule.Action = seccomp.Trace; on == byNotification {
+			rule.Action = seccomp.Notify
+			t.notify[int(nr)] = append(t.notify[int(nr)], claim[func(*Call) Answer]{nil, func(*Call) Answer { return Continue() }, kernel})
+		}
 	case c.errno != 0:
 		rule.Action = seccomp.Errno(uint16(c.errno))
 	default:

@@ -24,6 +24,7 @@ type Call struct {
 	yielded bool
 	buf     []byte // scratch of the receiver, see scratch
 	st      unix.Stat_t
+	traced  *traced // nil unless the sandbox is traced
 }
 
 // statBuf returns a struct that is the receiver's own.
@@ -219,23 +220,49 @@ func (rs *receivers) serve(c *Call) {
 	c.thread, c.Process = th, th.proc
 	th.received()
 	rs.s.counts.notify(int(c.n.Nr))
-	claims := rs.s.table.notify[int(c.n.Nr)]
+	c.traced = nil
+	if log := rs.s.tracing; log != nil && !th.arming.Load() {
+		e := c.event()
+		c.traced = log.begin(&e)
+	}
+	a, by := rs.ask(c)
+	c.traced.by(by)
+	if a.kind != answerHold {
+		rs.answer(c, a)
+	}
+}
+
+// ask asks the features about a call, and returns the first answer and whose it is.
+func (rs *receivers) ask(c *Call) (Answer, string) {
+	nr := int(c.n.Nr)
+	if watches := rs.s.table.watch[nr]; watches != nil {
+		e := c.event()
+		for i := range watches {
+			if !watches[i].wants(&c.n.Args) {
+				continue
+			}
+			if a := watches[i].handle(&e); a.kind != answerGoOn {
+				return a, watches[i].feature
+			}
+		}
+	}
+	claims := rs.s.table.notify[nr]
 	for i := range claims {
 		if !claims[i].wants(&c.n.Args) {
 			continue
 		}
 		if a := claims[i].handle(c); a.kind != answerGoOn {
-			if a.kind != answerHold {
-				rs.answer(c, a)
-			}
-			return
+			return a, claims[i].feature
 		}
 	}
-	rs.answer(c, Continue())
+	return Continue(), kernel
 }
 
 func (rs *receivers) answer(c *Call, a Answer) {
 	defer rs.open.Add(-1)
+	if a.kind != answerInject {
+		c.traced.answered(a)
+	}
 	resp := seccomp.Resp{ID: c.n.ID}
 	switch a.kind {
 	case answerGoOn, answerContinue:
@@ -289,6 +316,12 @@ func (rs *receivers) inject(c *Call, a Answer) (done bool, err error) {
 	} else {
 		add.Flags = seccomp.AddFDSend
 	}
-	_, err = rs.listener.AddFD(&add)
+	fd, err := rs.listener.AddFD(&add)
+	if a.kind == answerInject {
+		if err != nil {
+			c.traced.drop() // the thread is gone
+		}
+		c.traced.answered(Return(int64(fd)))
+	}
 	return a.kind == answerInject, err
 }

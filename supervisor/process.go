@@ -29,11 +29,12 @@ type Process struct {
 	region   atomic.Uint64 // where the clock page lies, 0 if it isn't mapped
 
 	// The tracer's own.
-	children int    // processes created so far
-	started  int    // threads created so far
-	execs    uint64 // programs executed so far
-	naps     bool   // its program's runtime naps, see naps.go
-	rooms    *rooms // in its memory
+	children int                    // processes created so far
+	started  int                    // threads created so far
+	execs    uint64                 // programs executed so far
+	naps     bool                   // its program's runtime naps, see naps.go
+	program  atomic.Pointer[string] // the path that it was executed by
+	rooms    *rooms                 // in its memory
 
 	mu    sync.Mutex
 	pidfd int // 0 until somebody needs it
@@ -58,6 +59,7 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 		p.Lineage = parent.Lineage.Child(parent.children)
 		p.order = append(slices.Clone(parent.order), int32(parent.children))
 		p.naps = parent.naps
+		p.program.Store(parent.program.Load())
 		p.rooms = parent.rooms // it may share the memory
 		p.region.Store(parent.region.Load())
 		p.vdso.Store(parent.vdso.Load())
@@ -145,6 +147,10 @@ type thread struct {
 	place    int                   // where it has the message of the call it is in, counted from 1
 	again    atomic.Pointer[again] // a call that it is to make anew
 	execName string                // what it has asked execve for, if the kernel was told something else
+	execPath string                // what it has asked execve for
+	traced   *traced               // the call that it is in, where the trace is to be told of its end
+
+	interrupted *traced // the call that a signal has interrupted; belongs to the trace
 
 	shield shield // against signals while a call waits for its receiver
 }

@@ -37,7 +37,8 @@ type Sandbox struct {
 	receivers *receivers // nil until the command is armed
 	counts    counts
 	placement placement
-	agenda    *agenda // nil unless the clock is virtual
+	agenda    *agenda   // nil unless the clock is virtual
+	tracing   *traceLog // nil unless Config.Trace is set
 
 	landlockABI int // what stands behind the view, 0 for nothing
 
@@ -111,6 +112,9 @@ func (s *Sandbox) prepare() (err error) {
 		return fmt.Errorf("supervisor: %w", err)
 	}
 	if s.clock, err = newClock(s.cfg, s.page); err == nil {
+		if s.cfg.Trace {
+			s.tracing = &traceLog{clock: s.clock}
+		}
 		if err = s.planVDSO(); err == nil {
 			if s.cfg.Clock == det.Virtual {
 				s.agenda = &agenda{clock: s.clock.virtual, limit: s.cfg.MaxVirtual}
@@ -177,6 +181,7 @@ func (s *Sandbox) trace(started chan<- error) {
 	s.state.ClockStart, s.state.Clock = s.clock.start, s.clock.end()
 	s.state.Stats = s.counts.stats()
 	s.state.OutOfMemory = s.outOfMemory.Load()
+	s.state.Trace = s.tracing.entries()
 	s.state.Stats.Landlock = s.landlockABI
 	s.state.Stats.Real = time.Since(s.began)
 }

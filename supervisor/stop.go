@@ -3,7 +3,11 @@
 package supervisor
 
 import (
+	"fmt"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
 )
 
 // A Stop is a thread standing at the entry of a call that a feature traps with
@@ -47,13 +51,64 @@ func (t *tracer) filterStop(th *thread) {
 	}
 	st := &Stop{t: t, th: th, regs: regs}
 	t.s.counts.stop(st.Nr())
-	args, claims := regs.Args(), t.s.table.stop[st.Nr()]
+	if t.s.tracing == nil || th.arming.Load() {
+		st.ask()
+	} else {
+		e := st.event()
+		rec := t.s.tracing.begin(&e)
+		th.traced = rec
+		rec.by(st.ask())
+		st.OnExit(func(st *Stop) {
+			st.th.traced = nil
+			rec.returned(st.Result())
+		})
+	}
+	t.resume(th, 0)
+}
+
+// ask asks the features about the call, and returns the first of those that want it.
+func (st *Stop) ask() (by string) {
+	nr, args := st.Nr(), st.regs.Args()
+	by = kernel
+	if watches := st.t.s.table.watch[nr]; watches != nil {
+		e := st.event()
+		for i := range watches {
+			if watches[i].wants(&args) && st.settled(watches[i].handle(&e)) {
+				return watches[i].feature
+			}
+		}
+	}
+	claims := st.t.s.table.stop[nr]
 	for i := range claims {
 		if claims[i].wants(&args) {
 			claims[i].handle(st)
+			if by == kernel {
+				by = claims[i].feature
+			}
 		}
 	}
-	t.resume(th, 0)
+	return by
+}
+
+// settled carries out what a watch has answered, and reports whether it has.
+func (st *Stop) settled(a Answer) bool {
+	switch a.kind {
+	case answerGoOn:
+		return false
+	case answerErrno:
+		st.skip(unix.Errno(a.value))
+	case answerReturn:
+		st.skip(0)
+		st.regs.SetResult(a.value)
+		_ = st.regs.Store(st.th.tid) // it fails only when the thread was killed
+	case answerFatal:
+		st.t.s.fail(fmt.Errorf("supervisor: %w", a.err))
+		st.skip(unix.EIO)
+	default:
+		st.t.s.fail(fmt.Errorf("supervisor: %s: a stop can't be answered so", seccomp.Name(uint32(st.Nr()))))
+		st.skip(unix.EIO)
+	}
+	return true
 }
 
 // syscallStop handles the exit of a call that a handler follows with OnExit.

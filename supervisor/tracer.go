@@ -135,6 +135,9 @@ func (t *tracer) adopt(tid int, by *thread, isThread, sharesFS bool) {
 		th.fs.Store(fs.copy())
 	}
 	t.s.threads.add(th)
+	if !isThread {
+		t.s.tracing.note(th, "started")
+	}
 	t.killIfEnding(tid)
 	if ws, ok := t.early[tid]; ok {
 		delete(t.early, tid)
@@ -156,6 +159,7 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 		return
 	}
 	// The leader's end is reported after that of all its threads.
+	t.s.tracing.note(th, ended(ws))
 	delete(t.procs, th.tid)
 	th.proc.end()
 	if t.s.cfg.Limits.Processes > 0 {
@@ -173,6 +177,14 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	}
 	t.ended = true
 	t.killRest()
+}
+
+// ended says how a process has ended.
+func ended(ws unix.WaitStatus) string {
+	if ws.Signaled() {
+		return "killed by " + unix.SignalName(ws.Signal())
+	}
+	return "exited with " + strconv.Itoa(ws.ExitStatus())
 }
 
 // adoptOrphans takes on threads whose creator was killed before its stop could
@@ -287,6 +299,11 @@ func (t *tracer) execed(th *thread) {
 	}
 	p := th.proc
 	th.execName = caller.execName
+	if path := caller.execPath; path != "" {
+		p.program.Store(&path)
+	}
+	caller.traced.returned(0)
+	caller.traced, th.traced = nil, nil
 	caller.leaveSlot()
 	th.creds.Store(nil)
 	// Who else shared it, shares it no more (unshare_fs_struct, fs/exec.c).

@@ -445,3 +445,26 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 }
+
+// --trace writes a trace as text, or for Perfetto.
+func TestTrace(t *testing.T) {
+	dir := t.TempDir()
+	text, events := filepath.Join(dir, "trace"), filepath.Join(dir, "trace.json")
+	run(t, "run", "--trace", text, "sh", "-c", "sleep 7").check(t, 0, "")
+	got, err := os.ReadFile(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := " 7.000000000, ...) = 0 after 7.000000 <waits>\n"; !strings.Contains(string(got), want) {
+		t.Errorf("the trace has no %q:\n%s", want, got)
+	}
+	run(t, "run", "--trace", events, "true").check(t, 0, "")
+	if got, err = os.ReadFile(events); err != nil {
+		t.Fatal(err)
+	}
+	if !json.Valid(got) {
+		t.Errorf("%s isn't JSON:\n%s", events, got)
+	}
+	run(t, "run", "--trace", filepath.Join(dir, "no", "trace"), "true").check(t, 125, "", "sandtest: write the trace", "no such file")
+	run(t, "run", "--trace", "", "true").check(t, 125, "", "-trace", "want a file")
+}

@@ -25,6 +25,7 @@ type Flags struct {
 	JSON       string // a file, or - for standard output
 	Changes    Changes
 	Diff       bool
+	Trace      string // a file
 }
 
 // Changes says what becomes of what the command wrote: it is thrown away unless
@@ -144,6 +145,13 @@ func (f *Flags) registerCommand(fs *flag.FlagSet) {
 		return nil
 	})
 	fs.BoolVar(&f.InheritEnv, "inherit-env", false, "pass the whole environment on")
+	fs.Func("trace", "write every call that the sandbox handles to `FILE`: as text, or with the ending .json for Perfetto", func(s string) error {
+		if s == "" {
+			return errors.New("want a file")
+		}
+		f.Trace, f.Opts.Trace = s, true
+		return nil
+	})
 	fs.StringVar(&f.JSON, "json", "", "write the result to `FILE` as JSON, - for standard output")
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/sandtest/go-sandtest/cow"
@@ -32,12 +33,30 @@ func (f *Flags) Settle(res *sandtest.Result, stderr io.Writer) error {
 	case f.Changes.Keep != "":
 		err = res.Keep(f.Changes.Keep)
 	}
+	if err == nil && f.Trace != "" {
+		if err = WriteTrace(f.Trace, res.Trace); err != nil {
+			err = fmt.Errorf("write the trace: %w", err)
+		}
+	}
 	if err == nil && f.JSON != "" {
 		if err = WriteJSON(f.JSON, res); err != nil {
 			err = fmt.Errorf("write the result: %w", err)
 		}
 	}
 	return err
+}
+
+// WriteTrace writes a trace to a file, in the format that its ending asks for.
+func WriteTrace(file string, trace supervisor.Trace) (err error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if filepath.Ext(file) == ".json" {
+		return trace.WriteJSON(f)
+	}
+	return trace.WriteText(f)
 }
 
 // jsonResult is what --json writes. Its names are an interface.

@@ -150,6 +150,9 @@ func (c *commands) run(ts *testscript.TestScript, s *script, neg bool, args []st
 	if f.Changes.Keep != "" {
 		f.Changes.Keep = ts.MkAbs(f.Changes.Keep)
 	}
+	if f.Trace != "" {
+		f.Trace = ts.MkAbs(f.Trace)
+	}
 	if f.JSON != "" && f.JSON != "-" {
 		f.JSON = ts.MkAbs(f.JSON)
 	}

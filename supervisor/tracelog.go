@@ -1,0 +1,154 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A traceLog collects what a sandbox handles. The methods of a nil log and of a nil
+// entry do nothing, so that who has something to tell needn't ask.
+type traceLog struct {
+	clock *clock
+	mu    sync.Mutex
+	list  []*traced
+}
+
+// A traced is one entry of the log.
+type traced struct {
+	log     *traceLog
+	th      *thread
+	entry   TraceEntry
+	arrived int
+	dropped bool
+}
+
+func (l *traceLog) add(th *thread, e TraceEntry) *traced {
+	e.Began = l.clock.elapsed()
+	e.Ended = e.Began
+	e.Process, e.Thread = th.proc.Lineage, th.index
+	if p := th.proc.program.Load(); p != nil {
+		e.Program = *p
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := &traced{log: l, th: th, entry: e, arrived: len(l.list)}
+	l.list = append(l.list, t)
+	return t
+}
+
+// begin notes a call at its entry. One that goes on after a signal is one call.
+func (l *traceLog) begin(e *event) *traced {
+	l.mu.Lock()
+	if before := e.th.interrupted; before != nil && before.entry.Name == e.sig.name {
+		before.dropped = true
+	}
+	e.th.interrupted = nil
+	l.mu.Unlock()
+	return l.add(e.th, TraceEntry{Name: e.sig.name, Category: e.sig.category, Text: e.String(), Result: "?"})
+}
+
+// note notes what has happened to a process.
+func (l *traceLog) note(th *thread, what string) {
+	if l != nil {
+		l.add(th, TraceEntry{Text: what})
+	}
+}
+
+// by notes who has answered.
+func (t *traced) by(feature string) {
+	if t == nil {
+		return
+	}
+	t.log.mu.Lock()
+	defer t.log.mu.Unlock()
+	t.entry.By = feature
+}
+
+func (t *traced) end(result string) {
+	t.log.mu.Lock()
+	defer t.log.mu.Unlock()
+	t.entry.Result = result
+	t.entry.Ended = t.log.clock.elapsed()
+}
+
+// answered notes the answer to a notification. The kernel never tells what came of a
+// call that goes on.
+func (t *traced) answered(a Answer) {
+	switch {
+	case t == nil:
+	case a.kind == answerErrno:
+		t.returned(-a.value)
+	case a.kind == answerReturn:
+		t.returned(a.value)
+	}
+}
+
+// returned notes what a call has returned. One that a signal has interrupted may be made
+// anew, and is noted then.
+func (t *traced) returned(result int64) {
+	switch {
+	case t == nil:
+	case result >= 0 || result < -maxErrno:
+		t.end(strconv.FormatInt(result, 10))
+	case restarts(result):
+		t.end("?")
+		t.log.mu.Lock()
+		t.th.interrupted = t
+		t.log.mu.Unlock()
+	default:
+		t.end("-1 " + errnoText(unix.Errno(-result)))
+	}
+}
+
+func (t *traced) drop() {
+	if t == nil {
+		return
+	}
+	t.log.mu.Lock()
+	defer t.log.mu.Unlock()
+	t.dropped = true
+}
+
+// maxErrno is the largest error number (linux/err.h).
+const maxErrno = 4095
+
+// restarts reports whether the kernel starts a call anew that has ended so.
+func restarts(result int64) bool {
+	switch result {
+	case -erestartsys, -erestartnointr, -erestartnohand, -erestartblock:
+		return true
+	}
+	return false
+}
+
+func errnoText(e unix.Errno) string {
+	if name := unix.ErrnoName(e); name != "" {
+		return name
+	}
+	return strconv.Itoa(int(e))
+}
+
+// entries returns the whole trace, sorted.
+func (l *traceLog) entries() Trace {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = slices.DeleteFunc(l.list, func(t *traced) bool { return t.dropped })
+	slices.SortFunc(l.list, func(a, b *traced) int {
+		return cmp.Or(cmp.Compare(a.entry.Began, b.entry.Began), slices.Compare(a.th.proc.order, b.th.proc.order),
+			cmp.Compare(a.entry.Thread, b.entry.Thread), cmp.Compare(a.arrived, b.arrived))
+	})
+	list := make(Trace, len(l.list))
+	for i, t := range l.list {
+		list[i] = t.entry
+	}
+	return list
+}
