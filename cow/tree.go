@@ -113,6 +113,14 @@ func New(cfg Config) (*Tree, error) {
 	return t, nil
 }
 
+// Resume lets another time follow: later changes are made at what change returns. It is
+// for a tree that goes on being used by somebody else.
+func (t *Tree) Resume(change func() int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.change = change
+}
+
 func notDir(err error) error {
 	if err == nil {
 		return unix.ENOTDIR

@@ -22,6 +22,9 @@ const (
 	URandom Source = "urandom"
 	// UUID is a read of /proc/sys/kernel/random/uuid, counted in the same way.
 	UUID Source = "uuid"
+	// Fault decides whether a fault hits a call: the counter is the number of the call
+	// and of the fault.
+	Fault Source = "fault"
 	// BootID is /proc/sys/kernel/random/boot_id, one for the whole sandbox: it is
 	// drawn with the lineage [Root].
 	BootID Source = "boot_id"

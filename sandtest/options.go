@@ -84,6 +84,12 @@ type Options struct {
 	// and Write say: they fail with EACCES.
 	Deny []string
 
+	// On lets the command start upon the files that another one has left, where its clock
+	// has stopped unless Time says otherwise. What is shown where is as it was for that
+	// command, and the directory must be the same; [Result.Changes] then lists what both
+	// have changed, and those of the first result aren't to be used any more.
+	On *Result
+
 	// MinLandlock is the ABI of Landlock that must stand behind the sandbox as a second
 	// wall; a kernel that has less is an error. Default 0: whatever there is, see
 	// [supervisor.Stats].
@@ -102,6 +108,9 @@ type Options struct {
 	// Publish lists ports of the command's that may be reached from outside, see
 	// [Process.Port].
 	Publish []uint16
+
+	// Faults make calls fail on purpose, see [Result.Faults].
+	Faults []Fault
 
 	// Trace notes every call that the sandbox handles, see [Result.Trace].
 	Trace bool
@@ -149,9 +158,15 @@ const (
 	NetHost = supervisor.NetHost
 )
 
+// A Fault makes system calls fail on purpose.
+type Fault = supervisor.Fault
+
 // config returns what the supervisor is to do, but for the files.
 func (o Options) config() supervisor.Config {
-	return supervisor.Config{
+	if o.On != nil && o.Time.IsZero() {
+		o.Time = o.On.Clock
+	}
+	cfg := supervisor.Config{
 		Clock:      o.Clock,
 		Time:       o.Time,
 		MaxVirtual: o.MaxVirtual,
@@ -170,8 +185,13 @@ func (o Options) config() supervisor.Config {
 		Net:         o.Net,
 		AllowNet:    o.AllowNet,
 		Publish:     o.Publish,
+		Faults:      o.Faults,
 		Trace:       o.Trace,
 	}
+	if o.On != nil {
+		cfg.Continue = o.On.sandbox
+	}
+	return cfg
 }
 
 // A Mount shows a file or directory of the host.

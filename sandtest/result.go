@@ -50,6 +50,9 @@ type Result struct {
 	// until Close.
 	Changes cow.Changes
 
+	// Faults lists the calls that [Options.Faults] have hit, by lineage.
+	Faults []supervisor.FaultHit
+
 	// Trace lists what the sandbox has handled, if [Options.Trace] was set.
 	Trace supervisor.Trace
 

@@ -53,6 +53,12 @@ type Config struct {
 	// [Sandbox.Discard] must be called. Otherwise it is gone with the last process.
 	KeepLayer bool
 
+	// Continue is a sandbox that has ended, with KeepLayer set, upon whose files this one
+	// starts: what is written goes to the same layer, and both must be discarded. What is
+	// mounted where is as it was there, and so must be the command's directory. Of two
+	// sandboxes upon the same files, one must have ended before the other is started.
+	Continue *Sandbox
+
 	// MinLandlock is the ABI of Landlock (Linux 5.13 and later) that must stand behind
 	// the sandbox; a kernel that has less is an error. Zero takes what there is.
 	MinLandlock int
@@ -85,6 +91,9 @@ type Config struct {
 	// Parallel lets the kernel choose CPUs also where one is visible. By default such a
 	// sandbox stays on one, which is faster and lets its processes take turns.
 	Parallel bool
+
+	// Faults are what goes wrong on purpose, see State.Faults.
+	Faults []Fault
 
 	// Trace notes every call that the sandbox handles, see State.Trace.
 	Trace bool
@@ -210,6 +219,8 @@ type State struct {
 	Leaked []LeakedProcess
 	// Changes are what differs from the host's files, if Config.KeepLayer is set.
 	Changes cow.Changes
+	// Faults lists the calls that Config.Faults have hit, by lineage, fault and number.
+	Faults []FaultHit
 	// Trace is what the sandbox has handled, if Config.Trace is set.
 	Trace Trace
 	// Stats tells what the sandbox cost.

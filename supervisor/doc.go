@@ -42,6 +42,13 @@
 // ioctl, /proc/net, /sys/class/net) and of names (/etc/hosts and its like) is the
 // sandbox's own.
 //
+// # Faults
+//
+// With [Config.Faults] calls fail on purpose. Which are hit is decided by names: the
+// lineage of the process, its own count of the calls, and the seed. What is read and
+// written through a map of memory is no call, and no fault hits it; nor does one hit a
+// clock read that the vDSO answers.
+//
 // # Traces
 //
 // With [Config.Trace] every call that comes on either channel is noted with its

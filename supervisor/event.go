@@ -20,6 +20,8 @@ type event struct {
 	args [6]uint64
 	sig  *signature
 
+	next int // the watch that is asked after this one
+
 	call *Call // where it is a notification
 	stop *Stop // where it is a stop
 }

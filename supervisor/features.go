@@ -17,6 +17,7 @@ import (
 //
 // A new feature is one file and one line here.
 var features = []func(*Sandbox) feature{
+	faults,         // calls that fail on purpose
 	refused,        // calls that would get round the sandbox: ENOSYS or EPERM
 	landlock,       // the command loses the right to change the host
 	imageLoader,    // every program start: clock region, vDSO, AT_RANDOM
@@ -56,6 +57,8 @@ type feature struct {
 	name  string
 	calls []call // what it traps; none when it is switched off
 
+	// checks are made when the table is complete.
+	checks []func(*table) error
 	// load, if not nil, prepares a program that has just been loaded, before its
 	// first instruction. It runs on the tracer.
 	load func(*image) error
@@ -150,6 +153,13 @@ func newTable(s *Sandbox) (*table, error) {
 				if err := t.add(f.name, c, channels); err != nil {
 					return nil, fmt.Errorf("supervisor: feature %s: %w", f.name, err)
 				}
+			}
+		}
+	}
+	for _, f := range t.features {
+		for _, check := range f.checks {
+			if err := check(t); err != nil {
+				return nil, fmt.Errorf("supervisor: %w", err)
 			}
 		}
 	}

@@ -250,6 +250,9 @@ func (d *detector) waits(th *thread) bool {
 	case 't', 'T':
 		return th.listening.Load()
 	case 'D':
+		if th.delayed.Load() {
+			return true
+		}
 		child := th.vfork.Load()
 		return child != nil && !child.released.Load()
 	case 'Z':

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,39 @@ import (
 type layerDir struct {
 	path string
 	lock int
+}
+
+// A sharedLayer is a layerDir with several sandboxes upon it, one after another.
+type sharedLayer struct {
+	layerDir
+	mu   sync.Mutex
+	uses int
+}
+
+func newSharedLayer() (*sharedLayer, error) {
+	dir, err := newLayerDir()
+	return &sharedLayer{layerDir: dir, uses: 1}, err
+}
+
+// share notes one more, unless the directory is gone.
+func (l *sharedLayer) share() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.uses == 0 {
+		return false
+	}
+	l.uses++
+	return true
+}
+
+// leave removes the directory with the last.
+func (l *sharedLayer) leave() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.uses--; l.uses > 0 {
+		return nil
+	}
+	return l.remove()
 }
 
 // newLayerDir makes a directory below one of the user's own in the temporary directory.
@@ -106,7 +140,7 @@ func sweepLayers(home string) {
 	}
 }
 
-// remove removes the directory. It may be called more than once.
+// remove removes the directory.
 func (d *layerDir) remove() error {
 	err := os.RemoveAll(d.path)
 	if d.lock > 0 {

@@ -29,6 +29,8 @@ func imageLoader(s *Sandbox) feature {
 		// gets anything from it.
 		calls: []call{{nr: pageCall, notify: s.handOutPage}},
 		load: func(im *image) error {
+			base, _ := im.auxv.Get(tracee.ATBase)
+			im.th.proc.loader.Store(base)
 			if err := im.placeClock(); err != nil {
 				return err
 			}

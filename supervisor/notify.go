@@ -133,6 +133,7 @@ type Held struct{ call Call }
 func (c *Call) Hold() (*Held, Answer) {
 	h := &Held{*c}
 	h.call.buf = nil
+	h.call.yielded = true // it is nobody's who has the baton
 	return h, Answer{kind: answerHold}
 }
 
@@ -225,7 +226,12 @@ func (rs *receivers) serve(c *Call) {
 		e := c.event()
 		c.traced = log.begin(&e)
 	}
-	a, by := rs.ask(c)
+	rs.serveFrom(c, 0)
+}
+
+// serveFrom asks the features about a call, but for the first watches.
+func (rs *receivers) serveFrom(c *Call, watch int) {
+	a, by := rs.ask(c, watch)
 	c.traced.by(by)
 	if a.kind != answerHold {
 		rs.answer(c, a)
@@ -233,14 +239,15 @@ func (rs *receivers) serve(c *Call) {
 }
 
 // ask asks the features about a call, and returns the first answer and whose it is.
-func (rs *receivers) ask(c *Call) (Answer, string) {
+func (rs *receivers) ask(c *Call, watch int) (Answer, string) {
 	nr := int(c.n.Nr)
-	if watches := rs.s.table.watch[nr]; watches != nil {
+	if watches := rs.s.table.watch[nr]; watch < len(watches) {
 		e := c.event()
-		for i := range watches {
+		for i := watch; i < len(watches); i++ {
 			if !watches[i].wants(&c.n.Args) {
 				continue
 			}
+			e.next = i + 1
 			if a := watches[i].handle(&e); a.kind != answerGoOn {
 				return a, watches[i].feature
 			}

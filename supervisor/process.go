@@ -42,7 +42,10 @@ type Process struct {
 
 	ephemerals [protocols]uint32 // how many ports it was given; guarded by loopbacks.mu
 
+	loader atomic.Uint64 // where the dynamic linker lies, 0 if there is none
+
 	random processRandom
+	faults faultCounts
 	dirs   processDirs
 
 	timers  atomic.Bool // it has or had timers
@@ -63,6 +66,7 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 		p.rooms = parent.rooms // it may share the memory
 		p.region.Store(parent.region.Load())
 		p.vdso.Store(parent.vdso.Load())
+		p.loader.Store(parent.loader.Load())
 	}
 	return p
 }
@@ -126,6 +130,7 @@ type thread struct {
 	sleeps    atomic.Pointer[wait]    // the sleep it is in, which the kernel knows as another call
 	vfork     atomic.Pointer[Process] // the last child for which it stood in vfork
 
+	delayed atomic.Bool  // its call is held back until the clock has moved
 	arming  atomic.Bool  // it executes calls for the tracer
 	onExit  func(*Stop)  // what waits for the end of the call it is in
 	goneOn  *goneOn      // a wait that no handler has ended, see waits.go

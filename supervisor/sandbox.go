@@ -39,6 +39,7 @@ type Sandbox struct {
 	placement placement
 	agenda    *agenda   // nil unless the clock is virtual
 	tracing   *traceLog // nil unless Config.Trace is set
+	injected  *injections
 
 	landlockABI int // what stands behind the view, 0 for nothing
 
@@ -83,6 +84,9 @@ type hooks struct {
 func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
+		return nil, err
+	}
+	if err := checkFaults(cfg.Faults); err != nil {
 		return nil, err
 	}
 	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, done: make(chan struct{}), began: time.Now()}
@@ -181,6 +185,7 @@ func (s *Sandbox) trace(started chan<- error) {
 	s.state.ClockStart, s.state.Clock = s.clock.start, s.clock.end()
 	s.state.Stats = s.counts.stats()
 	s.state.OutOfMemory = s.outOfMemory.Load()
+	s.state.Faults = s.injected.hits()
 	s.state.Trace = s.tracing.entries()
 	s.state.Stats.Landlock = s.landlockABI
 	s.state.Stats.Real = time.Since(s.began)

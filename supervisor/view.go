@@ -24,8 +24,8 @@ type view struct {
 	tree  *cow.Tree
 	upper string // holds the bytes that the sandbox writes
 
-	dirMu sync.Mutex
-	dir   layerDir // that
+	dir       *sharedLayer // that
+	discarded sync.Once
 
 	bound sync.Map // the paths that sockets were bound at, by those that the host knows
 
@@ -43,7 +43,10 @@ func newView(s *Sandbox) (v *view, err error) {
 	if dir, err = absolute(dir); err != nil {
 		return nil, fmt.Errorf("supervisor: the command's directory: %w", err)
 	}
-	if v.dir, err = newLayerDir(); err != nil {
+	if before := s.cfg.Continue; before != nil {
+		return v, v.resume(before)
+	}
+	if v.dir, err = newSharedLayer(); err != nil {
 		return nil, fmt.Errorf("supervisor: make a directory for what is written: %w", err)
 	}
 	v.upper = v.dir.path
@@ -53,6 +56,21 @@ func newView(s *Sandbox) (v *view, err error) {
 		return nil, fmt.Errorf("supervisor: %w", err)
 	}
 	return v, nil
+}
+
+// resume takes the files of a sandbox that has ended.
+func (v *view) resume(before *Sandbox) error {
+	select {
+	case <-before.done:
+	default:
+		return errors.New("supervisor: Continue: that sandbox hasn't ended")
+	}
+	if !before.cfg.KeepLayer || !before.view.dir.share() {
+		return errors.New("supervisor: Continue: what that sandbox has written has been thrown away")
+	}
+	v.dir, v.upper, v.tree = before.view.dir, before.view.upper, before.view.tree
+	v.tree.Resume(v.change)
+	return nil
 }
 
 // inputTime is what files that were changed later read as, in nanoseconds since 1970.
@@ -162,10 +180,9 @@ func (v *view) end() (err error) {
 	return err
 }
 
-func (v *view) discard() error {
-	v.dirMu.Lock()
-	defer v.dirMu.Unlock()
-	return v.dir.remove()
+func (v *view) discard() (err error) {
+	v.discarded.Do(func() { err = v.dir.leave() })
+	return err
 }
 
 // An fsState is what threads share that were made with CLONE_FS: the working

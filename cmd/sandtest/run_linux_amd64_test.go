@@ -468,3 +468,10 @@ func TestTrace(t *testing.T) {
 	run(t, "run", "--trace", filepath.Join(dir, "no", "trace"), "true").check(t, 125, "", "sandtest: write the trace", "no such file")
 	run(t, "run", "--trace", "", "true").check(t, 125, "", "-trace", "want a file")
 }
+
+// --fault makes calls fail, and says if there were none.
+func TestFault(t *testing.T) {
+	run(t, "run", "--fault", "write:fd=pipe:when=1:error=EPIPE", "--", "sh", "-c", "echo x; exit 3").check(t, 3, "", "I/O error")
+	run(t, "run", "--fault", "rmdir:error=EIO", "true").check(t, 0, "", "sandtest: --fault rmdir:error=EIO has hit no call")
+	run(t, "run", "--fault", "rmdir", "true").check(t, 125, "", "-fault", "0 effects")
+}

@@ -26,6 +26,8 @@ type Flags struct {
 	Changes    Changes
 	Diff       bool
 	Trace      string // a file
+
+	faults []string // as they were given
 }
 
 // Changes says what becomes of what the command wrote: it is thrown away unless
@@ -111,6 +113,11 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 		}
 		f.Opts.Publish = append(f.Opts.Publish, uint16(n))
 		return nil
+	})
+	fs.Func("fault", "make calls fail: `SPEC` is CALL[,CALL...][:error=E|:short=N|:delay=D|:signal=S|:kill][:when=N][:path=P][:fd=KIND][:program=P][:process=L][:share=X], as in write:path=*.db:when=3:error=ENOSPC; may be repeated", func(s string) error {
+		fault, err := supervisor.ParseFault(s)
+		f.Opts.Faults, f.faults = append(f.Opts.Faults, fault), append(f.faults, s)
+		return err
 	})
 	fs.DurationVar(&f.Opts.Timeout, "timeout", sandtest.DefaultTimeout, "real time `D` after which everything is ended, 0 for no limit")
 }

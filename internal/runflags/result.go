@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sandtest/go-sandtest/cow"
@@ -20,6 +21,11 @@ import (
 // Settle shows what the command changed, does with it what was asked for, and
 // writes the result.
 func (f *Flags) Settle(res *sandtest.Result, stderr io.Writer) error {
+	for i, spec := range f.faults {
+		if !slices.ContainsFunc(res.Faults, func(h supervisor.FaultHit) bool { return h.Fault == i }) {
+			fmt.Fprintf(stderr, "sandtest: --fault %s has hit no call\n", spec)
+		}
+	}
 	if f.Diff {
 		file, ok := stderr.(*os.File)
 		if err := ShowDiff(stderr, res, ok && IsTerminal(file)); err != nil {

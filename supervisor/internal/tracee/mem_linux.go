@@ -79,6 +79,7 @@ const (
 	ATPhdr       = 3 // where the program headers lie
 	ATPhnum      = 5 // how many
 	ATEntry      = 9
+	ATBase       = 7 // where the dynamic linker lies
 	ATRandom     = 25
 	ATExecFn     = 31 // the path of the program, as execve was told
 	ATSysinfoPtr = 33 // AT_SYSINFO_EHDR, where the vDSO lies

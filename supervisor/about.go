@@ -1,0 +1,173 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"path"
+	"strings"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
+)
+
+// about returns what a call is about: the paths that it names, with links followed, or
+// that of its first descriptor's file; what that descriptor is, and where it stands in
+// the file.
+func (e *event) about() (paths []string, fd string, offset int64) {
+	dirfd := int32(unix.AT_FDCWD)
+	for i, kind := range e.sig.kinds {
+		switch kind {
+		case argDirFD:
+			dirfd = e.int(i)
+		case argPath, argName:
+			if name, err := e.string(e.args[i]); err == nil {
+				if name == "" {
+					paths, fd, offset = e.aboutFD(dirfd, paths)
+				} else {
+					paths = append(paths, e.canonical(dirfd, name, e.follows(i)))
+				}
+			}
+			dirfd = unix.AT_FDCWD
+		case argFD:
+			if fd == "" {
+				paths, fd, offset = e.aboutFD(e.int(i), paths)
+			}
+		case argSocket:
+			if text := e.address(e.args[i], e.int(i+1)); strings.HasPrefix(text, `"`) && !strings.HasPrefix(text, `"@`) {
+				paths = append(paths, e.canonical(unix.AT_FDCWD, strings.Trim(text, `"`), true))
+			}
+		}
+	}
+	return paths, fd, offset
+}
+
+// follows reports whether a call follows a symbolic link at the end of the path that is
+// its argument i.
+func (e *event) follows(i int) bool {
+	follow := e.sig.kinds[i] == argPath
+	for j := i + 1; j < len(e.sig.kinds); j++ {
+		switch e.sig.kinds[j] {
+		case argPath, argName:
+			return follow
+		case argOpen:
+			const whole = unix.O_CREAT | unix.O_EXCL
+			return e.args[j]&unix.O_NOFOLLOW == 0 && e.args[j]&whole != whole
+		case argAt:
+			if follow {
+				return e.args[j]&unix.AT_SYMLINK_NOFOLLOW == 0
+			}
+			return e.args[j]&unix.AT_SYMLINK_FOLLOW != 0
+		}
+	}
+	return follow
+}
+
+// canonical returns the path of the file that a path leads to, without links; of one that
+// doesn't exist, that of its directory with its name. Where not even that is there, it is
+// the path itself, from the root.
+func (e *event) canonical(dirfd int32, name string, follow bool) string {
+	for range maxSymlinks {
+		at, target, ok := e.resolved(dirfd, name, follow)
+		if ok {
+			return at
+		}
+		if !follow {
+			break
+		}
+		// It may be a link to a file that is to be made.
+		if at, target, ok = e.resolved(dirfd, name, false); !ok || target == "" {
+			break
+		}
+		if dirfd, name = unix.AT_FDCWD, target; !path.IsAbs(target) {
+			name = path.Join(path.Dir(at), target)
+		}
+	}
+	dir, base := path.Split(strings.TrimRight(name, "/"))
+	if dir == "" {
+		dir = "."
+	}
+	if at, _, ok := e.resolved(dirfd, dir, true); ok {
+		return path.Join(at, base)
+	}
+	if !path.IsAbs(name) {
+		if at, _, ok := e.resolved(dirfd, ".", true); ok {
+			return path.Join(at, name)
+		}
+	}
+	return path.Clean(name)
+}
+
+// resolved returns the path of a file that exists, and where it leads if it is a symbolic
+// link.
+func (e *event) resolved(dirfd int32, name string, follow bool) (at, target string, ok bool) {
+	v := e.s.view
+	err := v.at(e.th, dirfd, name, unless(follow), func(w *cow.Walk, path string) error {
+		f, err := v.tree.Lookup(w, path)
+		if err != nil {
+			return err
+		}
+		at = f.Path()
+		if f.IsSymlink() {
+			target, err = f.Readlink()
+		}
+		return err
+	})
+	if o := isOutside(err); o != nil {
+		unix.Close(o.fd)
+		return e.s.stablePath(o.path), "", o.path != ""
+	}
+	return at, target, err == nil
+}
+
+// aboutFD adds the path of a descriptor's file to paths, if it has one, and returns
+// what the descriptor is and where it stands.
+func (e *event) aboutFD(num int32, paths []string) (_ []string, kind string, offset int64) {
+	fd, err := e.th.proc.fd(e.th.tid, num)
+	if err != nil {
+		return paths, "", 0
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return paths, "", 0
+	}
+	if f, err := e.s.view.fileOf(fd, &st, false); err == nil && f != nil {
+		paths = append(paths, f.Path())
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		offset, _ = unix.Seek(fd, 0, unix.SEEK_CUR)
+		return paths, "file", offset
+	case unix.S_IFDIR:
+		return paths, "dir", 0
+	case unix.S_IFIFO:
+		return paths, "pipe", 0
+	case unix.S_IFSOCK:
+		return paths, "socket", 0
+	case unix.S_IFCHR:
+		if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
+			return paths, "terminal", 0
+		}
+		return paths, "device", 0
+	case unix.S_IFBLK:
+		return paths, "device", 0
+	}
+	return paths, "other", 0
+}
+
+// loaderSize is more than a dynamic linker has, and less than what lies between it and
+// whatever comes next.
+const loaderSize = 256 << 10
+
+// byLoader reports whether the dynamic linker itself makes the call.
+func (e *event) byLoader() bool {
+	pc := uint64(0)
+	switch {
+	case e.call != nil:
+		pc = e.call.n.IP
+	case e.stop != nil:
+		pc = e.stop.regs.PC()
+	}
+	base := e.th.proc.loader.Load()
+	return base != 0 && pc-base < loaderSize
+}
