@@ -242,7 +242,8 @@ func (f *failures) note(t *testing.T, wrong bool) {
 // A sweep finds the one error that a program doesn't look at.
 func TestSweep(t *testing.T) {
 	saver := goProgram(t, t.TempDir(), "saver.go")
-	sweep := func(args ...string) (f failures) {
+	sweep := func(args ...string) *failures {
+		f := new(failures)
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "config"), []byte("old contents\n"), 0o644); err != nil {
 			t.Fatal(err)
