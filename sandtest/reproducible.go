@@ -2,6 +2,7 @@ package sandtest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -96,7 +97,8 @@ const Race = "race"
 type Cause struct {
 	Variation string   `json:"variation"`
 	Where     []string `json:"where"`          // the places that differ, a line each
-	Diff      string   `json:"diff,omitempty"` // of the first text among them
+	Diffs     []string `json:"-"`              // how each of Where differs, empty where its line says it all
+	Diff      string   `json:"diff,omitempty"` // the first of them that isn't empty
 	Hint      string   `json:"hint,omitempty"` // what usually helps
 }
 
@@ -567,14 +569,13 @@ func (c *checkedCommand) blame(name, variation string, o *outcome) {
 	}
 	cause := &Cause{Variation: variation}
 	list := describe(name, c.base.outputs[name], o.outputs[name])
-	if name == ExitStatus {
-		cause.Diff = failure(o.res)
-	}
 	for _, d := range list {
-		cause.Where = append(cause.Where, d.String())
-		if cause.Diff == "" {
-			cause.Diff = d.Text
+		if name == ExitStatus {
+			d.Text = failure(o.res)
 		}
+		cause.Where = append(cause.Where, d.String())
+		cause.Diffs = append(cause.Diffs, d.Text)
+		cause.Diff = cmp.Or(cause.Diff, d.Text)
 	}
 	cause.Hint = hint(variation, name, list)
 	c.found[name][variation] = cause

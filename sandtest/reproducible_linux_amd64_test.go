@@ -162,6 +162,31 @@ fileorder: out.tar.gz: order of members: src/a, src/m.py
 	}
 }
 
+// A cause has a text for each place, where there is one.
+func TestReproducibleDiffs(t *testing.T) {
+	cmd := shellIn(t, "echo $TZ >out; [ $(umask) != 0027 ] || exit 4")
+	report, err := sandtest.CheckReproducible(cmd(), sandtest.Options{}, sandtest.Check{Vary: []string{"timezone", "umask"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]string{}
+	for _, d := range report.Differences {
+		for _, c := range d.Causes {
+			for i, where := range c.Where {
+				got[d.Path+" "+c.Variation] = append(got[d.Path+" "+c.Variation], where, c.Diffs[i])
+			}
+		}
+	}
+	want := map[string][]string{
+		"out timezone":      {"12 bytes from offset 0", "diff a b\n--- a\n+++ b\n@@ -1,1 +1,1 @@\n-UTC\n+<+0545>-5:45\n"},
+		"out umask":         {"mode: -rw-r--r--, -rw-r-----", ""},
+		"exit status umask": {"0, 4", "exit status 4\n"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // What can't be checked is an error that says why.
 func TestReproducibleErrors(t *testing.T) {
 	for _, tt := range []struct {

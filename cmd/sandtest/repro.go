@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sandtest/go-sandtest/internal/report"
 	"github.com/sandtest/go-sandtest/internal/runflags"
 	"github.com/sandtest/go-sandtest/sandtest"
 )
@@ -22,6 +23,7 @@ type reproFlags struct {
 	vary    string
 	save    string
 	against string
+	html    string
 }
 
 func (f *reproFlags) register(fs *flag.FlagSet) {
@@ -36,6 +38,7 @@ func (f *reproFlags) register(fs *flag.FlagSet) {
 	fs.BoolVar(&f.check.Stderr, "stderr", false, "compare standard error, too")
 	fs.StringVar(&f.save, "save", "", "write what came out to `FILE`, for --against")
 	fs.StringVar(&f.against, "against", "", "compare what comes out with `FILE`, which --save has written, maybe on another machine")
+	fs.StringVar(&f.html, "html", "", "write a page about what differs and why to `FILE`, - for standard output")
 }
 
 // reproMain checks whether a command is reproducible. The exit status is 0 if it is and
@@ -121,6 +124,11 @@ func (f *reproFlags) write(args []string, report *sandtest.Report) error {
 			return fmt.Errorf("--json: %w", err)
 		}
 	}
+	if f.html != "" {
+		if err := f.writeHTML(args, report); err != nil {
+			return fmt.Errorf("--html: %w", err)
+		}
+	}
 	if f.save == "" {
 		return nil
 	}
@@ -133,6 +141,18 @@ func (f *reproFlags) write(args []string, report *sandtest.Report) error {
 		return fmt.Errorf("--save: %w", err)
 	}
 	return nil
+}
+
+func (f *reproFlags) writeHTML(args []string, found *sandtest.Report) error {
+	page := report.Page{Command: args, Report: found}
+	if !f.check.Frozen {
+		page.Vary = f.check.Vary
+	}
+	text, err := page.HTML()
+	if err != nil {
+		return err
+	}
+	return writeText(f.html, text)
 }
 
 func writeText(file string, text []byte) error {

@@ -31,9 +31,50 @@ func TestRepro(t *testing.T) {
 	repro("--vary", "moon", "--", "true").check(t, 125, "", `--vary: unknown variation "moon"`, "time, timezone")
 	repro("--diff", "--", "true").check(t, 125, "", "--diff and --changes are flags of sandtest run")
 	repro().check(t, 125, "", "no command given")
-	if out := run(t, "repro", "--help"); out.status != 0 || !strings.Contains(out.stdout, "fileorder") || !strings.Contains(out.stdout, "-against FILE") {
+	if out := run(t, "repro", "--help"); out.status != 0 || !strings.Contains(out.stdout, "fileorder") || !strings.Contains(out.stdout, "-against FILE") || !strings.Contains(out.stdout, "-html FILE") {
 		t.Errorf("help: %+v", out)
 	}
+}
+
+// The page of --html shows what differs and why, every time in the same bytes.
+func TestReproHTML(t *testing.T) {
+	dir := t.TempDir()
+	const script = `echo start >"<b>&'"; date -u +%Y >>"<b>&'"; printf '\0%s' $(date -u +%Y) >bytes`
+	page := func(name string, status int, args ...string) string {
+		file := filepath.Join(t.TempDir(), name)
+		o := run(t, append([]string{"repro", "--dir", dir, "--html", file}, args...)...)
+		text, err := os.ReadFile(file)
+		if err != nil || o.status != status {
+			t.Errorf("status %d, want %d, %v\n%s", o.status, status, err, o.stderr)
+		}
+		return string(text)
+	}
+	bad := page("a", 1, "--vary", "time,umask", "--", "sh", "-c", "umask 022; "+script)
+	for _, want := range []string{
+		"<!DOCTYPE html>", "<h1 class=\"differs\">not reproducible: 2 of 4 outputs differ</h1>", "time, umask", "sh -c &#39;umask 022; echo start &gt;",
+		"&lt;b&gt;&amp;&#39;</code>", "2 bytes from offset 8", "SOURCE_DATE_EPOCH",
+		`<td class="del">20<mark>00</mark></td><td class="number">2</td><td class="ins">20<mark>39</mark></td>`,
+		`<mark>30 30  |00|</mark>`, `<mark>33 39  |39|</mark>`,
+	} {
+		if !strings.Contains(bad, want) {
+			t.Errorf("the page doesn't say %s:\n%s", want, bad)
+		}
+	}
+	if strings.Contains(bad, "<b>") || strings.Contains(bad, dir) {
+		t.Errorf("what doesn't belong there is in the page:\n%s", bad)
+	}
+	if again := page("b", 1, "--vary", "time,umask", "--", "sh", "-c", "umask 022; "+script); again != bad {
+		t.Errorf("the second time the page is another one:\n%s", again)
+	}
+	if good := page("c", 0, "--fix", "--", "sh", "-c", script); !strings.Contains(good, "reproducible: 2 runs, 4 outputs the same</h1>") || !strings.Contains(good, "nothing: each run was in the same world") {
+		t.Errorf("what is reproducible has this page:\n%s", good)
+	}
+	const verdict = "reproducible: 2 runs, 2 outputs the same\n"
+	if o := run(t, "repro", "--dir", dir, "--html", "-", "--", "true"); o.status != 0 || !strings.HasPrefix(o.stdout, verdict+"<!DOCTYPE html>") {
+		t.Errorf("on standard output: %+v", o)
+	}
+	missing := filepath.Join(dir, "missing", "page")
+	run(t, "repro", "--dir", dir, "--html", missing, "--", "true").check(t, 125, verdict, "sandtest: --html: open "+missing)
 }
 
 // What one machine made is compared with what another one makes.
