@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
 
@@ -302,5 +303,28 @@ func TestStops(t *testing.T) {
 	called(t, fmt.Sprintf("%d:5", getppid), fmt.Sprintf("%d:6", getppid))
 	if want := "entry true 5, exit true, entry true 6, exit true"; strings.Join(seen, ", ") != want {
 		t.Errorf("saw %q, want %q", seen, want)
+	}
+}
+
+// The rules of two sandboxes are the same, so that the filter is assembled once.
+func TestSameRules(t *testing.T) {
+	rules := func() []seccomp.Rule {
+		cfg, err := Config{}.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Sandbox{cfg: cfg, cmd: exec.Command("true"), done: make(chan struct{})}
+		if err := s.prepare(); err != nil {
+			t.Fatal(err)
+		}
+		defer s.view.discard()
+		defer s.page.close()
+		return s.table.rules
+	}
+	first := rules()
+	for range 10 {
+		if diff := cmp.Diff(first, rules()); diff != "" {
+			t.Fatalf("the rules differ (-first +this):\n%s", diff)
+		}
 	}
 }

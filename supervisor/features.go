@@ -20,6 +20,7 @@ var features = []func(*Sandbox) feature{
 	faults,         // calls that fail on purpose
 	refused,        // calls that would get round the sandbox: ENOSYS or EPERM
 	landlock,       // the command loses the right to change the host
+	capabilities,   // root loses its power over the machine
 	imageLoader,    // every program start: clock region, vDSO, AT_RANDOM
 	clockCalls,     // raw clock system calls
 	clockSetting,   // clock_settime, adjtimex
@@ -49,6 +50,7 @@ var features = []func(*Sandbox) feature{
 	interfaces,     // SIOCGIFCONF and its like
 	messages,       // accept, sendto, sendmsg, recvfrom, recvmsg
 	credentialsSet, // setuid
+	others,         // processes outside
 	limits,         // processes, open files, memory
 }
 

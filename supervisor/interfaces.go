@@ -26,6 +26,7 @@ func interfaces(s *Sandbox) feature {
 
 const (
 	firstSocketIoctl = 0x8900
+	lastOfSocket     = 0x8907 // SIOCGSTAMPNS, linux/sockios.h
 	firstOfInterface = unix.SIOCGIFNAME
 	sizeOfIfreq      = 40
 	valueOfIfreq     = 16 // where, after the name, it begins
@@ -60,6 +61,9 @@ func (s *Sandbox) interfaceMounts() (list []cow.Mount) {
 func (s *Sandbox) interfaceCall(c *Call) Answer {
 	request := c.Int(1)
 	if request < firstOfInterface {
+		if request > lastOfSocket {
+			return Errno(unix.EPERM) // routes
+		}
 		return goOn // of the socket itself
 	}
 	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))

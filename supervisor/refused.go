@@ -12,7 +12,8 @@ import (
 // Source: calls that hide work from the filter (io_uring), processes from the
 // tracer (CLONE_UNTRACED), flags from both (clone3), or that tell what another
 // call is virtualised to hide (rseq: the CPU number); that change the machine, its
-// mounts, its modules or its power; that make namespaces, in which paths and ids
+// mounts, its modules or its power; that ask drivers and file systems for more than
+// reading and writing; that make namespaces, in which paths and ids
 // mean something else; that look into other processes or the kernel. Eliminated, with
 // the errno upon which C libraries and runtimes fall back, or that those get who
 // aren't root.
@@ -32,32 +33,66 @@ func refused(*Sandbox) feature {
 			{Arg: 0, Mask: 1<<32 - 1, Value: noRandomize, Not: true},
 		}},
 		{name: "ioctl", errno: unix.EPERM, anyOf: [][]seccomp.Cond{is(1, unix.TIOCSTI), is(1, unix.TIOCLINUX)}},
+		{name: "ioctl", errno: unix.ENOTTY, conds: []seccomp.Cond{
+			{Arg: 1, Mask: ioctlGroup, Value: terminalIoctls, Not: true}, {Arg: 1, Mask: 0xffffff00, Value: firstSocketIoctl, Not: true},
+			isNot(1, unix.FICLONE), isNot(1, unix.FICLONERANGE), isNot(1, unix.FIDEDUPERANGE),
+		}},
+		{name: "fcntl", errno: unix.EINVAL, anyOf: [][]seccomp.Cond{
+			is(1, unix.F_SETLEASE), is(1, unix.F_NOTIFY), is(1, unix.F_SET_RW_HINT), is(1, unix.F_SET_FILE_RW_HINT),
+		}},
+		{name: "setsockopt", errno: unix.EPERM, anyOf: [][]seccomp.Cond{
+			option(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX), option(unix.IPPROTO_IP, unix.IP_OPTIONS),
+			append(is(1, unix.IPPROTO_IP), seccomp.Cond{Arg: 2, Mask: 1<<32 - firstTableOption, Not: true}), // of firewalls
+			option(unix.IPPROTO_IPV6, firstTableOption), option(unix.IPPROTO_IPV6, firstTableOption+1),
+		}},
 		{name: "socket", errno: unix.EAFNOSUPPORT, conds: []seccomp.Cond{
+			isNot(0, unix.AF_UNIX), isNot(0, unix.AF_INET), isNot(0, unix.AF_INET6), isNot(0, unix.AF_NETLINK),
+		}},
+		{name: "socketpair", errno: unix.EAFNOSUPPORT, conds: []seccomp.Cond{
 			isNot(0, unix.AF_UNIX), isNot(0, unix.AF_INET), isNot(0, unix.AF_INET6), isNot(0, unix.AF_NETLINK),
 		}},
 		{name: "socket", errno: unix.EPERM, anyOf: [][]seccomp.Cond{rawSocket(unix.AF_INET), rawSocket(unix.AF_INET6)}},
 	}...)
+	for _, name := range []string{"sync", "syncfs"} { // what is written is thrown away, or synced when it is committed
+		f.calls = append(f.calls, call{name: name, notify: func(*Call) Answer { return Return(0) }})
+	}
 	return f
 }
+
+// What ioctl is asked for. Those of terminals, and those that every descriptor has
+// (FIONREAD, FIONBIO, FIOCLEX), are 0x54xx in their lower half. Cloning wants a
+// descriptor for writing, so its target is the layer's. All else is about the host's
+// file systems and devices: what it changes there needs no right to write, and what it
+// tells is the host's.
+const (
+	ioctlGroup     = 0xff00
+	terminalIoctls = 0x5400
+)
+
+// firstTableOption is the first option of IPv4's and IPv6's packet filters
+// (linux/netfilter_ipv4/ip_tables.h).
+const firstTableOption = 64
 
 var refusedCalls = []struct {
 	errno unix.Errno
 	names []string
 }{
-	{unix.ENOSYS, []string{"io_uring_setup", "io_uring_enter", "io_uring_register", "clone3", "rseq", "statmount", "listmount", "userfaultfd", "add_key", "request_key", "keyctl"}},
+	{unix.ENOSYS, []string{"io_uring_setup", "io_uring_enter", "io_uring_register", "clone3", "rseq", "statmount", "listmount", "userfaultfd", "add_key", "request_key", "keyctl",
+		"cachestat", "sysfs", "ustat", "uselib", "lsm_get_self_attr", "lsm_set_self_attr", "lsm_list_modules"}},
 	{unix.EPERM, []string{
 		"sethostname", "setdomainname",
 		"mount", "umount2", "pivot_root", "fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "mount_setattr", "setns",
 		"ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp",
 		"bpf", "perf_event_open", "fanotify_init", "kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module", "reboot",
 		"swapon", "swapoff", "quotactl", "quotactl_fd", "acct", "syslog", "iopl", "ioperm", "vhangup", "lookup_dcookie", "nfsservctl",
+		"migrate_pages", "move_pages",
 	}},
 }
 
 const noRandomize = 0x0040000 // ADDR_NO_RANDOMIZE
 
 var newNamespaces = []uint64{
-	unix.CLONE_NEWNS, unix.CLONE_NEWUSER, unix.CLONE_NEWPID, unix.CLONE_NEWNET, unix.CLONE_NEWIPC, unix.CLONE_NEWUTS, unix.CLONE_NEWCGROUP,
+	unix.CLONE_NEWNS, unix.CLONE_NEWTIME, unix.CLONE_NEWUSER, unix.CLONE_NEWPID, unix.CLONE_NEWNET, unix.CLONE_NEWIPC, unix.CLONE_NEWUTS, unix.CLONE_NEWCGROUP,
 }
 
 // flagged selects calls that have any of the flags in an argument.

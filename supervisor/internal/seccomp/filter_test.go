@@ -53,6 +53,8 @@ func TestFilter(t *testing.T) {
 		{Nr: 202, Conds: []Cond{{Arg: 3, Mask: ^uint64(0), Not: true}, {Arg: 1, Mask: 0x7f, Value: 9}}, Action: Trace},
 		{Nr: 202, Conds: []Cond{{Arg: 3, Mask: ^uint64(0), Value: 1 << 40}}, Action: Errno(14)},
 		{Nr: 425, Action: Errno(enosys)},
+		{Nr: 466, Action: Notify},
+		{Nr: 0x3fff5a01, Conds: []Cond{{Arg: 0, Mask: ^uint64(0), Value: 1}}, Action: Notify},
 	}
 	run := machine(t, AMD64, rules)
 	for _, tc := range []struct {
@@ -62,7 +64,12 @@ func TestFilter(t *testing.T) {
 	}{
 		{"call without rule", data(0, AMD64.Audit), Allow},
 		{"call between rules", data(300, AMD64.Audit), Allow},
-		{"call beyond rules", data(500, AMD64.Audit), Allow},
+		{"last call that is known", data(462, AMD64.Audit), Allow},
+		{"call that came later", data(463, AMD64.Audit), Errno(38)},
+		{"call of which nobody has heard", data(0x3fff0000, AMD64.Audit), Errno(38)},
+		{"call that came later, with a rule", data(466, AMD64.Audit), Notify},
+		{"number of the supervisor's own", data(0x3fff5a01, AMD64.Audit, 1), Notify},
+		{"the same, not wanted", data(0x3fff5a01, AMD64.Audit, 2), Errno(38)},
 		{"plain rule", data(318, AMD64.Audit), Notify},
 		{"errno", data(425, AMD64.Audit), Errno(38)},
 		{"i386", data(318, 0x40000003), Errno(38)},
@@ -93,6 +100,9 @@ func TestFilterLarge(t *testing.T) {
 	run := machine(t, ARM64, rules)
 	for nr := range uint32(601) {
 		want := Allow
+		if nr > ARM64.Last {
+			want = Errno(enosys)
+		}
 		if nr < 600 && nr%2 == 0 {
 			want = Errno(uint16(nr + 1))
 		}
@@ -111,5 +121,5 @@ func TestFilterBadArgument(t *testing.T) {
 func ExampleAssemble() {
 	prog, err := Assemble(AMD64, []Rule{{Nr: 318, Action: Notify}})
 	fmt.Println(len(prog), err)
-	// Output: 10 <nil>
+	// Output: 13 <nil>
 }

@@ -1,0 +1,123 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"strconv"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"golang.org/x/sys/unix"
+)
+
+// others keeps the sandbox from processes that aren't its own.
+//
+// Source: processes of the same user, which may be sent signals, and whose limits,
+// priorities and groups may be read and set. Eliminated: they don't exist (ESRCH). A
+// process id is in a register, so what is judged is what the kernel looks at. All
+// processes at once, or a user's, are nobody's to deal with (EPERM), unless it is a
+// signal and Landlock lets it reach the sandbox's own alone (ABI 6).
+//
+// What remains: descriptors of processes (pidfd) that the command was given. Before ABI
+// 6, a group that isn't led by a process of the sandbox, such as the one that it was
+// started in, can't be sent signals.
+func others(s *Sandbox) feature {
+	f := feature{name: "others", calls: []call{
+		{name: "kill", notify: func(c *Call) Answer { return s.kill(c, c.Int(0)) }},
+		{name: "fcntl", notify: func(c *Call) Answer { return s.kill(c, c.Int(2)) }, conds: is(1, unix.F_SETOWN)},
+		{name: "fcntl", errno: unix.EINVAL, conds: is(1, fSetOwnEx)},
+		{name: "prctl", errno: unix.EINVAL, conds: is(0, unix.PR_SCHED_CORE)},
+	}}
+	for _, name := range []string{
+		"tkill", "rt_sigqueueinfo", "pidfd_open", "prlimit64", "sched_setscheduler", "sched_getscheduler", "sched_setparam", "sched_getparam",
+		"sched_setattr", "sched_getattr", "sched_rr_get_interval", "getpgid", "getsid", "get_robust_list",
+	} {
+		f.calls = append(f.calls, call{name: name, notify: func(c *Call) Answer { return s.mustBeOurs(c.Int(0)) }, conds: []seccomp.Cond{isNot(0, 0)}})
+	}
+	for _, name := range []string{"tgkill", "rt_tgsigqueueinfo", "setpgid"} {
+		f.calls = append(f.calls, call{name: name, notify: func(c *Call) Answer {
+			if a := s.mustBeOurs(c.Int(0)); a.kind != answerGoOn {
+				return a
+			}
+			if c.Name() == "setpgid" && c.Int(1) == 0 {
+				return goOn
+			}
+			return s.mustBeOurs(c.Int(1))
+		}})
+	}
+	// Priorities: of a process, a group, or a user's processes.
+	for _, who := range []struct {
+		call  string
+		first int32
+	}{{"setpriority", unix.PRIO_PROCESS}, {"getpriority", unix.PRIO_PROCESS}, {"ioprio_set", ioprioProcess}, {"ioprio_get", ioprioProcess}} {
+		f.calls = append(f.calls, call{name: who.call, notify: func(c *Call) Answer {
+			switch kind := c.Int(0) - who.first; {
+			case kind == 0:
+				return s.mustBeOurs(c.Int(1))
+			case kind == 1 || kind == 2:
+				return Errno(unix.EPERM)
+			}
+			return Errno(unix.EINVAL)
+		}})
+	}
+	return f
+}
+
+const (
+	fSetOwnEx     = 15 // F_SETOWN_EX, linux/fcntl.h
+	ioprioProcess = 1  // IOPRIO_WHO_PROCESS, linux/ioprio.h
+)
+
+// mustBeOurs refuses a process that isn't the sandbox's; 0 is the caller.
+func (s *Sandbox) mustBeOurs(pid int32) Answer {
+	if pid < 0 {
+		return goOn // the kernel says what is wrong with it
+	}
+	if pid == 0 || s.isOurs(int(pid)) {
+		return goOn
+	}
+	return Errno(unix.ESRCH)
+}
+
+// isOurs reports whether a number is that of a thread of the sandbox, or of a process of
+// it that has ended and nobody has waited for.
+func (s *Sandbox) isOurs(pid int) bool {
+	if s.threads.get(pid) != nil {
+		return true
+	}
+	state, err := status(pid, "State:")
+	if err != nil || state == "" || state[0] != 'Z' {
+		return false
+	}
+	parent, err := status(pid, "PPid:")
+	if err != nil {
+		return false
+	}
+	ppid, err := strconv.Atoi(parent)
+	return err == nil && s.threads.get(ppid) != nil
+}
+
+// scopesSignals is the ABI of Landlock from which on signals end at the sandbox.
+const scopesSignals = 6
+
+// kill judges whom a signal would reach.
+func (s *Sandbox) kill(c *Call, pid int32) Answer {
+	switch {
+	case pid > 0:
+		return s.mustBeOurs(pid)
+	case s.landlockABI >= scopesSignals:
+		return goOn
+	case pid == -1:
+		return Errno(unix.EPERM)
+	}
+	group := -int(pid)
+	if group == 0 {
+		var err error
+		if group, err = unix.Getpgid(c.Process.TGID); err != nil {
+			return Errno(unix.EINTR) // it is being killed
+		}
+	}
+	if s.isOurs(group) {
+		return goOn
+	}
+	return Errno(unix.EPERM)
+}
