@@ -14,22 +14,29 @@ import (
 // only a path's (O_PATH), which can't be handed over. The call is notified, and a
 // notification can't change registers. So it is answered with the error upon which
 // the kernel starts a call anew, and the thread is poked: at the stop the tracer
-// gives it the path of the host's file instead, and when the call is notified once
-// more, it may go on.
-//
-// What remains: until the kernel has read the path, another thread of the program may
-// overwrite it.
+// gives it the path of the host's file instead, in memory that no program can write, and
+// when the call is notified once more, it may go on.
 
-// An again is a path with which a thread is to make its call once more.
+// An again is a path or an address with which a thread is to make its call once more.
 type again struct {
-	argument int // the number of the path's
-	host     string
+	argument int // its number
+	bytes    []byte
+	sized    bool   // the argument after it is its size
 	at       uint64 // where it lies, once it does
 }
 
 // again lets the caller make its call anew, with a path of the host's.
 func (c *Call) again(argument int, host string) Answer {
-	c.thread.again.Store(&again{argument: argument, host: host})
+	return c.makeAnew(&again{argument: argument, bytes: append([]byte(host), 0)})
+}
+
+// againTo lets the caller make its call anew, with a socket's address.
+func (c *Call) againTo(argument int, addr []byte) Answer {
+	return c.makeAnew(&again{argument: argument, bytes: addr, sized: true})
+}
+
+func (c *Call) makeAnew(a *again) Answer {
+	c.thread.again.Store(a)
 	c.thread.poke()
 	return Errno(erestartnointr)
 }
@@ -76,30 +83,36 @@ func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
 		th.again.Store(nil)
 		return
 	}
-	at := th.slotAt()
-	err := error(unix.EAGAIN)
-	if at != 0 {
-		_, err = tracee.WriteMem(th.tid, at, append([]byte(a.host), 0))
+	at, mem, err := t.take(th, pathPlace)
+	if err == nil && len(a.bytes) > len(mem) {
+		err = unix.ENAMETOOLONG
 	}
 	if err != nil {
 		th.again.Store(nil)
-		t.s.fail(fmt.Errorf("supervisor: give process %s the path of a file to open: %w", th.proc.Lineage, err))
+		t.s.fail(fmt.Errorf("supervisor: give process %s what its call is to be made with: %w", th.proc.Lineage, err))
 		return
 	}
-	given := regs.Arg(a.argument)
+	copy(mem, a.bytes)
+	given := *regs
 	regs.SetArg(a.argument, at)
+	if a.sized {
+		regs.SetArg(a.argument+1, uint64(len(a.bytes)))
+	}
 	if regs.Store(th.tid) != nil {
 		return // killed
 	}
-	th.again.Store(&again{a.argument, a.host, at})
+	th.again.Store(&again{a.argument, a.bytes, a.sized, at})
 	var ended func(*Stop)
 	ended = func(st *Stop) {
 		if st.Result() == -int64(unix.ENOSYS) { // its entry
 			st.OnExit(ended)
 			return
 		}
-		st.th.leaveSlot()
-		st.setArg(a.argument, given)
+		st.t.giveBack(st.th, pathPlace)
+		for i := range 6 {
+			st.regs.SetArg(i, given.Arg(i))
+		}
+		_ = st.regs.Store(st.th.tid) // it fails only when the thread was killed
 	}
 	th.onExit = ended
 }

@@ -198,11 +198,13 @@ func (s *Sandbox) nameOfPID(pid int) string {
 	if n < -1 { // a group, named after its leader
 		sign, n = "-", -n
 	}
-	th := s.threads.get(n)
-	if th == nil {
-		return strconv.Itoa(pid)
+	if th := s.threads.get(n); th != nil {
+		return sign + th.name()
 	}
-	return sign + th.name()
+	if name := s.tracing.past(n); name != "" {
+		return sign + name
+	}
+	return strconv.Itoa(pid)
 }
 
 // name is the thread's: its process's lineage, and its number if it isn't the first.

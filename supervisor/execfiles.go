@@ -21,7 +21,8 @@ import (
 // Source: the host's files. Eliminated: at the entry of execve the path is resolved
 // and replaced by one of the host's at which the kernel finds the file; a script is
 // turned into the call of its interpreter, as the kernel would (binfmt_script). The
-// arguments lie in the program's own memory, in a place that is the supervisor's.
+// path lies where no program can write; a script's arguments lie in the program's own
+// memory, in a place that is the supervisor's.
 //
 // What remains: the interpreter of a dynamic program (ld.so) is the host's, at the
 // path that the program names.
@@ -241,16 +242,24 @@ func parseScript(head []byte) (interpreter, argument string, ok bool, err error)
 	return string(first), string(rest), true, nil
 }
 
-// execute makes the call one of execve, with the program's path and arguments in
-// the thread's slot.
+// execute makes the call one of execve, with the program's path in a place of the
+// thread's and the arguments of a script in its slot.
 func (st *Stop) execute(p execution, argument int) error {
-	at := st.th.slotAt()
-	if at == 0 {
-		return unix.EAGAIN
+	host, mem, err := st.t.take(st.th, pathPlace)
+	if err != nil {
+		return err
 	}
+	if len(p.host) >= len(mem) {
+		return unix.ENAMETOOLONG
+	}
+	copy(mem, append([]byte(p.host), 0))
 	argv := st.Arg(argument + 1)
-	buf := append([]byte(p.host), 0)
 	if p.script != nil {
+		at := st.th.slotAt()
+		if at == 0 {
+			return unix.EAGAIN
+		}
+		var buf []byte
 		given, err := st.argv(argv)
 		if err != nil {
 			return err
@@ -270,17 +279,17 @@ func (st *Stop) execute(p execution, argument int) error {
 		for _, ptr := range append(pointers, 0) {
 			buf = binary.NativeEndian.AppendUint64(buf, ptr)
 		}
-	}
-	if len(buf) > slotSize {
-		return unix.E2BIG
-	}
-	if _, err := tracee.WriteMem(st.th.tid, at, buf); err != nil {
-		return err
+		if len(buf) > slotSize {
+			return unix.E2BIG
+		}
+		if _, err := tracee.WriteMem(st.th.tid, at, buf); err != nil {
+			return err
+		}
 	}
 	given := st.regs
 	st.regs.SetNr(unix.SYS_EXECVE)
 	envp := st.Arg(argument + 2)
-	st.regs.SetArg(0, at)
+	st.regs.SetArg(0, host)
 	st.regs.SetArg(1, argv)
 	st.regs.SetArg(2, envp)
 	if err := st.regs.Store(st.th.tid); err != nil {
@@ -289,6 +298,7 @@ func (st *Stop) execute(p execution, argument int) error {
 	st.OnExit(func(st *Stop) {
 		// It has failed: otherwise the program is another one.
 		st.th.leaveSlot()
+		st.t.giveBack(st.th, pathPlace)
 		st.th.execName = ""
 		for i := range 6 {
 			st.regs.SetArg(i, given.Arg(i))

@@ -48,6 +48,7 @@ var features = []func(*Sandbox) feature{
 	network,        // socket, bind, connect, listen of the Internet
 	netlinks,       // questions about interfaces
 	interfaces,     // SIOCGIFCONF and its like
+	addresses,      // what else binds or connects a socket
 	messages,       // accept, sendto, sendmsg, recvfrom, recvmsg
 	credentialsSet, // setuid
 	others,         // processes outside

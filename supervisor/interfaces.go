@@ -72,7 +72,7 @@ func (s *Sandbox) interfaceCall(c *Call) Answer {
 	}
 	defer unix.Close(fd)
 	if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
-		return goOn // the kernel says that it is no socket
+		return Errno(unix.ENOTTY)
 	}
 	if request == unix.SIOCGIFCONF {
 		return c.listInterfaces(s.netlinks.up)

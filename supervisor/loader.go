@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
@@ -108,9 +109,21 @@ func (im *image) mapRegion(calls *tracee.List) (uint64, error) {
 	fd.Feed(page, 4)
 	fd.Feed(calls.Add("close the clock page", unix.SYS_CLOSE), 0)
 	region.Feed(page, 0)
+	if sealWorks() {
+		region.Feed(calls.Add("seal the clock page", sysMseal, 0, shared), 0)
+	}
 	err := calls.Run()
 	return region.Result(), err
 }
+
+// sysMseal is mseal(2) (Linux 6.10): the same number on all machines.
+const sysMseal = 462
+
+// sealWorks reports whether memory can be sealed, so that nobody maps other over it.
+var sealWorks = sync.OnceValue(func() bool {
+	_, _, errno := unix.RawSyscall(sysMseal, 0, 0, 0) // nothing
+	return errno == 0
+})
 
 // fillSlots gives the code the addresses of the vDSO's own functions.
 func (im *image) fillSlots(at uint64, functions []string) error {

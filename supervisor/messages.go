@@ -11,7 +11,6 @@ import (
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
-	"github.com/sandtest/go-sandtest/vdso"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,38 +49,12 @@ const (
 	msgNameLen   = 8
 	mmsghdrSize  = 64
 	mmsgLen      = 56
-	placeSize    = 256
 	placeAddress = 64
-	places       = vdso.MessageSize / placeSize
 )
 
-// messagePlaces is who has which place. It belongs to the tracer.
-type messagePlaces struct{ taken [places]bool }
-
-// place returns a place of the thread's for the call that it is in.
+// place returns a place of the thread's for the message of the call that it is in.
 func (st *Stop) place() (at uint64, mem []byte, err error) {
-	th, region := st.th, st.th.proc.region.Load()
-	if region == 0 {
-		return 0, nil, unix.ENOMEM
-	}
-	if th.place == 0 {
-		i := slices.Index(st.t.places.taken[:], false)
-		if i < 0 {
-			return 0, nil, unix.ENOBUFS
-		}
-		st.t.places.taken[i] = true
-		th.place = i + 1
-	}
-	from := vdso.MessageOffset + (th.place-1)*placeSize
-	return region + uint64(from), st.t.s.page.mem[from : from+placeSize], nil
-}
-
-// leavePlace gives a thread's place back.
-func (t *tracer) leavePlace(th *thread) {
-	if th.place != 0 {
-		t.places.taken[th.place-1] = false
-		th.place = 0
-	}
+	return st.t.take(st.th, messagePlace)
 }
 
 // restore gives the program its registers back when the call has ended.
@@ -91,7 +64,7 @@ func (st *Stop) restore(given tracee.Regs) {
 		st.regs.SetArg(i, given.Arg(i))
 	}
 	_ = st.regs.Store(st.th.tid) // it fails only when the thread was killed
-	st.t.leavePlace(st.th)
+	st.t.giveBack(st.th, messagePlace)
 }
 
 func (s *Sandbox) enterSendTo(st *Stop) {
@@ -239,8 +212,11 @@ func (s *Sandbox) translatedInternet(st *Stop, family int, b []byte) ([]byte, er
 
 // translatedPath finds the host's path of a socket.
 func (s *Sandbox) translatedPath(st *Stop, b []byte) ([]byte, error) {
-	if len(b) <= 2 || b[2] == 0 {
+	if len(b) <= 2 {
 		return b, nil
+	}
+	if host, ok := s.abstractName(b); ok {
+		return unixAddress("\x00" + host[1:]), nil
 	}
 	path, _, _ := stringsCut(b[2:])
 	host := ""
@@ -407,15 +383,18 @@ func (s *Sandbox) sandboxAddress(st *Stop, b []byte, full int32, p protocol) (kn
 	whole = int(full) == len(b)
 	switch family := int(binary.NativeEndian.Uint16(b)); family {
 	case unix.AF_UNIX:
-		if len(b) <= 2 || b[2] == 0 {
+		if len(b) <= 2 {
 			return nil, true
 		}
 		host, _, _ := stringsCut(b[2:])
-		path, ok := s.view.boundAt(host)
+		if b[2] == 0 {
+			host = "@" + string(b[3:])
+		}
+		given, ok := s.view.boundAt(host)
 		if !ok {
 			return nil, whole
 		}
-		return append(append(b[:2:2], path...), 0), whole
+		return unixAddress(given), whole
 	case unix.AF_INET, unix.AF_INET6:
 		a, err := parseAddress(b)
 		if err != nil || s.loopbacks == nil {

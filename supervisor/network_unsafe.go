@@ -17,3 +17,28 @@ func disconnect(fd int) error {
 	}
 	return nil
 }
+
+// rawBind and rawConnect take an address as the kernel does (bind(2), connect(2)).
+func rawBind(fd int, addr []byte) error    { return rawAddress(unix.SYS_BIND, fd, addr) }
+func rawConnect(fd int, addr []byte) error { return rawAddress(unix.SYS_CONNECT, fd, addr) }
+
+func rawAddress(nr uintptr, fd int, addr []byte) error {
+	if len(addr) == 0 {
+		return unix.EINVAL
+	}
+	if _, _, errno := unix.Syscall(nr, uintptr(fd), uintptr(unsafe.Pointer(&addr[0])), uintptr(len(addr))); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// rawName returns an end of a socket as the kernel tells it (getsockname(2),
+// getpeername(2)).
+func rawName(nr uintptr, fd int) ([]byte, error) {
+	b := make([]byte, mostOfAnAddress)
+	size := uint32(len(b))
+	if _, _, errno := unix.RawSyscall(nr, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&size))); errno != 0 {
+		return nil, errno
+	}
+	return b[:min(size, uint32(len(b)))], nil
+}

@@ -149,7 +149,7 @@ type thread struct {
 	slot     int                         // where it has the arguments of execve, counted from 1
 	slotIn   *rooms
 	forks    bool                  // it makes a thread or process, with a limit to them
-	place    int                   // where it has the message of the call it is in, counted from 1
+	places   [placeKinds]int       // which places it has, counted from 1
 	again    atomic.Pointer[again] // a call that it is to make anew
 	execName string                // what it has asked execve for, if the kernel was told something else
 	execPath string                // what it has asked execve for

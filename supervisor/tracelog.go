@@ -17,6 +17,7 @@ type traceLog struct {
 	clock *clock
 	mu    sync.Mutex
 	list  []*traced
+	names map[int]string // of processes, also when they have ended
 }
 
 // A traced is one entry of the log.
@@ -55,9 +56,26 @@ func (l *traceLog) begin(e *event) *traced {
 
 // note notes what has happened to a process.
 func (l *traceLog) note(th *thread, what string) {
-	if l != nil {
-		l.add(th, TraceEntry{Text: what})
+	if l == nil {
+		return
 	}
+	l.add(th, TraceEntry{Text: what})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.names == nil {
+		l.names = map[int]string{}
+	}
+	l.names[th.tid] = th.name()
+}
+
+// past returns the name of a process that has ended, empty if there was none.
+func (l *traceLog) past(pid int) string {
+	if l == nil {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.names[pid]
 }
 
 // by notes who has answered.

@@ -23,7 +23,7 @@ type tracer struct {
 	root    *Process
 	procs   map[int]*Process        // by tgid
 	early   map[int]unix.WaitStatus // stops of threads whose creation isn't reported yet
-	places  messagePlaces
+	places  places
 	dead    []int // processes that have ended, with a limit to them
 	forking int   // threads that are being made, with a limit to them
 	state   State
@@ -150,7 +150,7 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	t.s.threads.remove(th.tid)
 	t.s.leave(th)
 	th.leaveRoom()
-	t.leavePlace(th)
+	t.giveAllBack(th)
 	t.forked(th)
 	if ws.Signaled() {
 		t.adoptOrphans(th)
@@ -305,6 +305,7 @@ func (t *tracer) execed(th *thread) {
 	caller.traced.returned(0)
 	caller.traced, th.traced = nil, nil
 	caller.leaveSlot()
+	t.giveAllBack(caller)
 	th.creds.Store(nil)
 	// Who else shared it, shares it no more (unshare_fs_struct, fs/exec.c).
 	th.fs.Store(caller.fs.Load().copy())

@@ -4,18 +4,22 @@ package supervisor
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
+	"path/filepath"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
 )
 
-// unixSockets binds and connects sockets that have a path.
+// unixSockets binds and connects sockets that have a path, and tells the names of all.
 //
 // Source: the host's sockets, such as /dev/log. Eliminated: a path leads through the
 // view; a socket that a program binds is the sandbox's, one of the host's refuses
 // every connection. The supervisor binds and connects on the program's behalf, so
-// the address can't change between check and use.
+// the address can't change between check and use. Names that are no paths (abstract
+// ones, unix(7)) stand for others on the host, which no other sandbox has.
 //
 // What remains: the other side of a connection learns the supervisor's process id
 // (SO_PEERCRED).
@@ -84,18 +88,61 @@ func (s *Sandbox) bindPath(c *Call) Answer {
 }
 
 func (s *Sandbox) connectPath(c *Call) Answer {
-	c.Yield()
-	return s.onPath(c, 0, func(fd int, w *cow.Walk, path string) error {
+	if a := c.thread.again.Load(); a != nil && a.at == c.Arg(1) {
+		return goOn // addresses lets it go on
+	}
+	answer := goOn
+	a := s.onPath(c, 0, func(fd int, w *cow.Walk, path string) error {
 		f, err := s.view.tree.Lookup(w, path)
 		if err != nil {
 			return err
 		}
 		host, err := f.Socket(w.Cred)
-		if err != nil {
-			return err
+		if err == nil {
+			answer = c.connectUnix(fd, host)
 		}
-		return unix.Connect(fd, &unix.SockaddrUnix{Name: host})
+		return err
 	})
+	if a.kind == answerReturn {
+		return answer
+	}
+	return a
+}
+
+// connectUnix connects a socket as far as that goes without waiting. A program that has
+// to wait, because the server has as many connections as it wants, does so itself.
+func (c *Call) connectUnix(fd int, host string) Answer {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return c.refusedWith(err)
+	}
+	if flags&unix.O_NONBLOCK == 0 {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_NONBLOCK); err != nil {
+			return c.refusedWith(err)
+		}
+	}
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: host})
+	if flags&unix.O_NONBLOCK != 0 {
+		return c.saidBy(err)
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags); err != nil {
+		return c.refusedWith(err)
+	}
+	if err == unix.EAGAIN {
+		if host[0] == '@' {
+			host = "\x00" + host[1:]
+		}
+		return c.againTo(1, unixAddress(host))
+	}
+	return c.saidBy(err)
+}
+
+// saidBy makes an answer of what the kernel has said about the caller's own socket.
+func (c *Call) saidBy(err error) Answer {
+	if err == nil {
+		return Return(0)
+	}
+	return c.refusedWith(err)
 }
 
 // socketName tells a socket's address as the sandbox knows it.
@@ -125,8 +172,7 @@ func (s *Sandbox) socketName(c *Call, get func(int) (unix.Sockaddr, error)) Answ
 	if room < 0 {
 		return Errno(unix.EINVAL)
 	}
-	b := append(binary.NativeEndian.AppendUint16(nil, unix.AF_UNIX), name...)
-	b = append(b, 0)
+	b := unixAddress(name)
 	if _, err := c.Write(c.Arg(1), b[:min(room, len(b))]); err != nil {
 		return c.failed(err)
 	}
@@ -141,4 +187,24 @@ func (v *view) boundAt(host string) (string, bool) {
 		return "", false
 	}
 	return given.(string), true
+}
+
+// unixAddress is a struct sockaddr_un: a path ends in a zero byte, an abstract name begins
+// with one.
+func unixAddress(name string) []byte {
+	b := append(binary.NativeEndian.AppendUint16(nil, unix.AF_UNIX), name...)
+	if name[0] != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+// abstractName returns what the host knows an abstract name as, with an @ in the place
+// of its zero byte. ok is false if the address has none.
+func (s *Sandbox) abstractName(addr []byte) (host string, ok bool) {
+	if len(addr) < 3 || addr[2] != 0 {
+		return "", false
+	}
+	sum := sha256.Sum256(addr[2:])
+	return fmt.Sprintf("@sandtest-%s-%x", filepath.Base(s.view.upper), sum[:12]), true
 }

@@ -30,7 +30,10 @@ const (
 	// structs that a supervisor has checked.
 	MessageOffset = 2 * PageSize
 	MessageSize   = 64 * PageSize
-	SlotOffset    = MessageOffset + MessageSize // the slot page
+	// PathOffset is where PathSize more of them begin, for paths.
+	PathOffset = MessageOffset + MessageSize
+	PathSize   = 256 * PageSize
+	SlotOffset = PathOffset + PathSize // the slot page
 	// SharedSize is how much of the region is the same in every process, OwnSize how
 	// much is each process's own: the slot page, and in and after it room for a
 	// supervisor that passes structs to system calls.

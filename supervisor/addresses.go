@@ -1,0 +1,203 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+
+	"golang.org/x/sys/unix"
+)
+
+// addresses answers what is left of the calls that bind and connect a socket or ask for
+// its name, after the features that know a kind of sockets.
+//
+// Source: the kernel reads the address, and looks at the descriptor, once more after the
+// supervisor has judged them, and a thread of the program may have changed either
+// meanwhile. Eliminated: no such call gets to the kernel. The supervisor makes it, with
+// its own descriptor of the socket and its own copy of the address, which are all that
+// it has judged.
+//
+// What remains: listen, which takes no address, is the program's own.
+func addresses(s *Sandbox) feature {
+	return feature{name: "addresses", calls: []call{
+		{name: "connect", notify: s.connectOther},
+		{name: "getsockname", notify: func(c *Call) Answer { return s.otherName(c, unix.SYS_GETSOCKNAME) }},
+		{name: "getpeername", notify: func(c *Call) Answer { return s.otherName(c, unix.SYS_GETPEERNAME) }},
+		{name: "bind", notify: s.bindOther},
+	}}
+}
+
+// otherSocket runs do with a socket that no other feature has wanted, and an address.
+func (c *Call) otherSocket(do func(k *socket, addr []byte) Answer) Answer {
+	k, addr, a := c.socketAnd()
+	if a.kind != answerGoOn {
+		return a
+	}
+	defer k.close()
+	return do(&k, addr)
+}
+
+// socketAnd returns the supervisor's own descriptor of the call's socket, and its own
+// copy of the address, or an answer.
+func (c *Call) socketAnd() (k socket, addr []byte, a Answer) {
+	var err error
+	if k.fd, err = c.Process.fd(int(c.n.PID), c.Int(0)); err != nil {
+		return k, nil, c.refusedWith(err)
+	}
+	if k.domain, err = unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+		k.close()
+		return k, nil, Errno(unix.ENOTSOCK)
+	}
+	if kind, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil && kind == unix.SOCK_DGRAM {
+		k.protocol = udp
+	}
+	size := c.Int(2)
+	if size < 0 || size > mostOfAnAddress {
+		k.close()
+		return k, nil, Errno(unix.EINVAL)
+	}
+	addr = make([]byte, size)
+	if err := c.Read(c.Arg(1), addr); err != nil {
+		k.close()
+		return k, nil, c.failed(err)
+	}
+	return k, addr, goOn
+}
+
+// isInternet reports whether it is a socket that the network feature deals with.
+func (s *Sandbox) isInternet(k *socket) bool {
+	return s.loopbacks != nil && (k.domain == unix.AF_INET || k.domain == unix.AF_INET6)
+}
+
+// raced is the answer to a call whose descriptor or address was another one when the
+// feature that deals with such looked at it.
+func raced() Answer { return Errno(unix.EINVAL) }
+
+func (s *Sandbox) connectOther(c *Call) Answer {
+	if c.madeAnew(1) {
+		return Continue() // the address is the supervisor's
+	}
+	return c.otherSocket(func(k *socket, addr []byte) Answer {
+		family := familyOf(addr)
+		switch {
+		case s.isInternet(k):
+			return raced()
+		case family == unix.AF_UNSPEC && len(addr) >= 2:
+			return c.saidBy(rawConnect(k.fd, addr))
+		case k.domain == unix.AF_UNIX && family == unix.AF_UNIX:
+			host, ok := s.abstractName(addr)
+			if !ok {
+				return raced()
+			}
+			return c.connectUnix(k.fd, host)
+		case k.domain == unix.AF_INET || k.domain == unix.AF_INET6:
+			return s.connectHost(c, k, addr)
+		}
+		return c.saidBy(rawConnect(k.fd, addr))
+	})
+}
+
+// connectHost connects a socket of the host's network.
+func (s *Sandbox) connectHost(c *Call, k *socket, addr []byte) Answer {
+	a, err := parseAddress(addr)
+	if err != nil {
+		return c.saidBy(rawConnect(k.fd, addr)) // which says what is wrong with it
+	}
+	if k.domain == unix.AF_INET && !a.Addr().Is4() || k.domain == unix.AF_INET6 && a.Addr().Is4() {
+		return c.saidBy(rawConnect(k.fd, addr))
+	}
+	to := k.sockaddr(a)
+	if six, ok := to.(*unix.SockaddrInet6); ok && len(addr) >= sizeOfAddress6+4 {
+		six.ZoneId = binary.NativeEndian.Uint32(addr[sizeOfAddress6:])
+	}
+	waits, err := k.beginConnect(to)
+	if waits {
+		err = c.endConnect(k, to)
+	}
+	return c.saidBy(err)
+}
+
+func (s *Sandbox) bindOther(c *Call) Answer {
+	return c.otherSocket(func(k *socket, addr []byte) Answer {
+		switch {
+		case s.isInternet(k):
+			return raced()
+		case k.domain == unix.AF_UNIX && familyOf(addr) == unix.AF_UNIX && len(addr) == 2:
+			return s.nameItself(c, k)
+		case k.domain == unix.AF_UNIX && familyOf(addr) == unix.AF_UNIX:
+			host, ok := s.abstractName(addr)
+			if !ok {
+				return raced()
+			}
+			return c.done(s.bindAbstract(k, host, string(addr[2:])))
+		case (k.domain == unix.AF_INET || k.domain == unix.AF_INET6) && len(addr) >= 4:
+			// Below 1024 the right to bind is the program's, not the supervisor's.
+			const firstFree = 1024
+			if port := binary.BigEndian.Uint16(addr[2:]); port > 0 && port < firstFree && !c.mayBindLow() {
+				return Errno(unix.EACCES)
+			}
+		}
+		return c.saidBy(rawBind(k.fd, addr))
+	})
+}
+
+// mayBindLow reports whether the caller has the right to a port below 1024.
+func (c *Call) mayBindLow() bool {
+	caps, err := statusMask(c.thread.tid, "CapEff:")
+	return err == nil && caps&(1<<unix.CAP_NET_BIND_SERVICE) != 0
+}
+
+func familyOf(addr []byte) int {
+	if len(addr) < 2 {
+		return -1
+	}
+	return int(binary.NativeEndian.Uint16(addr))
+}
+
+// bindAbstract binds a socket to a name that is no path.
+func (s *Sandbox) bindAbstract(k *socket, host, given string) error {
+	err := unix.Bind(k.fd, &unix.SockaddrUnix{Name: host})
+	if err == nil {
+		s.view.bound.Store(host, given)
+	}
+	return err
+}
+
+// nameItself binds a socket to a name of five hexadecimal digits that nobody has, as the
+// kernel does (unix_autobind, net/unix/af_unix.c). It depends on the process alone.
+func (s *Sandbox) nameItself(c *Call, k *socket) Answer {
+	const digits, tries = 5, 1 << 12
+	if at, err := rawName(unix.SYS_GETSOCKNAME, k.fd); err != nil || len(at) > 2 {
+		return c.done(err) // it has a name
+	}
+	for range tries {
+		n := c.Process.random.count("unix")
+		h := fnv.New32a()
+		fmt.Fprintf(h, "%s/%d", c.Process.Lineage, n)
+		name := fmt.Sprintf("\x00%0*x", digits, h.Sum32()&(1<<(4*digits)-1))
+		host, _ := s.abstractName(append([]byte{unix.AF_UNIX, 0}, name...))
+		if err := s.bindAbstract(k, host, name); err != unix.EADDRINUSE {
+			return c.done(err)
+		}
+	}
+	return Errno(unix.ENOSPC)
+}
+
+// otherName tells an end of a socket.
+func (s *Sandbox) otherName(c *Call, nr uintptr) Answer {
+	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	if err != nil {
+		return c.refusedWith(err)
+	}
+	defer unix.Close(fd)
+	b, err := rawName(nr, fd)
+	if err != nil {
+		return c.refusedWith(err)
+	}
+	if a, err := parseAddress(b); err == nil && s.loopbacks != nil && s.loopbacks.owns(a.Addr().Unmap()) {
+		return Fatal(fmt.Errorf("%s of process %s: nobody knows what %v is to the sandbox", c.Name(), c.Process.Lineage, a))
+	}
+	return c.replyAddress(c.Arg(1), c.Arg(2), b)
+}
