@@ -107,7 +107,7 @@ func (f *File) Chmod(cred *Cred, mode uint32) error {
 		return err
 	}
 	if mode &= 0o7777; in.through {
-		return in.throughAttr(func() error { return unix.Chmod(in.lower, mode) })
+		return in.throughAttr(func(host string) error { return chmodItself(host, mode) })
 	}
 	if !cred.inGroup(in.attr.GID) && !cred.SetID {
 		mode &^= unix.S_ISGID
@@ -132,7 +132,7 @@ func (f *File) Chown(cred *Cred, uid, gid int32) error {
 		return err
 	}
 	if in.through {
-		return in.throughAttr(func() error { return unix.Lchown(in.lower, int(uid), int(gid)) })
+		return in.throughAttr(func(host string) error { return unix.Lchown(host, int(uid), int(gid)) })
 	}
 	if uid != -1 {
 		in.attr.UID = uint32(uid)
@@ -176,7 +176,7 @@ func (f *File) SetTimes(cred *Cred, atime, mtime int64) error {
 		return err
 	}
 	if in.through {
-		return in.throughAttr(func() error { return setTimes(in.lower, atime, mtime) })
+		return in.throughAttr(func(host string) error { return setTimes(host, atime, mtime) })
 	}
 	now := f.t.change()
 	for _, s := range []struct {
@@ -212,7 +212,7 @@ func (f *File) Truncate(cred *Cred, size int64) error {
 	}
 	in, err := f.own()
 	if err == nil && in.through {
-		return in.throughAttr(func() error { return unix.Truncate(in.lower, size) })
+		return in.throughAttr(func(string) error { return truncateLower(in.lower, size) })
 	}
 	if err == nil {
 		err = f.t.copyUp(in, size == 0)

@@ -140,7 +140,7 @@ func (t *Tree) Link(from *Walk, old string, to *Walk, path string) error {
 		return unix.EXDEV
 	}
 	if e.dir.through {
-		return unix.Link(src.inode.lower, joinPath(e.dir.lower, e.name))
+		return inParents(src.inode.lower, joinPath(e.dir.lower, e.name), unix.Link)
 	}
 	src.inode.own &^= unnamed
 	if err := t.keep(src.dir, src.name, src.inode); err != nil {

@@ -77,7 +77,23 @@ func (t *Tree) walk(w *Walk, path string) (entry, error) {
 	if w.Resolve&unix.RESOLVE_IN_ROOT != 0 {
 		p.root = p.cur
 	}
+	if path[0] != '/' && t.hides && p.cur.hidden() {
+		return entry{}, unix.EACCES
+	}
 	return p.follow(path)
+}
+
+// hidden reports whether a directory is one that nobody may see, or lies in such a one.
+func (in *Inode) hidden() bool {
+	for ; in != nil; in = in.parent {
+		if in.denied {
+			return true
+		}
+		if in.parent == in {
+			break
+		}
+	}
+	return false
 }
 
 func (w *Walk) copy() Walk {

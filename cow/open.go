@@ -113,7 +113,12 @@ func (o *opening) openTemporary(dir *Inode) (int, error) {
 		return -1, err
 	}
 	if dir.through {
-		return unix.Open(dir.lower, o.flags|unix.O_CLOEXEC, o.mode)
+		fd := -1
+		err := inParent(dir.lower+"/.", func(path string) (err error) {
+			fd, err = unix.Open(path, o.flags|unix.O_CLOEXEC, o.mode)
+			return err
+		})
+		return fd, err
 	}
 	if err := o.t.room(); err != nil {
 		return -1, err
@@ -188,7 +193,7 @@ func (o *opening) ready(e entry) error {
 	}
 	if in.through {
 		if truncates {
-			return unix.Truncate(in.lower, 0)
+			return truncateLower(in.lower, 0)
 		}
 		return nil
 	}
@@ -222,11 +227,16 @@ func (o *opening) openBytes(in *Inode) (int, error) {
 }
 
 func openLowerAs(path string, flags int) (fd int, err error) {
-	err = atHost(path, func(dir int, rel string) (err error) {
-		fd, err = unix.Openat(dir, rel, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY, 0)
+	return openUnlinked(path, flags|unix.O_NOFOLLOW|unix.O_NOCTTY)
+}
+
+func truncateLower(path string, size int64) error {
+	fd, err := openLowerAs(path, unix.O_WRONLY)
+	if err != nil {
 		return err
-	})
-	return fd, err
+	}
+	defer unix.Close(fd)
+	return unix.Ftruncate(fd, size)
 }
 
 // A Special is the error of the open of something that the caller may and has to

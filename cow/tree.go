@@ -88,6 +88,8 @@ type Tree struct {
 	named   map[string]string // names that files of the host were given, see nameObject
 	mounts  []Mount
 
+	hides bool // a mount is Denied
+
 	maxBytes, maxInodes int64
 	inodes              int64 // made and not removed
 }
@@ -215,6 +217,7 @@ func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
 	}
 	e.inode.through = e.inode.through || m.Through
 	e.inode.denied = e.inode.denied || m.Denied
+	t.hides = t.hides || m.Denied
 	return e.inode, nil
 }
 

@@ -70,7 +70,7 @@ func (f *File) Setxattr(cred *Cred, name, value string, flags int) error {
 		return err
 	}
 	if in.through {
-		return unix.Lsetxattr(in.lower, name, []byte(value), flags)
+		return inParent(in.lower, func(host string) error { return unix.Lsetxattr(host, name, []byte(value), flags) })
 	}
 	all, err := f.t.ownedXattrs(in)
 	if err != nil {
@@ -99,7 +99,7 @@ func (f *File) Removexattr(cred *Cred, name string) error {
 		return err
 	}
 	if in.through {
-		return unix.Lremovexattr(in.lower, name)
+		return inParent(in.lower, func(host string) error { return unix.Lremovexattr(host, name) })
 	}
 	all, err := f.t.ownedXattrs(in)
 	if err != nil {
