@@ -44,6 +44,7 @@ var features = []func(*Sandbox) feature{
 	dirOrder,       // getdents in the order of names
 	execFiles,      // execve
 	queues,         // mq_open
+	systemV,        // shmget, semget, msgget
 	unixSockets,    // bind and connect of sockets with a path
 	network,        // socket, bind, connect, listen of the Internet
 	netlinks,       // questions about interfaces
@@ -52,6 +53,7 @@ var features = []func(*Sandbox) feature{
 	messages,       // accept, sendto, sendmsg, recvfrom, recvmsg
 	credentialsSet, // setuid
 	others,         // processes outside
+	dumpable,       // PR_SET_DUMPABLE
 	limits,         // processes, open files, memory
 }
 

@@ -44,6 +44,8 @@ type Process struct {
 
 	loader atomic.Uint64 // where the dynamic linker lies, 0 if there is none
 
+	hidden atomic.Bool // it has asked that nobody looks into it
+
 	random processRandom
 	faults faultCounts
 	dirs   processDirs
@@ -66,6 +68,7 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 		p.rooms = parent.rooms // it may share the memory
 		p.region.Store(parent.region.Load())
 		p.vdso.Store(parent.vdso.Load())
+		p.hidden.Store(parent.hidden.Load())
 		p.loader.Store(parent.loader.Load())
 	}
 	return p
