@@ -330,6 +330,9 @@ func (c *checkedCommand) collect(res *Result, opts Options) (map[string]*Output,
 		if !c.counts(name, within) {
 			continue
 		}
+		if name == Stdout || name == Stderr || name == ExitStatus {
+			name = "./" + name // a file of that name
+		}
 		out := &Output{Path: name, Mode: cow.ModeString(ch.Mode), Size: ch.Size, Target: ch.Target}
 		if ch.Kind == cow.Deleted {
 			out.Mode, out.Value = "", "deleted"
