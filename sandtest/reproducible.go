@@ -60,7 +60,8 @@ type Report struct {
 }
 
 // An Output is something that a command has made: a file, named by its path below the
-// command's directory, or [Stdout], [Stderr], [ExitStatus].
+// command's directory, or [Stdout], [Stderr], [ExitStatus]; a file that is named as one
+// of those is ./stdout.
 type Output struct {
 	Path   string `json:"path"`
 	Mode   string `json:"mode,omitempty"` // as ls shows it; empty for what isn't a file

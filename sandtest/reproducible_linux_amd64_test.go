@@ -188,6 +188,22 @@ func TestReproducibleDiffs(t *testing.T) {
 }
 
 // What can't be checked is an error that says why.
+// A file named as what isn't a file doesn't hide that.
+func TestReproducibleNames(t *testing.T) {
+	cmd := shellIn(t, "umask 022; date; echo same >stdout; date >'exit status'")
+	report, err := sandtest.CheckReproducible(cmd(), sandtest.Options{}, sandtest.Check{Vary: []string{"time"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, d := range report.Differences {
+		got = append(got, d.Path)
+	}
+	if diff := cmp.Diff([]string{"./exit status", "stdout"}, got); diff != "" {
+		t.Errorf("what differs (-want +got):\n%s", diff)
+	}
+}
+
 func TestReproducibleErrors(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
