@@ -187,7 +187,6 @@ func TestReproducibleDiffs(t *testing.T) {
 	}
 }
 
-// What can't be checked is an error that says why.
 // A file named as what isn't a file doesn't hide that.
 func TestReproducibleNames(t *testing.T) {
 	cmd := shellIn(t, "umask 022; date; echo same >stdout; date >'exit status'")
@@ -204,6 +203,7 @@ func TestReproducibleNames(t *testing.T) {
 	}
 }
 
+// What can't be checked is an error that says why.
 func TestReproducibleErrors(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
