@@ -22,6 +22,10 @@ type Walk struct {
 	// NoFollow takes a symbolic link at the end for itself, unless slashes follow it.
 	NoFollow bool
 
+	// Check, if not nil, is asked about the path to which the walk has led, without links;
+	// an error of it is the walk's.
+	Check func(path string) error
+
 	self *Walk // of which it is a copy
 
 	// entry is for calls that enter or remove a name: a link at the end is always
@@ -80,7 +84,31 @@ func (t *Tree) walk(w *Walk, path string) (entry, error) {
 	if path[0] != '/' && t.hides && p.cur.hidden() {
 		return entry{}, unix.EACCES
 	}
-	return p.follow(path)
+	e, err := p.follow(path)
+	if err == nil && w.Check != nil {
+		err = w.Check(e.path())
+	}
+	return e, err
+}
+
+// path is the entry's, by which the walk came to it.
+func (e *entry) path() string {
+	if e.last != lastName {
+		return e.inode.path()
+	}
+	return joinPath(e.dir.path(), e.name)
+}
+
+// Where returns the path to which a path leads, without links. There needn't be anything,
+// if there is a directory for it.
+func (t *Tree) Where(w *Walk, path string) (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, err := t.walk(w, path)
+	if err != nil {
+		return "", err
+	}
+	return e.path(), nil
 }
 
 // hidden reports whether a directory is one that nobody may see, or lies in such a one.

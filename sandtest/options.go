@@ -2,6 +2,7 @@ package sandtest
 
 import (
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -109,6 +110,12 @@ type Options struct {
 	// [Process.Port].
 	Publish []uint16
 
+	// OnSyscall, if not nil, is asked about system calls before they are made; see
+	// [supervisor.Config.OnSyscall] for which, and for how long it may take. Events names
+	// more of them.
+	OnSyscall func(*Event) Verdict
+	Events    []string
+
 	// Faults make calls fail on purpose, see [Result.Faults].
 	Faults []Fault
 
@@ -158,6 +165,22 @@ const (
 	NetHost = supervisor.NetHost
 )
 
+// An Event is a system call that [Options.OnSyscall] is asked about.
+type Event = supervisor.Event
+
+// A Verdict is what becomes of it.
+type Verdict = supervisor.Verdict
+
+// The verdicts besides [DenyWith].
+var (
+	Allow = supervisor.Allow // make the call, as far as the sandbox's walls allow it
+	Deny  = supervisor.Deny  // fail it with EPERM
+	Audit = supervisor.Audit // allow it, and list it in [Result.Audit]
+)
+
+// DenyWith fails the call with an error; 0 is EPERM.
+func DenyWith(errno syscall.Errno) Verdict { return supervisor.DenyWith(errno) }
+
 // A Fault makes system calls fail on purpose.
 type Fault = supervisor.Fault
 
@@ -185,6 +208,8 @@ func (o Options) config() supervisor.Config {
 		Net:         o.Net,
 		AllowNet:    o.AllowNet,
 		Publish:     o.Publish,
+		OnSyscall:   o.OnSyscall,
+		Events:      o.Events,
 		Faults:      o.Faults,
 		Trace:       o.Trace,
 	}

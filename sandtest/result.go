@@ -50,6 +50,9 @@ type Result struct {
 	// until Close.
 	Changes cow.Changes
 
+	// Audit lists the calls for which [Options.OnSyscall] has said [Audit], by lineage.
+	Audit []supervisor.AuditEntry
+
 	// Faults lists the calls that [Options.Faults] have hit, by lineage.
 	Faults []supervisor.FaultHit
 

@@ -201,6 +201,7 @@ func (p *Process) Result() (*Result, error) {
 		Clock:       state.Clock,
 		Leaked:      state.Leaked,
 		Changes:     state.Changes,
+		Audit:       state.Audit,
 		Faults:      state.Faults,
 		Trace:       state.Trace,
 		sandbox:     p.sandbox,

@@ -3,10 +3,8 @@
 package supervisor
 
 import (
-	"path"
 	"strings"
 
-	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,12 +43,16 @@ func (e *event) about() (paths []string, fd string, offset int64) {
 // its argument i.
 func (e *event) follows(i int) bool {
 	follow := e.sig.kinds[i] == argPath
+	const whole = unix.O_CREAT | unix.O_EXCL
+	if e.sig.name == "openat2" {
+		flags, _ := e.how()
+		return flags&unix.O_NOFOLLOW == 0 && flags&whole != whole
+	}
 	for j := i + 1; j < len(e.sig.kinds); j++ {
 		switch e.sig.kinds[j] {
 		case argPath, argName:
 			return follow
 		case argOpen:
-			const whole = unix.O_CREAT | unix.O_EXCL
 			return e.args[j]&unix.O_NOFOLLOW == 0 && e.args[j]&whole != whole
 		case argAt:
 			if follow {
@@ -62,61 +64,14 @@ func (e *event) follows(i int) bool {
 	return follow
 }
 
-// canonical returns the path of the file that a path leads to, without links; of one that
-// doesn't exist, that of its directory with its name. Where not even that is there, it is
-// the path itself, from the root.
+// canonical returns the path of the file that a path leads to, without links, also where
+// it is to be made. Where its directory isn't there either, it is the path itself.
 func (e *event) canonical(dirfd int32, name string, follow bool) string {
-	for range maxSymlinks {
-		at, target, ok := e.resolved(dirfd, name, follow)
-		if ok {
-			return at
-		}
-		if !follow {
-			break
-		}
-		// It may be a link to a file that is to be made.
-		if at, target, ok = e.resolved(dirfd, name, false); !ok || target == "" {
-			break
-		}
-		if dirfd, name = unix.AT_FDCWD, target; !path.IsAbs(target) {
-			name = path.Join(path.Dir(at), target)
-		}
+	at, err := e.where(dirfd, name, follow)
+	if err != nil {
+		return e.lexical(dirfd, name)
 	}
-	dir, base := path.Split(strings.TrimRight(name, "/"))
-	if dir == "" {
-		dir = "."
-	}
-	if at, _, ok := e.resolved(dirfd, dir, true); ok {
-		return path.Join(at, base)
-	}
-	if !path.IsAbs(name) {
-		if at, _, ok := e.resolved(dirfd, ".", true); ok {
-			return path.Join(at, name)
-		}
-	}
-	return path.Clean(name)
-}
-
-// resolved returns the path of a file that exists, and where it leads if it is a symbolic
-// link.
-func (e *event) resolved(dirfd int32, name string, follow bool) (at, target string, ok bool) {
-	v := e.s.view
-	err := v.at(e.th, dirfd, name, unless(follow), func(w *cow.Walk, path string) error {
-		f, err := v.tree.Lookup(w, path)
-		if err != nil {
-			return err
-		}
-		at = f.Path()
-		if f.IsSymlink() {
-			target, err = f.Readlink()
-		}
-		return err
-	})
-	if o := isOutside(err); o != nil {
-		unix.Close(o.fd)
-		return e.s.stablePath(o.path), "", o.path != ""
-	}
-	return at, target, err == nil
+	return at
 }
 
 // aboutFD adds the path of a descriptor's file to paths, if it has one, and returns

@@ -32,6 +32,7 @@ const (
 	answerHold
 	answerKill
 	answerFatal
+	answerJudge // it is to be judged anew
 )
 
 // goOn leaves the call to the next feature, and in the end to the kernel.

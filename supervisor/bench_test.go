@@ -231,3 +231,30 @@ func BenchmarkGoBuild(b *testing.B) {
 		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/bare, "x-bare")
 	})
 }
+
+// BenchmarkPolicy tells what a callback costs beyond an answered call: uname is asked
+// about or not.
+func BenchmarkPolicy(b *testing.B) {
+	timed := func(n int, cfg Config) time.Duration {
+		began := time.Now()
+		run(b, cfg, program(b, "uname", strconv.Itoa(n)))
+		return time.Since(began)
+	}
+	asked := 0
+	with := Config{Events: []string{"uname"}, OnSyscall: func(e *Event) Verdict {
+		if e.Name == "uname" {
+			asked++
+		}
+		return Allow
+	}}
+	least := func(cfg Config) time.Duration { return min(timed(0, cfg), timed(0, cfg), timed(0, cfg)) }
+	empty, emptyWith := least(Config{}), least(with)
+	b.ResetTimer()
+	plain, held := timed(b.N, Config{})-empty, timed(b.N, with)-emptyWith
+	b.StopTimer()
+	b.ReportMetric(float64(held-plain)/float64(b.N), "ns-more/event")
+	b.ReportMetric(float64(held)/float64(max(plain, 1)), "x-unasked")
+	if asked < b.N {
+		b.Fatalf("asked %d times of %d", asked, b.N)
+	}
+}

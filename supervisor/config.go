@@ -92,6 +92,20 @@ type Config struct {
 	// sandbox stays on one, which is faster and lets its processes take turns.
 	Parallel bool
 
+	// OnSyscall, if not nil, is asked about calls before they are made: those that open,
+	// remove, make and rename files, execute programs, make processes, map memory, and
+	// connect, bind and send, and those that Events name. Each is held until it returns. It
+	// is called by several goroutines at a time, one for each thread that makes a call. If
+	// it takes more than 5 s of real time, the run fails: nothing is allowed because it was
+	// slow. The clock stands still meanwhile.
+	OnSyscall func(*Event) Verdict
+	// Events are names of more system calls that OnSyscall is to be asked about.
+	Events []string
+
+	// Handlers answer calls that the sandbox has no answer for, in this order, see
+	// [Handle]. A call that it changes at a stop can't be answered so; that is an error.
+	Handlers []Handler
+
 	// Faults are what goes wrong on purpose, see State.Faults.
 	Faults []Fault
 
@@ -219,6 +233,9 @@ type State struct {
 	Leaked []LeakedProcess
 	// Changes are what differs from the host's files, if Config.KeepLayer is set.
 	Changes cow.Changes
+	// Audit lists the calls for which Config.OnSyscall has said Audit, by lineage and
+	// thread.
+	Audit []AuditEntry
 	// Faults lists the calls that Config.Faults have hit, by lineage, fault and number.
 	Faults []FaultHit
 	// Trace is what the sandbox has handled, if Config.Trace is set.

@@ -42,6 +42,13 @@
 // ioctl, /proc/net, /sys/class/net) and of names (/etc/hosts and its like) is the
 // sandbox's own.
 //
+// # Policy
+//
+// [Config.OnSyscall] is a function that is asked about calls before they are made, as
+// the first of all features. Whoever answers the call is given the bytes that were
+// judged, and a path must lead where it did. [Rules] change what is allowed while the
+// sandbox runs; they, and [Config.Handlers], can't loosen its walls.
+//
 // # Faults
 //
 // With [Config.Faults] calls fail on purpose. Which are hit is decided by names: the
@@ -103,13 +110,13 @@
 //   - inotify has nothing to tell: watching a file fails with ENOSPC, upon which
 //     programs look for themselves. Handles of files are refused (EOPNOTSUPP).
 //   - Who is at the other end of a Unix socket's connection (SO_PEERCRED) is the
-//     supervisor. Abstract names of Unix sockets are the host's, beyond which Landlock
-//     lets nobody connect (ABI 6).
+//     supervisor.
 //   - A server at all addresses is met at 127.0.0.1, whatever address of 127.0.0.0/8
 //     its client asks for. Control messages with addresses (IP_PKTINFO) show the
 //     host's, and a connection to a destination of AllowNet comes from the host's
-//     address. Groups can't be joined (ENODEV). A program that maps other memory over
-//     the supervisor's can send a datagram to the host's sockets.
+//     address. Groups can't be joined (ENODEV).
+//   - When the supervising process is killed, semaphores and message queues of System V
+//     stay.
 //   - A process of the host that looks for the sandbox's ports can send datagrams to
 //     them. Connections are turned away when they are accepted, unless the port is
 //     published.
@@ -117,11 +124,21 @@
 //     host's path. chroot fails with EPERM.
 //   - /proc/PID/maps shows the host's paths, and process ids are the host's. Most of
 //     /proc/sys shows the host's settings.
-//   - Until the kernel has read the path of an execve, or of a file that the program
-//     opens itself, another thread of the program may overwrite it.
+//   - Before Linux 6.10 (mseal) a program may map other memory over the supervisor's,
+//     and then change the path of an execve, or of a file that it has to open itself,
+//     until the kernel has read it.
+//   - A lock on a file of the host that the command only reads (flock, fcntl) is one on
+//     the host's file.
+//   - As root it has no power over the machine (capabilities(7)): it deals with files and
+//     users. Attributes of files that are root's alone (trusted.*) fail with EPERM.
+//   - System calls that came with kernels after Linux 6.10 fail with ENOSYS, and ioctl
+//     knows terminals and sockets alone.
 //   - Files that the command was given open, pipes and sockets have the kernel's
 //     inode numbers and times.
 //   - There is no limit to CPU time and to what is written to disk.
+//   - A policy's callback is told of neither the environment of a program nor what is
+//     sent. While it thinks about execve, a send or a new process, others wait that want
+//     the tracer.
 //   - os/exec's Cmd.ProcessState stays nil: the tracer is who learns how the
 //     command ended.
 package supervisor

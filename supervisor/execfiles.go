@@ -93,16 +93,17 @@ type execution struct {
 // exec executes what the path means to the thread. argument is the number of the
 // path's.
 func (s *Sandbox) exec(st *Stop, dirfd int32, argument int, flags int32) {
-	path, err := tracee.ReadString(st.th.tid, st.Arg(argument), make([]byte, unix.PathMax))
+	path, err := st.String(st.Arg(argument))
 	if err != nil {
 		st.refuse(err)
 		return
 	}
-	st.th.execPath = string(path)
-	p, err := s.view.program(st.th, dirfd, string(path), flags)
-	if err == nil && p.host != "" && (p.script != nil || p.host != string(path) || argument != 0) {
+	st.th.execPath = path
+	p, err := s.view.program(st.th, dirfd, path, flags)
+	st.th.scripted = p.script != nil
+	if err == nil && p.host != "" && (p.script != nil || p.host != path || argument != 0) {
 		err = st.execute(p, argument)
-		st.th.execName = string(path)
+		st.th.execName = path
 	}
 	if err != nil {
 		st.refuse(err)
@@ -115,6 +116,8 @@ func (st *Stop) refuse(err error) {
 	switch o := isOutside(err); {
 	case o != nil:
 		unix.Close(o.fd)
+		errno = unix.EACCES
+	case errors.Is(err, errMoved):
 		errno = unix.EACCES
 	case errors.As(err, &errno) && (!ours(err) || errno == unix.ENOMEM):
 	case errno == unix.ESRCH || errno == unix.EINTR:

@@ -215,7 +215,7 @@ func (e *event) delay(d time.Duration) Answer {
 	rs, next := held.call.rs, e.next
 	goOn := func() {
 		e.th.delayed.Store(false)
-		rs.wg.Go(func() { rs.serveFrom(&held.call, next) })
+		rs.run(func() { rs.serveFrom(&held.call, next) })
 	}
 	if e.s.agenda == nil {
 		rs.wg.Add(1)

@@ -17,6 +17,7 @@ import (
 //
 // A new feature is one file and one line here.
 var features = []func(*Sandbox) feature{
+	policies,       // calls that a callback judges
 	faults,         // calls that fail on purpose
 	refused,        // calls that would get round the sandbox: ENOSYS or EPERM
 	landlock,       // the command loses the right to change the host
@@ -55,6 +56,7 @@ var features = []func(*Sandbox) feature{
 	others,         // processes outside
 	dumpable,       // PR_SET_DUMPABLE
 	limits,         // processes, open files, memory
+	handlers,       // the user's own
 }
 
 // A feature is one thing that a sandbox pins.
@@ -85,6 +87,7 @@ type call struct {
 	// watch is asked about every such call before all other features, on whichever
 	// channel those have it. On a stop, [Hold] is no answer.
 	watch func(*event) Answer
+	last  bool    // it yields to calls that are refused
 	on    channel // where nobody else wants the call; the zero value is a notification
 }
 
@@ -112,6 +115,7 @@ type claim[F any] struct {
 	anyOf   [][]seccomp.Cond // all, if empty
 	handle  F
 	feature string
+	refuses bool // the handler does nothing else
 }
 
 // wants reports whether a call with these arguments is one of those.
@@ -215,6 +219,7 @@ func (t *table) add(feature string, c call, channels map[uint32]channel) error {
 		return nil
 	}
 	on, watched := channels[nr]
+	refuses := c.errno != 0
 	if errno := c.errno; errno != 0 && watched {
 		if on == byStop {
 			c.stop = func(st *Stop) { st.skip(errno) }
@@ -229,18 +234,18 @@ func (t *table) add(feature string, c call, channels map[uint32]channel) error {
 	switch {
 	case c.notify != nil:
 		rule.Action = seccomp.Notify
-		t.notify[int(nr)] = append(t.notify[int(nr)], claim[func(*Call) Answer]{anyOf, c.notify, feature})
+		t.notify[int(nr)] = append(t.notify[int(nr)], claim[func(*Call) Answer]{anyOf, c.notify, feature, refuses})
 	case c.stop != nil:
 		rule.Action = seccomp.Trace
-		t.stop[int(nr)] = append(t.stop[int(nr)], claim[func(*Stop)]{anyOf, c.stop, feature})
+		t.stop[int(nr)] = append(t.stop[int(nr)], claim[func(*Stop)]{anyOf, c.stop, feature, refuses})
 	case c.watch != nil:
-		t.watch[int(nr)] = append(t.watch[int(nr)], claim[func(*event) Answer]{anyOf, c.watch, feature})
+		t.watch[int(nr)] = append(t.watch[int(nr)], claim[func(*event) Answer]{anyOf, c.watch, feature, false})
 		if _, ok := t.always[nr]; ok {
 			return nil
 		}
 		if rule.Action = seccomp.Trace; on == byNotification {
 			rule.Action = seccomp.Notify
-			t.notify[int(nr)] = append(t.notify[int(nr)], claim[func(*Call) Answer]{nil, func(*Call) Answer { return Continue() }, kernel})
+			t.notify[int(nr)] = append(t.notify[int(nr)], claim[func(*Call) Answer]{nil, func(*Call) Answer { return Continue() }, kernel, false})
 		}
 	case c.errno != 0:
 		rule.Action = seccomp.Errno(uint16(c.errno))
@@ -248,7 +253,10 @@ func (t *table) add(feature string, c call, channels map[uint32]channel) error {
 		return fmt.Errorf("call %s has no answer", seccomp.Name(nr))
 	}
 	if action, ok := t.always[nr]; ok && action != rule.Action {
-		return fmt.Errorf("call %s is wanted on two channels", seccomp.Name(nr))
+		if c.last && action != seccomp.Notify && action != seccomp.Trace {
+			return nil // it is refused, and never comes
+		}
+		return fmt.Errorf("call %s is wanted on two channels, as a notification and as a stop", seccomp.Name(nr))
 	}
 	if len(c.anyOf) == 0 {
 		if len(c.conds) == 0 {
@@ -261,6 +269,21 @@ func (t *table) add(feature string, c call, channels map[uint32]channel) error {
 		t.rules = append(t.rules, rule)
 	}
 	return nil
+}
+
+// refuses reports whether a call fails whatever it is about.
+func (t *table) refuses(nr int, args *[6]uint64) bool {
+	for i := range t.notify[nr] {
+		if c := &t.notify[nr][i]; c.refuses && c.wants(args) {
+			return true
+		}
+	}
+	for i := range t.stop[nr] {
+		if c := &t.stop[nr][i]; c.refuses && c.wants(args) {
+			return true
+		}
+	}
+	return false
 }
 
 // An image is a program that has just been loaded, standing before its first

@@ -30,7 +30,7 @@ import (
 func limits(s *Sandbox) feature {
 	f := feature{name: "limits"}
 	l := s.cfg.Limits
-	if l.Processes > 0 {
+	if s.limitsProcesses() {
 		for _, name := range []string{"fork", "vfork", "clone"} {
 			f.calls = append(f.calls, call{name: name, stop: s.enterFork})
 		}
@@ -45,7 +45,7 @@ func limits(s *Sandbox) feature {
 		if im.th.proc != im.t.root || im.th.proc.execs != 1 {
 			return nil
 		}
-		if l.Memory > 0 {
+		if l.Memory > 0 || s.cfg.OnSyscall != nil {
 			watch = s.watchMemory()
 		}
 		if l.OpenFiles == 0 {
@@ -66,9 +66,19 @@ func limits(s *Sandbox) feature {
 	return f
 }
 
+// limitsProcesses reports whether there is a limit to processes, or may be one.
+func (s *Sandbox) limitsProcesses() bool { return s.cfg.Limits.Processes > 0 || s.cfg.OnSyscall != nil }
+
 // enterFork refuses a new process or thread where there are enough.
 func (s *Sandbox) enterFork(st *Stop) {
-	most := s.cfg.Limits.Processes - s.threads.count() - st.t.forking
+	limit := s.cfg.Limits.Processes
+	if s.policy != nil {
+		limit = int(lower(int64(limit), s.policy.rules.processes.Load()))
+	}
+	if limit == 0 {
+		return
+	}
+	most := limit - s.threads.count() - st.t.forking
 	if most > 0 && most <= len(st.t.dead) {
 		st.t.dead = slices.DeleteFunc(st.t.dead, func(pid int) bool { return !isZombie(pid) })
 	}
@@ -162,7 +172,6 @@ const (
 
 func (w *memoryWatch) run() {
 	defer close(w.done)
-	limit := w.s.cfg.Limits.Memory
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -170,6 +179,14 @@ func (w *memoryWatch) run() {
 		case <-w.stop:
 			return
 		case <-timer.C:
+		}
+		limit := w.s.cfg.Limits.Memory
+		if p := w.s.policy; p != nil {
+			limit = lower(limit, p.rules.memory.Load())
+		}
+		if limit == 0 {
+			timer.Reset(longestCheck)
+			continue
 		}
 		used := w.s.memory(false)
 		if used > limit {

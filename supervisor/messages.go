@@ -24,8 +24,8 @@ import (
 // business. At the end of one that receives or accepts, the address that the kernel
 // wrote is replaced by the sandbox's. sendmmsg sends one message at a time.
 //
-// What remains: a program that maps other memory over the supervisor's can send a
-// datagram to the host's sockets.
+// What remains: before Linux 6.10 a program that maps other memory over the supervisor's
+// can send a datagram to the host's sockets.
 func messages(s *Sandbox) feature {
 	return feature{name: "messages", calls: []call{
 		{name: "sendto", conds: []seccomp.Cond{pointer(4)}, stop: s.enterSendTo},

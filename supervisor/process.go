@@ -158,6 +158,10 @@ type thread struct {
 	execPath string                // what it has asked execve for
 	traced   *traced               // the call that it is in, where the trace is to be told of its end
 
+	judged   atomic.Pointer[judgement] // of the call that it is in
+	argv     []string                  // with which the program that it executes was judged
+	scripted bool                      // that is a script
+
 	interrupted *traced // the call that a signal has interrupted; belongs to the trace
 
 	shield shield // against signals while a call waits for its receiver

@@ -40,6 +40,7 @@ type Sandbox struct {
 	agenda    *agenda   // nil unless the clock is virtual
 	tracing   *traceLog // nil unless Config.Trace is set
 	injected  *injections
+	policy    *policy // nil unless Config.OnSyscall is set
 
 	landlockABI int // what stands behind the view, 0 for nothing
 
@@ -87,6 +88,9 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 		return nil, err
 	}
 	if err := checkFaults(cfg.Faults); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(checkEvents(&cfg), checkHandlers(cfg.Handlers)); err != nil {
 		return nil, err
 	}
 	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, done: make(chan struct{}), began: time.Now()}
@@ -185,6 +189,7 @@ func (s *Sandbox) trace(started chan<- error) {
 	s.state.ClockStart, s.state.Clock = s.clock.start, s.clock.end()
 	s.state.Stats = s.counts.stats()
 	s.state.OutOfMemory = s.outOfMemory.Load()
+	s.state.Audit = s.policy.audits()
 	s.state.Faults = s.injected.hits()
 	s.state.Trace = s.tracing.entries()
 	s.state.Stats.Landlock = s.landlockABI

@@ -162,7 +162,7 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	t.s.tracing.note(th, ended(ws))
 	delete(t.procs, th.tid)
 	th.proc.end()
-	if t.s.cfg.Limits.Processes > 0 {
+	if t.s.limitsProcesses() {
 		t.dead = append(t.dead, th.tid)
 	}
 	if t.s.agenda != nil {
@@ -299,6 +299,7 @@ func (t *tracer) execed(th *thread) {
 	}
 	p := th.proc
 	th.execName = caller.execName
+	th.argv, th.scripted = caller.argv, caller.scripted
 	if path := caller.execPath; path != "" {
 		p.program.Store(&path)
 	}

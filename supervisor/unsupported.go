@@ -33,6 +33,9 @@ func (*Sandbox) Address(uint16) (netip.AddrPort, error) {
 }
 func (*Sandbox) Signal(syscall.Signal) error { return errors.ErrUnsupported }
 
+// A Handler answers a system call.
+type Handler struct{}
+
 // Doctor reports that this platform has no sandbox.
 func Doctor() []Check {
 	_, err := Start(nil, Config{})

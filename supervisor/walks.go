@@ -70,7 +70,7 @@ func (v *view) at(th *thread, dirfd int32, path string, flags walkFlags, do func
 }
 
 func (v *view) atRestricted(th *thread, dirfd int32, path string, flags walkFlags, resolve uint64, do func(w *cow.Walk, path string) error) error {
-	w := &cow.Walk{NoFollow: flags&noFollow != 0, Resolve: resolve}
+	w := &cow.Walk{NoFollow: flags&noFollow != 0, Resolve: resolve, Check: v.s.policy.check(th, dirfd, path)}
 	own, err := v.creds(th)
 	if err != nil {
 		return err
@@ -88,10 +88,23 @@ func (v *view) atRestricted(th *thread, dirfd int32, path string, flags walkFlag
 			}
 		}
 		if path, err = v.leave(th, w, f); err != nil {
-			return err
+			return v.checkOutside(w, err)
 		}
 		f = nil
 	}
+}
+
+// checkOutside asks the walk's check about a file outside of the tree.
+func (v *view) checkOutside(w *cow.Walk, err error) error {
+	o := isOutside(err)
+	if o == nil || o.path == "" || w.Check == nil {
+		return err
+	}
+	if refused := w.Check(v.s.stablePath(o.path)); refused != nil {
+		unix.Close(o.fd)
+		return refused
+	}
+	return err
 }
 
 // begin finds where a path begins. A Foreign means that it is in /proc.
@@ -486,6 +499,8 @@ func (c *Call) done(err error) Answer {
 	switch {
 	case err == nil:
 		return Return(0)
+	case errors.Is(err, errMoved):
+		return Answer{kind: answerJudge}
 	case errors.As(err, &bad):
 		return bad.answer
 	case isOutside(err) != nil:

@@ -1,0 +1,317 @@
+package sandtest_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sandtest/go-sandtest/sandtest"
+	"github.com/sandtest/go-sandtest/supervisor"
+)
+
+// A callback sees what a program does, and its verdicts count.
+func TestPolicy(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		script string
+		judge  func(*sandtest.Event) sandtest.Verdict
+		want   string
+		audit  []string
+	}{
+		{"allow", "echo x >f; cat f", func(*sandtest.Event) sandtest.Verdict { return sandtest.Allow }, "x\n", nil},
+		{"deny a path", "mkdir d; ln -s d/secret l; echo x >d/secret; cat d/secret l ./d/../d/secret 2>&1; echo >other; ls -A d", func(e *sandtest.Event) sandtest.Verdict {
+			if e.Path == "/work/d/secret" {
+				return sandtest.Deny
+			}
+			return sandtest.Allow
+		}, "cat: d/secret: Operation not permitted\ncat: l: Operation not permitted\ncat: ./d/../d/secret: Operation not permitted\n", nil},
+		{"deny with an error", "mkdir a 2>&1; mkdir b", func(e *sandtest.Event) sandtest.Verdict {
+			if e.Name == "mkdir" && e.Path == "/work/a" {
+				return sandtest.DenyWith(syscall.EDQUOT)
+			}
+			return sandtest.Allow
+		}, "mkdir: cannot create directory 'a': Disk quota exceeded\n", nil},
+		{"arguments", "echo one two | tr -d o; tr -d t </dev/null; date -d @0 +%s", func(e *sandtest.Event) sandtest.Verdict {
+			if e.Category == supervisor.ProcessCall && slices.Equal(e.Argv, []string{"tr", "-d", "t"}) {
+				return sandtest.DenyWith(syscall.EACCES)
+			}
+			if len(e.Argv) > 0 && e.Argv[0] == "date" {
+				return sandtest.Audit
+			}
+			return sandtest.Allow
+		}, "ne tw\n0\n", []string{"0.4 execve /usr/bin/date date -d @0 +%s"}},
+		{"two paths", "touch a; mv a b; ln b c; ls", func(e *sandtest.Event) sandtest.Verdict {
+			if e.To != "" {
+				return sandtest.Audit
+			}
+			return sandtest.Allow
+		}, "b\nc\n", []string{"0.2 renameat2 /work/a /work/b", "0.3 linkat /work/b /work/c"}},
+		{"events of one's own", "touch a; ln a b; ls", func(e *sandtest.Event) sandtest.Verdict {
+			if e.Name == "linkat" {
+				return sandtest.DenyWith(syscall.EMLINK)
+			}
+			return sandtest.Allow
+		}, "a\n", nil},
+		{"a refused call", "unshare -U true 2>&1", func(e *sandtest.Event) sandtest.Verdict {
+			if e.Name == "unshare" && e.Denied {
+				return sandtest.Audit
+			}
+			return sandtest.Allow
+		}, "unshare: unshare failed: Operation not permitted\n", []string{"0.1 unshare"}},
+		{"scripts", "printf '#!/bin/sh -e\\necho script $@\\n' >s; chmod +x s; ./s a b", func(e *sandtest.Event) sandtest.Verdict {
+			if e.Path == "/work/s" && e.Name == "execve" {
+				return sandtest.Audit
+			}
+			return sandtest.Allow
+		}, "script a b\n", []string{"0.2 execve /work/s ./s a b"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command("sh", "-c", tt.script)
+			cmd.Dir = t.TempDir()
+			cmd.Env = append(sandtest.Environ(), "LC_ALL=C")
+			res := sandtest.Run(t, cmd, sandtest.Options{OnSyscall: tt.judge, Events: []string{"linkat", "unshare"}})
+			if res.Stdout != tt.want {
+				t.Errorf("standard output is %q, want %q\n%s", res.Stdout, tt.want, res.Stderr)
+			}
+			var audit []string
+			for _, a := range res.Audit {
+				audit = append(audit, strings.Replace(a.String(), " /bin/", " /usr/bin/", 1))
+			}
+			if diff := cmp.Diff(tt.audit, audit); diff != "" {
+				t.Errorf("what was audited (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Rules that the callback sets count from then on, and for this sandbox alone.
+func TestPolicyRules(t *testing.T) {
+	python := pythonItself(t)
+	const try = `
+import os, socket, mmap
+def try_(name, f):
+    try: f(); print(name, "yes")
+    except OSError as e: print(name, e.strerror)
+`
+	for _, tt := range []struct {
+		name, script string
+		rule         func(*sandtest.Event)
+		want         string
+	}{
+		{"paths", try + `
+os.makedirs("d/sub"); open("d/f", "w"); open("d/sub/g", "w"); open("go", "w")
+for f in "d/f", "d/sub/g", "d": try_(f, lambda: os.stat(f))
+try_("list", lambda: os.listdir("d"))
+try_("chmod", lambda: os.chmod("d/f", 0o600))`, func(e *sandtest.Event) {
+			e.Rules.DenyPath("/work/d")
+			e.Rules.AllowPath("/work/d/sub")
+		}, "d/f Permission denied\nd/sub/g yes\nd Permission denied\nlist Permission denied\nchmod Permission denied\n"},
+		{"paths again", try + `open("f", "w"); open("go", "w"); try_("f", lambda: os.stat("f"))`, func(e *sandtest.Event) {
+			e.Rules.DenyPath("/work/f")
+			e.Rules.AllowPath("/work/f")
+		}, "f yes\n"},
+		{"network", try + `
+s = socket.socket(); s.bind(("", 80)); s.listen()
+try_("before", lambda: socket.create_connection(("127.0.0.1", 80)))
+open("go", "w")
+try_("connect", lambda: socket.create_connection(("127.0.0.1", 80)))
+try_("granted", lambda: socket.create_connection(("127.0.0.2", 80)))
+try_("bind", lambda: socket.socket().bind(("127.0.0.1", 81)))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+try_("sendto", lambda: u.sendto(b"x", ("127.0.0.1", 53)))
+try_("sendmsg", lambda: u.sendmsg([b"x"], [], 0, ("127.0.0.1", 53)))
+try_("unix", lambda: socket.socket(socket.AF_UNIX).bind("s"))`, func(e *sandtest.Event) {
+			e.Rules.RestrictNetwork()
+			if err := e.Rules.GrantNetwork("127.0.0.2:80"); err != nil {
+				panic(err)
+			}
+		}, "before yes\nconnect Network is unreachable\ngranted yes\nbind Permission denied\nsendto Network is unreachable\nsendmsg Network is unreachable\nunix yes\n"},
+		{"one process", try + `
+s = socket.socket(); s.bind(("127.0.0.1", 80)); s.listen()
+r, w = os.pipe()
+if os.fork() == 0:
+    open("go", "w")
+    try_("child", lambda: socket.create_connection(("127.0.0.1", 80)))
+    if os.fork() == 0:
+        try_("grandchild", lambda: socket.create_connection(("127.0.0.1", 80)))
+        os._exit(0)
+    os.wait(); os._exit(0)
+os.wait()
+try_("parent", lambda: socket.create_connection(("127.0.0.1", 80)))`, func(e *sandtest.Event) { e.Rules.RestrictPidNetwork(e.PID) },
+			"child Network is unreachable\ngrandchild Network is unreachable\nparent yes\n"},
+		{"processes", try + `
+open("go", "w")
+def fork():
+    if os.fork() == 0: os.read(r, 1); os._exit(0)
+r, w = os.pipe()
+for i in range(3): try_(i, fork)
+os.close(w)`, func(e *sandtest.Event) { e.Rules.LimitProcesses(3) }, "0 yes\n1 yes\n2 Resource temporarily unavailable\n"},
+		{"memory", try + `
+open("go", "w")
+b = bytearray(300 << 20)
+for i in range(0, len(b), 4096): b[i] = 1
+import time; time.sleep(1); print("alive", flush=True)
+while True: pass`, func(e *sandtest.Event) { e.Rules.LimitMemory(100 << 20) }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command(python[0], append(python[1:], "-u", "-c", tt.script)...)
+			cmd.Dir = t.TempDir()
+			var gone atomic.Bool
+			res := sandtest.Run(t, cmd, sandtest.Options{OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+				if e.Path == "/work/go" && !gone.Swap(true) {
+					tt.rule(e)
+				}
+				return sandtest.Allow
+			}})
+			if !gone.Load() {
+				t.Fatalf("nobody has opened /work/go: %s", res.Stderr)
+			}
+			if res.Stdout != tt.want || res.OutOfMemory != (tt.name == "memory") {
+				t.Errorf("standard output is %q, want %q (out of memory: %v)\n%s", res.Stdout, tt.want, res.OutOfMemory, res.Stderr)
+			}
+		})
+	}
+}
+
+// The addresses that a callback sees are the sandbox's.
+func TestPolicyNetwork(t *testing.T) {
+	python := pythonItself(t)
+	const script = `
+import socket
+s = socket.socket(); s.bind(("127.0.0.1", 80)); s.listen()
+c = socket.create_connection(("127.0.0.1", 80))
+u = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); u.bind(("::1", 53))
+u.sendto(b"abc", ("::1", 53)); u.sendmsg([b"x"], [], 0, ("::1", 53))`
+	var mu sync.Mutex
+	var seen []string
+	res := sandtest.Run(t, exec.Command(python[0], append(python[1:], "-c", script)...), sandtest.Options{OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+		if e.Category == supervisor.NetworkCall && e.Host != "" {
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen, fmt.Sprint(e.Name, " ", e.Host, " ", e.Port, " ", e.Size))
+		}
+		return sandtest.Allow
+	}})
+	want := []string{"bind 127.0.0.1 80 0", "connect 127.0.0.1 80 0", "bind ::1 53 0", "sendto ::1 53 3", "sendmsg ::1 53 0"}
+	if diff := cmp.Diff(want, seen); diff != "" {
+		t.Errorf("what was seen (-want +got):\n%s\n%s", diff, res.Stderr)
+	}
+}
+
+// A callback that doesn't answer fails the run; nothing is allowed because of that.
+func TestPolicySlow(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command("sh", "-c", "echo before; mkdir a; echo after")
+	cmd.Dir = dir
+	release := make(chan struct{})
+	defer close(release)
+	p, err := sandtest.Begin(cmd, sandtest.Options{OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+		if e.Name == "mkdir" {
+			<-release
+		}
+		return sandtest.Allow
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Result(); err == nil || !strings.Contains(err.Error(), `OnSyscall hadn't answered after 5s: mkdir("a", 0777) of process 0.1`) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// While a callback thinks, other processes go on.
+func TestPolicyBeside(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command("sh", "-c", "mkdir slow & mkdir quick; wait; ls")
+	cmd.Dir = dir
+	quick := make(chan struct{})
+	res := sandtest.Run(t, cmd, sandtest.Options{CPUs: 2, OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+		switch e.Path {
+		case "/work/slow":
+			<-quick
+		case "/work/quick":
+			close(quick)
+		}
+		return sandtest.Allow
+	}})
+	if want := "quick\nslow\n"; res.Stdout != want {
+		t.Errorf("standard output is %q, want %q", res.Stdout, want)
+	}
+}
+
+// What was judged is what is used: a thread that exchanges the path or the argument of a
+// call meanwhile gains nothing.
+func TestPolicyRace(t *testing.T) {
+	if _, err := exec.LookPath("gcc"); err != nil {
+		t.Skip("gcc isn't there")
+	}
+	dir := t.TempDir()
+	source := filepath.Join("testdata", "src", "exchange.c")
+	exe := filepath.Join(dir, "exchange")
+	tool(t, exec.Command("gcc", "-O1", "-pthread", "-o", exe, source))
+	n := "5000"
+	if os.Getenv("SANDTEST_LONG") != "" {
+		n = "100000"
+	}
+	if err := os.WriteFile(filepath.Join(dir, "secret"), []byte("secret"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []string{"memory", "link", "exec"} {
+		cmd := exec.Command(exe, mode, n)
+		if mode == "exec" {
+			cmd.Args[2] = "200"
+		}
+		cmd.Dir = dir
+		var asked atomic.Int64
+		p, err := sandtest.Begin(cmd, sandtest.Options{CPUs: 2, OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+			if e.Path == "/work/secret" || len(e.Argv) > 1 && e.Argv[1] == "secret" {
+				asked.Add(1)
+				return sandtest.Deny
+			}
+			return sandtest.Allow
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := p.Result()
+		if mode == "exec" && err != nil && strings.Contains(err.Error(), "and judged with") {
+			continue // which is the end of it
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", mode, err)
+		}
+		if res.ExitCode != 0 || strings.Contains(res.Stdout, "secret") {
+			t.Errorf("%s: exit status %d: %q %q", mode, res.ExitCode, res.Stdout, res.Stderr)
+		}
+		if asked.Load() == 0 {
+			t.Errorf("%s: nobody has tried", mode)
+		}
+		_ = res.Close()
+	}
+}
+
+// What can't be asked about is said.
+func TestPolicyErrors(t *testing.T) {
+	ask := func(*sandtest.Event) sandtest.Verdict { return sandtest.Allow }
+	for _, tt := range []struct {
+		opts sandtest.Options
+		want string
+	}{
+		{sandtest.Options{OnSyscall: ask, Events: []string{"opn"}}, `no system call "opn"`},
+		{sandtest.Options{Events: []string{"open"}}, "without OnSyscall"},
+	} {
+		if _, err := sandtest.Execute(exec.Command("true"), tt.opts); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: %v, want %q", tt.opts.Events, err, tt.want)
+		}
+	}
+}
