@@ -54,6 +54,9 @@ func (in *Inode) Path() (string, bool) {
 // own makes the inode's attributes its own. Somebody else may have done so since
 // the file was looked up.
 func (f *File) own() (*Inode, error) {
+	if f.e.inode.readOnly {
+		return f.e.inode, unix.EROFS
+	}
 	if f.e.inode.own&ownAttr == 0 && f.e.dir != nil && f.e.last == lastName {
 		if in := f.e.dir.entries[f.e.name]; in != nil && in.lower == f.e.inode.lower {
 			f.e.inode = in

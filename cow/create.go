@@ -136,7 +136,7 @@ func (t *Tree) Link(from *Walk, old string, to *Walk, path string) error {
 	case src.inode.attr.Nlink == 0 && src.inode.own&unnamed == 0:
 		return unix.ENOENT
 	}
-	if src.inode.through != e.dir.through {
+	if src.inode.through != e.dir.through || src.inode.readOnly != e.dir.readOnly {
 		return unix.EXDEV
 	}
 	if e.dir.through {

@@ -38,6 +38,8 @@ type Inode struct {
 
 	denied  bool // nobody may get there
 	through bool // it is the host's own: what is done to it is done there
+	// readOnly says that nobody may change it, or what is in it.
+	readOnly bool
 }
 
 // ownership says which parts of an inode are no longer the lower file's.
@@ -147,7 +149,7 @@ func inodeNumber(path string, generation int) uint64 {
 
 // fromLower makes the inode of a file of the host that a name in dir means.
 func (t *Tree) fromLower(dir *Inode, name, lower string, st *unix.Stat_t) *Inode {
-	in := &Inode{tree: t, lower: lower, attr: t.attrOf(st), through: dir != nil && dir.through}
+	in := &Inode{tree: t, lower: lower, attr: t.attrOf(st), through: dir != nil && dir.through, readOnly: dir != nil && dir.readOnly}
 	in.attr.Ino = t.see(idOf(st), dir, name).number
 	if in.isDir() {
 		in.attr.Size, in.attr.Nlink = DirSize, DirLinks

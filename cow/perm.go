@@ -41,9 +41,12 @@ const (
 	mayRead  = 4
 )
 
-// may reports whether c has all the rights in want to an inode: 0 or EACCES
-// (generic_permission, fs/namei.c).
+// may reports whether c has all the rights in want to an inode: 0, EACCES, or EROFS
+// (inode_permission, fs/namei.c).
 func (c *Cred) may(in *Inode, want uint32) error {
+	if want&mayWrite != 0 && in.readOnly && (in.isDir() || in.isRegular() || in.isSymlink()) {
+		return unix.EROFS
+	}
 	shift := 0
 	switch {
 	case c.UID == in.attr.UID:

@@ -48,6 +48,8 @@ type Mount struct {
 	Denied bool
 	// Through says that what is written there goes to the host.
 	Through bool
+	// ReadOnly says that nobody may write there: EROFS.
+	ReadOnly bool
 	// Target, if not empty, makes a symbolic link to it instead, and Text a file that
 	// holds it.
 	Target, Text string
@@ -218,6 +220,7 @@ func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
 	e.inode.through = e.inode.through || m.Through
 	e.inode.denied = e.inode.denied || m.Denied
 	t.hides = t.hides || m.Denied
+	e.inode.readOnly = e.inode.readOnly || m.ReadOnly
 	return e.inode, nil
 }
 

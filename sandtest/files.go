@@ -109,7 +109,7 @@ func (o Options) shown(cmd *exec.Cmd) ([]cow.Mount, error) {
 		if !filepath.IsAbs(m.Path) || filepath.Clean(m.Path) != m.Path || m.Path == "/" {
 			return nil, fmt.Errorf("sandtest: Mounts: %q is no clean absolute path below the root", m.Path)
 		}
-		list = append(list, cow.Mount{At: m.Path, Host: host})
+		list = append(list, cow.Mount{At: m.Path, Host: host, ReadOnly: m.ReadOnly})
 	}
 	// The program itself, which may lie in the host's /tmp.
 	if program, err := filepath.Abs(programPath(cmd)); err == nil && cmd.Path != "" {

@@ -223,6 +223,9 @@ func (o Options) config() supervisor.Config {
 type Mount struct {
 	Host string // where it is
 	Path string // where the command sees it, an absolute path; empty means at its own
+	// ReadOnly lets the command change nothing there (EROFS). A directory that is shown at
+	// several places is one, and then read-only at all of them.
+	ReadOnly bool
 }
 
 // InPlace as [Options.Work] shows the command its directory where it is.

@@ -90,13 +90,10 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 	fs.IntVar(&f.Opts.MaxProcesses, "max-processes", 0, "how many processes and threads, `N`, there may be (default no limit)")
 	fs.IntVar(&f.Opts.MaxOpenFiles, "max-open-files", 0, "how many descriptors, `N`, each process may have, at least 16 (default the host's limit)")
 	fs.BoolVar(&f.Opts.ASLR, "aslr", false, "leave address space randomisation on")
-	fs.Func("mount", "show `HOST:PATH`, the host's HOST at PATH; may be repeated", func(s string) error {
-		host, path, _ := strings.Cut(s, ":")
-		if host == "" {
-			return errors.New("want HOST:PATH")
-		}
-		f.Opts.Mounts = append(f.Opts.Mounts, sandtest.Mount{Host: host, Path: path})
-		return nil
+	fs.Func("mount", "show `HOST:PATH[:ro]`, the host's HOST at PATH, with :ro not to be changed; may be repeated", func(s string) error {
+		m, err := parseMount(s)
+		f.Opts.Mounts = append(f.Opts.Mounts, m)
+		return err
 	})
 	fs.Var((*list)(&f.Opts.Read), "read", "show only `PATH`, and what programs need to be loaded; may be repeated (default everything)")
 	fs.Var((*list)(&f.Opts.Write), "write", "let the command write in `PATH` of the host; may be repeated")
@@ -160,6 +157,18 @@ func (f *Flags) registerCommand(fs *flag.FlagSet) {
 		return nil
 	})
 	fs.StringVar(&f.JSON, "json", "", "write the result to `FILE` as JSON, - for standard output")
+}
+
+func parseMount(s string) (m sandtest.Mount, err error) {
+	m.Host, m.Path, _ = strings.Cut(s, ":")
+	path, how, more := strings.Cut(m.Path, ":")
+	switch {
+	case m.Host == "", more && how != "ro" && how != "rw":
+		return m, errors.New("want HOST:PATH, HOST:PATH:ro or HOST:PATH:rw")
+	case more:
+		m.Path, m.ReadOnly = path, how == "ro"
+	}
+	return m, nil
 }
 
 // A list is a flag that may be repeated.
