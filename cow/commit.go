@@ -88,6 +88,19 @@ type hostChange struct {
 	was  *unix.Stat_t // what is there
 }
 
+// Below returns those of the changes that a commit would make below a directory of the
+// host.
+func (t *Tree) Below(changes Changes, dir string) (below Changes) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, ch := range changes {
+		if host, ok := t.hostPath(ch.Path); ok && strings.HasPrefix(host, strings.TrimSuffix(dir, "/")+"/") {
+			below = append(below, ch)
+		}
+	}
+	return below
+}
+
 // hostPath returns where a path of the tree is on the host, if it is.
 func (t *Tree) hostPath(path string) (string, bool) {
 	best := Mount{}

@@ -71,6 +71,13 @@ type Result struct {
 // command left in /tmp, /dev and other places of its own is left out.
 func (r *Result) Commit() error { return r.sandbox.Layer().Commit(r.Changes, r.dir) }
 
+// CommitBelow does as Commit, with those of the changes that lie below a directory of the
+// host.
+func (r *Result) CommitBelow(dir string) error {
+	tree := r.sandbox.Layer()
+	return tree.Commit(tree.Below(r.Changes, dir), r.dir)
+}
+
 // Keep writes the changes to a directory: a file "changes" that lists them, and
 // below "files" what was added or modified, at its path.
 func (r *Result) Keep(dir string) error { return r.sandbox.Layer().Keep(r.Changes, dir) }

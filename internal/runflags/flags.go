@@ -34,6 +34,7 @@ type Flags struct {
 // something is set.
 type Changes struct {
 	Commit bool
+	Below  string // a directory of the host to which that is limited
 	Keep   string // a directory
 }
 

@@ -34,6 +34,8 @@ func (f *Flags) Settle(res *sandtest.Result, stderr io.Writer) error {
 	}
 	var err error
 	switch {
+	case f.Changes.Commit && f.Changes.Below != "":
+		err = res.CommitBelow(f.Changes.Below)
 	case f.Changes.Commit:
 		err = res.Commit()
 	case f.Changes.Keep != "":

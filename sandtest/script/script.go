@@ -147,6 +147,7 @@ func (c *commands) run(ts *testscript.TestScript, s *script, neg bool, args []st
 	case name != "" && slices.ContainsFunc(s.background, func(j *job) bool { return j.name == name }):
 		ts.Fatalf("duplicate background process name %q", name)
 	}
+	f.Changes.Below = ts.Getenv("WORK")
 	if f.Changes.Keep != "" {
 		f.Changes.Keep = ts.MkAbs(f.Changes.Keep)
 	}
