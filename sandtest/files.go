@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor"
@@ -23,6 +24,19 @@ var devices = []string{"null", "zero", "full", "random", "urandom", "tty", "ptmx
 
 // files adds to cfg what the command sees of the host's files.
 func (o Options) files(cmd *exec.Cmd, cfg *supervisor.Config) error {
+	if o.Root != "" {
+		root, err := filepath.Abs(o.Root)
+		if err == nil {
+			root, err = filepath.EvalSymlinks(root)
+		}
+		if err == nil && !isDir(root) {
+			err = &os.PathError{Op: "chroot", Path: root, Err: syscall.ENOTDIR}
+		}
+		if err != nil {
+			return fmt.Errorf("sandtest: Root: %w", err)
+		}
+		o.Root, cfg.Root = root, root
+	}
 	switch cfg.Work = o.Work; o.Work {
 	case "":
 		cfg.Work = DefaultWork
@@ -38,7 +52,7 @@ func (o Options) files(cmd *exec.Cmd, cfg *supervisor.Config) error {
 	if len(o.Read) > 0 {
 		list = append(list, cow.Mount{At: "/", Mode: 0o755}, cow.Mount{At: "/proc", Host: "/proc", Foreign: true})
 		for _, path := range loaderNeeds {
-			list = append(list, visible(path)...)
+			list = append(list, o.within(path)...)
 		}
 		list = append(list, visible("/sys/devices/system/cpu")...)
 	}
@@ -65,6 +79,20 @@ func deviceMounts() []cow.Mount {
 	return list
 }
 
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}
+
+// within shows a file of the command's root at its path there, if it exists.
+func (o Options) within(path string) []cow.Mount {
+	host := filepath.Join(o.Root, path)
+	if _, err := os.Lstat(host); err != nil {
+		return nil
+	}
+	return []cow.Mount{{At: path, Host: host}}
+}
+
 // visible shows a file of the host at its own path, if it exists.
 func visible(path string) []cow.Mount {
 	if _, err := os.Stat(path); err != nil {
@@ -84,14 +112,22 @@ func (o Options) shown(cmd *exec.Cmd) ([]cow.Mount, error) {
 	}{{"Read", o.Read, cow.Mount{}}, {"Write", o.Write, cow.Mount{Through: true}}, {"Deny", o.Deny, cow.Mount{Denied: true}}} {
 		for _, path := range kind.paths {
 			at, err := filepath.Abs(path)
+			host := at
+			if o.Root != "" {
+				at, err = path, nil
+				if !filepath.IsAbs(path) {
+					err = fmt.Errorf("%q is no absolute path: it is one in Root", path)
+				}
+				host = filepath.Join(o.Root, at)
+			}
 			if err == nil {
-				_, err = os.Stat(at)
+				_, err = os.Stat(host)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("sandtest: %s: %w", kind.name, err)
 			}
 			m := kind.mount
-			m.At, m.Host = at, at
+			m.At, m.Host = at, host
 			list = append(list, m)
 		}
 	}
@@ -112,7 +148,7 @@ func (o Options) shown(cmd *exec.Cmd) ([]cow.Mount, error) {
 		list = append(list, cow.Mount{At: m.Path, Host: host, ReadOnly: m.ReadOnly})
 	}
 	// The program itself, which may lie in the host's /tmp.
-	if program, err := filepath.Abs(programPath(cmd)); err == nil && cmd.Path != "" {
+	if program, err := filepath.Abs(programPath(cmd)); err == nil && cmd.Path != "" && o.Root == "" {
 		mounted := slices.ContainsFunc(list, func(m cow.Mount) bool { return strings.HasPrefix(program, m.Host+"/") })
 		if hidden := len(o.Read) > 0 || strings.HasPrefix(program, "/tmp/"); hidden && !mounted {
 			list = append(list, visible(program)...)

@@ -67,6 +67,12 @@ type Options struct {
 	// Default /work. [InPlace] leaves it where it is.
 	Work string
 
+	// Root is a directory of the host that the command sees as its root. Its program, which
+	// is looked for there, and all that this needs come from in there; Read, Write and Deny
+	// are paths in there, too. /proc, /dev, /tmp and the directory of the command are as
+	// always. Without Root it is the host's.
+	Root string
+
 	// Mounts show files and directories of the host at other places, or where the host's
 	// /tmp would be hidden. What the command writes there goes to the layer.
 	Mounts []Mount

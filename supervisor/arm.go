@@ -48,6 +48,9 @@ func (t *tracer) start() error {
 	t.s.copied.watch(cmd)
 	err = cmd.Start()
 	restore()
+	if t.s.commandPath != "" {
+		cmd.Path, cmd.Args, cmd.Err = t.s.asGiven.path, t.s.asGiven.args, t.s.asGiven.err
+	}
 	if err != nil {
 		t.s.copied.restore()
 		return explainStart(cmd, err, plain)
@@ -159,8 +162,13 @@ func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
 	t.s.counts.processes.Add(1)
 	t.s.counts.execs.Add(1)
 	t.root.execs = 1
-	t.root.program.Store(&t.s.cmd.Path)
-	t.s.tracing.note(th, "started "+strconv.Quote(t.s.cmd.Path)+" as "+fmt.Sprintf("%q", t.s.cmd.Args))
+	program := t.s.cmd.Path
+	if t.s.commandPath != "" {
+		program = t.s.commandPath
+		th.execName = program
+	}
+	t.root.program.Store(&program)
+	t.s.tracing.note(th, "started "+strconv.Quote(program)+" as "+fmt.Sprintf("%q", t.s.cmd.Args))
 	defer func() {
 		for _, sig := range early {
 			_ = unix.Kill(pid, sig) // it is delivered when the command runs

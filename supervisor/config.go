@@ -45,6 +45,11 @@ type Config struct {
 	// and /proc, which is the kernel's.
 	Mounts []cow.Mount
 
+	// Root, if not empty, is a directory of the host that the command sees as its root: an
+	// absolute path. Its program and what that needs are those in there, and so are all
+	// paths; /proc is the kernel's, and /sys the host's.
+	Root string
+
 	// Work is where the command's directory is shown to it, an absolute path. Empty
 	// leaves it where it is.
 	Work string

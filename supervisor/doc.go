@@ -120,8 +120,8 @@
 //   - A process of the host that looks for the sandbox's ports can send datagrams to
 //     them. Connections are turned away when they are accepted, unless the port is
 //     published.
-//   - The interpreter of a dynamic program (ld.so) is found by the kernel, at the
-//     host's path. chroot fails with EPERM.
+//   - chroot(2) fails with EPERM. A program whose interpreter (ld.so) is another file
+//     than the host's of that path, as with [Config.Root], is executed as a copy.
 //   - /proc/PID/maps shows the host's paths, and process ids are the host's. Most of
 //     /proc/sys shows the host's settings.
 //   - Before Linux 6.10 (mseal) a program may map other memory over the supervisor's,

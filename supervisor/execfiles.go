@@ -24,8 +24,7 @@ import (
 // path lies where no program can write; a script's arguments lie in the program's own
 // memory, in a place that is the supervisor's.
 //
-// What remains: the interpreter of a dynamic program (ld.so) is the host's, at the
-// path that the program names.
+// The interpreter of a dynamic program (ld.so) is the sandbox's, see interpreters.go.
 func execFiles(s *Sandbox) feature {
 	return feature{
 		name: "exec",
@@ -150,7 +149,7 @@ func (v *view) program(th *thread, dirfd int32, path string, flags int32) (p exe
 		if level > maxInterpreters {
 			return p, unix.ELOOP
 		}
-		head, host, err := v.executable(th, dirfd, name, followFlag(flags))
+		head, f, host, err := v.executable(th, dirfd, name, followFlag(flags))
 		if o := isOutside(err); o != nil && o.path == "" && level == 0 {
 			unix.Close(o.fd)
 			// A file without a name: the kernel finds it by its descriptor, and behind a path
@@ -160,9 +159,16 @@ func (v *view) program(th *thread, dirfd int32, path string, flags int32) (p exe
 		if err != nil {
 			return p, err
 		}
-		p.host = host
-		interpreter, argument, ok, err := parseScript(head)
-		if err != nil || !ok {
+		interpreter, argument, ok, err := parseScript(head[:min(len(head), scriptHead)])
+		if err != nil {
+			return p, err
+		}
+		if !ok {
+			as := name
+			if as == "" {
+				as = f.Path()
+			}
+			p.host, err = v.interpreted(th, f, as, head, host)
 			return p, err
 		}
 		if name == "" || dirfd != unix.AT_FDCWD && name[0] != '/' {
@@ -184,15 +190,15 @@ func (v *view) program(th *thread, dirfd int32, path string, flags int32) (p exe
 	}
 }
 
-// scriptHead is how much of a file the kernel looks at (BINPRM_BUF_SIZE).
+// scriptHead is how much of a file the kernel looks at to see whether it is a script
+// (BINPRM_BUF_SIZE).
 const scriptHead = 256
 
-// executable returns the first bytes of a file that may be executed, and where the
-// kernel finds it.
-func (v *view) executable(th *thread, dirfd int32, name string, flags walkFlags) (head []byte, host string, err error) {
-	err = v.at(th, dirfd, name, flags, func(w *cow.Walk, path string) error {
-		f, err := v.tree.Lookup(w, path)
-		if err != nil {
+// executable returns the first bytes of a file that may be executed, the file, and where
+// the kernel finds it.
+func (v *view) executable(th *thread, dirfd int32, name string, flags walkFlags) (head []byte, f *cow.File, host string, err error) {
+	err = v.at(th, dirfd, name, flags, func(w *cow.Walk, path string) (err error) {
+		if f, err = v.tree.Lookup(w, path); err != nil {
 			return err
 		}
 		if f.IsSymlink() {
@@ -213,12 +219,12 @@ func (v *view) executable(th *thread, dirfd int32, name string, flags walkFlags)
 			return err
 		}
 		defer unix.Close(fd)
-		head = make([]byte, scriptHead)
+		head = make([]byte, pageSize)
 		n, err := unix.Pread(fd, head, 0)
 		head = head[:max(n, 0)]
 		return err
 	})
-	return head, host, err
+	return head, f, host, err
 }
 
 // parseScript reads the first line of a script (load_script, fs/binfmt_script.c).

@@ -48,7 +48,13 @@ type Sandbox struct {
 	waited atomic.Bool     // somebody waits for its end, and nobody is to send it a signal any more
 
 	socketTimeouts atomic.Bool // a socket has one
-	outOfMemory    atomic.Bool // that is why everything was killed
+	commandPath    string      // as the sandbox knows it, if cmd.Path isn't that
+	asGiven        struct {
+		path string
+		args []string
+		err  error
+	}
+	outOfMemory atomic.Bool // that is why everything was killed
 
 	timerfdMu   sync.Mutex
 	timerfds    map[int64]*timerFD
@@ -102,6 +108,9 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}
+	if err := s.findCommand(); err != nil {
+		return nil, errors.Join(err, s.abandon())
+	}
 	started := make(chan error)
 	go tracee.OnOwnThread(func() { s.trace(started) })
 	if err := <-started; err != nil {
@@ -142,6 +151,17 @@ func (s *Sandbox) prepare() (err error) {
 		_ = s.page.close()
 	}
 	return err
+}
+
+// abandon throws away what prepare has made.
+func (s *Sandbox) abandon() error {
+	var errs []error
+	for _, f := range slices.Backward(s.table.features) {
+		if f.close != nil {
+			errs = append(errs, f.close())
+		}
+	}
+	return errors.Join(append(errs, s.view.discard())...)
 }
 
 // trace is the tracer's thread, from before the command starts until nothing of

@@ -27,6 +27,8 @@ type view struct {
 	dir       *sharedLayer // that
 	discarded sync.Once
 
+	interpreters sync.Map // which files the host has, by the paths that programs name
+
 	bound sync.Map // the paths that sockets were bound at, by those that the host knows
 
 	changed int64 // the time of the last change
@@ -94,11 +96,15 @@ func absolute(dir string) (string, error) {
 // mounts returns what is shown where.
 func (v *view) mounts(dir string) []cow.Mount {
 	cfg := &v.s.cfg
-	list := []cow.Mount{
-		{At: "/", Host: "/"},
+	list := []cow.Mount{{At: "/", Host: "/"}}
+	if cfg.Root != "" {
+		list[0].Host = cfg.Root
+		list = append(list, cow.Mount{At: "/sys", Host: "/sys"})
+	}
+	list = append(list, []cow.Mount{
 		{At: "/proc", Host: "/proc", Foreign: true},
 		{At: "/etc/hostname", Text: cfg.Identity.Hostname + "\n"},
-	}
+	}...)
 	list = append(list, v.s.netMounts()...)
 	list = append(list, v.s.interfaceMounts()...)
 	for _, name := range []string{"online", "possible", "present"} {
@@ -108,10 +114,10 @@ func (v *view) mounts(dir string) []cow.Mount {
 	}
 	list = append(list, cfg.Mounts...)
 	work := cfg.Work
-	if work == "" {
+	if work == "" && cfg.Root == "" {
 		work = dir
 	}
-	if work != "/" {
+	if work != "/" && work != "" {
 		list = append(list, cow.Mount{At: work, Host: dir})
 	}
 	return list
@@ -152,11 +158,25 @@ func (v *view) saw(a *cow.Attr) {
 
 // enter lets the command's first thread start where it was started.
 func (v *view) enter(th *thread) error {
+	dir, err := v.start(th.tid)
+	if err == nil {
+		th.fs.Store(&fsState{cwd: spot{dir: dir}, umask: v.s.cfg.Umask})
+	}
+	return err
+}
+
+// start returns where the command starts, which is where the process is on the host if
+// nothing says otherwise.
+func (v *view) start(pid int) (*cow.Inode, error) {
 	dir := v.s.cfg.Work
-	if dir == "" {
-		at, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", th.tid))
+	switch {
+	case dir != "":
+	case v.s.cfg.Root != "":
+		dir = "/"
+	default:
+		at, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		dir = at
 		if inner, ok := v.tree.Inner(at); ok {
@@ -165,10 +185,9 @@ func (v *view) enter(th *thread) error {
 	}
 	f, err := v.tree.Lookup(&cow.Walk{Cred: cow.Superuser()}, dir)
 	if err != nil {
-		return fmt.Errorf("enter %s: %w", dir, err)
+		return nil, fmt.Errorf("enter %s: %w", dir, err)
 	}
-	th.fs.Store(&fsState{cwd: spot{dir: f.Inode()}, umask: v.s.cfg.Umask})
-	return nil
+	return f.Inode(), nil
 }
 
 // end lists what was written, or throws it away.

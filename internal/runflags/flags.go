@@ -96,6 +96,7 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 		f.Opts.Mounts = append(f.Opts.Mounts, m)
 		return err
 	})
+	fs.StringVar(&f.Opts.Root, "chroot", "", "`DIR` that the command sees as its root; its program is looked for there")
 	fs.Var((*list)(&f.Opts.Read), "read", "show only `PATH`, and what programs need to be loaded; may be repeated (default everything)")
 	fs.Var((*list)(&f.Opts.Write), "write", "let the command write in `PATH` of the host; may be repeated")
 	fs.Var((*list)(&f.Opts.Deny), "deny", "hide `PATH`; may be repeated")
