@@ -167,11 +167,7 @@ func (t *Tree) copyUp(in *Inode, empty bool) error {
 }
 
 func openLower(path string, flags int) (fd int, err error) {
-	err = atHost(path, func(dir int, rel string) (err error) {
-		fd, err = unix.Openat(dir, rel, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-		return err
-	})
-	return fd, err
+	return openUnlinked(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY)
 }
 
 // copyBytes copies a file with its holes, sharing the bytes where the file system

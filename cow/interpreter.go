@@ -20,6 +20,16 @@ func (f *File) Lower() (string, bool) {
 	return in.lower, in.lower != "" && in.object == nil && in.own&ownAttr == 0
 }
 
+// HostPath returns where on the host the file's bytes are, empty if they are nowhere.
+func (f *File) HostPath() string {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	if o := f.e.inode.object; o != nil {
+		return o.path
+	}
+	return f.e.inode.lower
+}
+
 // Interpreted returns a path of the host at which the kernel finds the program under the
 // name of path, with another interpreter: header is where in the file the program header
 // of its PT_INTERP lies (elf(5)). The program is copied once, and its copy is the file, to

@@ -247,6 +247,20 @@ type Special struct {
 	Flags int    // to open it there with
 }
 
+// Open opens it, unless something of another kind has taken its place on the host: then
+// it is ENOENT.
+func (s *Special) Open(flags int) (fd int, err error) {
+	if fd, err = openUnlinked(s.Host, flags); err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != s.Attr.Type() || st.Rdev != s.Attr.Rdev {
+		unix.Close(fd)
+		return -1, unix.ENOENT
+	}
+	return fd, nil
+}
+
 func (s *Special) Error() string { return "cow: " + s.Host + " can only be opened by its path" }
 
 func (o *opening) special(e entry) error {

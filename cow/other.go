@@ -14,6 +14,9 @@ type Tree struct{}
 func (*Tree) Commit(Changes, string) error { return errors.ErrUnsupported }
 func (*Tree) Keep(Changes, string) error   { return errors.ErrUnsupported }
 
+// Below returns nothing.
+func (*Tree) Below(Changes, string) Changes { return nil }
+
 // Recover returns [errors.ErrUnsupported].
 func Recover(string) error { return errors.ErrUnsupported }
 
@@ -22,10 +25,10 @@ type Inode struct{}
 
 // A Mount shows a directory, see the Linux version.
 type Mount struct {
-	At, Host                 string
-	Foreign, Through, Denied bool
-	Target, Text             string
-	Mode, UID, GID           uint32
+	At, Host                           string
+	Foreign, Through, Denied, ReadOnly bool
+	Target, Text                       string
+	Mode, UID, GID                     uint32
 }
 
 // Open returns [errors.ErrUnsupported].

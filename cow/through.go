@@ -42,13 +42,30 @@ func openUnlinked(path string, flags int) (fd int, err error) {
 	return fd, err
 }
 
-func openat2(dir int, rel string, flags int) (int, error) {
-	const known = unix.O_ACCMODE | unix.O_APPEND | unix.O_NONBLOCK | unix.O_DSYNC | unix.O_SYNC | unix.O_ASYNC | unix.O_DIRECT | unix.O_LARGEFILE |
-		unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_NOATIME | unix.O_PATH | unix.O_NOCTTY
-	if flags &= known; flags&unix.O_PATH != 0 {
-		flags &= unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW
+// StatUnlinked tells of a file of the host, by a path in which no symbolic link is
+// followed.
+func StatUnlinked(path string) (st unix.Stat_t, err error) {
+	fd, err := openUnlinked(path, unix.O_PATH)
+	if err != nil {
+		return st, err
 	}
-	fd, err := unix.Openat2(dir, rel, &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS})
+	defer unix.Close(fd)
+	return st, unix.Fstat(fd, &st)
+}
+
+// HostFlags are those of the flags of an open that openat2(2) takes, to open a file that
+// exists.
+func HostFlags(flags int) int {
+	const known = unix.O_ACCMODE | unix.O_APPEND | unix.O_NONBLOCK | unix.O_DSYNC | unix.O_SYNC | unix.O_ASYNC | unix.O_DIRECT | unix.O_LARGEFILE |
+		unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_NOATIME | unix.O_PATH | unix.O_NOCTTY | unix.O_CLOEXEC
+	if flags &= known; flags&unix.O_PATH != 0 {
+		flags &= unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	}
+	return flags
+}
+
+func openat2(dir int, rel string, flags int) (int, error) {
+	fd, err := unix.Openat2(dir, rel, &unix.OpenHow{Flags: uint64(HostFlags(flags) | unix.O_CLOEXEC), Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS})
 	if err == unix.ELOOP {
 		err = unix.ENOENT // what was there isn't any more
 	}

@@ -19,13 +19,14 @@ import (
 // its own descriptor of the socket and its own copy of the address, which are all that
 // it has judged.
 //
-// What remains: listen, which takes no address, is the program's own.
+// What remains: who connects to a Unix socket learns the supervisor's ids (SO_PEERCRED).
 func addresses(s *Sandbox) feature {
 	return feature{name: "addresses", calls: []call{
 		{name: "connect", notify: s.connectOther},
 		{name: "getsockname", notify: func(c *Call) Answer { return s.otherName(c, unix.SYS_GETSOCKNAME) }},
 		{name: "getpeername", notify: func(c *Call) Answer { return s.otherName(c, unix.SYS_GETPEERNAME) }},
 		{name: "bind", notify: s.bindOther},
+		{name: "listen", notify: s.listenOther},
 	}}
 }
 
@@ -141,6 +142,24 @@ func (s *Sandbox) bindOther(c *Call) Answer {
 		}
 		return c.saidBy(rawBind(k.fd, addr))
 	})
+}
+
+// listenOther lets a socket listen. One of the Internet would be given a port of the
+// host's.
+func (s *Sandbox) listenOther(c *Call) Answer {
+	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	if err != nil {
+		return c.refusedWith(err)
+	}
+	k := socket{fd: fd}
+	defer k.close()
+	if k.domain, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+		return Errno(unix.ENOTSOCK)
+	}
+	if s.isInternet(&k) {
+		return raced()
+	}
+	return c.saidBy(unix.Listen(fd, int(c.Int(1))))
 }
 
 // mayBindLow reports whether the caller has the right to a port below 1024.

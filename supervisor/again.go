@@ -3,8 +3,10 @@
 package supervisor
 
 import (
+	"encoding/binary"
 	"fmt"
 
+	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
 )
@@ -21,13 +23,21 @@ import (
 type again struct {
 	argument int // its number
 	bytes    []byte
-	sized    bool   // the argument after it is its size
+	sized    bool // the argument after it is its size
+	opens    bool // the call is to be openat2, with the flags
+	flags    int
 	at       uint64 // where it lies, once it does
 }
 
 // again lets the caller make its call anew, with a path of the host's.
 func (c *Call) again(argument int, host string) Answer {
 	return c.makeAnew(&again{argument: argument, bytes: append([]byte(host), 0)})
+}
+
+// againOpen lets the caller open a file of the tree. A symbolic link that has come to be
+// in its path since isn't followed.
+func (c *Call) againOpen(sp *cow.Special) Answer {
+	return c.makeAnew(&again{argument: 1, bytes: append([]byte(sp.Host), 0), opens: true, flags: sp.Flags})
 }
 
 // againTo lets the caller make its call anew, with a socket's address.
@@ -49,6 +59,13 @@ func (c *Call) madeAnew(argument int) bool {
 	}
 	c.thread.again.Store(nil)
 	return a.at != 0 && a.argument == argument && a.at == c.Arg(argument)
+}
+
+// isMadeAnew reports whether the call that the thread is in is one that again has asked
+// for: it was judged when it came first.
+func (th *thread) isMadeAnew() bool {
+	a := th.again.Load()
+	return a != nil && a.at != 0
 }
 
 // interruptAgain lets a signal that was held back interrupt a call that is to be
@@ -95,13 +112,27 @@ func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
 	copy(mem, a.bytes)
 	given := *regs
 	regs.SetArg(a.argument, at)
-	if a.sized {
+	switch {
+	case a.sized:
 		regs.SetArg(a.argument+1, uint64(len(a.bytes)))
+	case a.opens:
+		const sizeOfHow = 24
+		cwd := int64(unix.AT_FDCWD)
+		how := mem[unix.PathMax:][:sizeOfHow]
+		clear(how)
+		binary.NativeEndian.PutUint64(how, uint64(cow.HostFlags(a.flags)))
+		binary.NativeEndian.PutUint64(how[16:], unix.RESOLVE_NO_SYMLINKS)
+		regs.SetNr(unix.SYS_OPENAT2)
+		regs.SetArg(0, uint64(cwd))
+		regs.SetArg(2, at+unix.PathMax)
+		regs.SetArg(3, sizeOfHow)
 	}
 	if regs.Store(th.tid) != nil {
 		return // killed
 	}
-	th.again.Store(&again{a.argument, a.bytes, a.sized, at})
+	made := *a
+	made.at = at
+	th.again.Store(&made)
 	var ended func(*Stop)
 	ended = func(st *Stop) {
 		if st.Result() == -int64(unix.ENOSYS) { // its entry
@@ -109,6 +140,9 @@ func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
 			return
 		}
 		st.t.giveBack(st.th, pathPlace)
+		if a.opens && st.regs.Nr() >= 0 {
+			st.regs.SetNr(given.Nr())
+		}
 		for i := range 6 {
 			st.regs.SetArg(i, given.Arg(i))
 		}

@@ -279,6 +279,10 @@ var escapes = []escape{
 	{"UDP, another address", "ENETUNREACH"},
 	{"UDP, bind to another address", "EADDRNOTAVAIL"},
 	{"UDP, IP_FREEBIND", "EADDRNOTAVAIL"},
+	{"UDP, by another interface", "EINVAL"},
+	{"UDP, by another interface, sendmmsg", "EINVAL"},
+	{"UDP, from the host's address", "EINVAL"},
+	{"UDP, by the interface that there is", "ok"},
 	{"UDP, IP_TRANSPARENT", "EPERM"},
 	{"MPTCP", "EPROTONOSUPPORT"},
 	{"SCTP", "ESOCKTNOSUPPORT"},
@@ -740,7 +744,7 @@ func (o *outsider) unchanged(t *testing.T, do func()) {
 func TestEscapeRaces(t *testing.T) {
 	path := compileC(t, "escape", false)
 	times := count(3000, 100_000)
-	for _, name := range []string{"paths", "links", "descriptors", "trees", "names", "kinds", "places"} {
+	for _, name := range []string{"paths", "links", "descriptors", "trees", "names", "kinds", "places", "handles"} {
 		t.Run(name, func(t *testing.T) {
 			o := newOutsider(t)
 			o.unchanged(t, func() {

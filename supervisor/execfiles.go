@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
@@ -86,6 +87,7 @@ func (th *thread) leaveSlot() {
 // An execution is what execve is to be told.
 type execution struct {
 	host   string   // where the kernel finds it; empty leaves the call as it is
+	bytes  string   // where it lies, if that has another name; host may be a link to it
 	script []string // arguments to go before those that were given, but for the first
 }
 
@@ -100,6 +102,9 @@ func (s *Sandbox) exec(st *Stop, dirfd int32, argument int, flags int32) {
 	st.th.execPath = path
 	p, err := s.view.program(st.th, dirfd, path, flags)
 	st.th.scripted = p.script != nil
+	if err == nil && p.host != "" {
+		st.th.executes, err = p.identify()
+	}
 	if err == nil && p.host != "" && (p.script != nil || p.host != path || argument != 0) {
 		err = st.execute(p, argument)
 		st.th.execName = path
@@ -107,6 +112,44 @@ func (s *Sandbox) exec(st *Stop, dirfd int32, argument int, flags int32) {
 	if err != nil {
 		st.refuse(err)
 	}
+}
+
+// An executed is a program that is to be executed: where on the host, and which file that
+// is. The kernel looks for it once more, and follows whatever link has come to be in its
+// path.
+type executed struct {
+	file     string // without symbolic links
+	dev, ino uint64
+}
+
+// identify looks which file it is.
+func (p *execution) identify() (executed, error) {
+	file := p.host
+	if p.bytes != "" {
+		file = p.bytes
+	}
+	if isProc(file) {
+		return executed{}, nil // an open file of the program's, without a name
+	}
+	st, err := cow.StatUnlinked(file)
+	if err != nil {
+		return executed{}, err
+	}
+	return executed{file, st.Dev, st.Ino}, nil
+}
+
+// isExecuted reports whether a process executes the program, or one that has taken its
+// place since.
+func (x *executed) isExecuted(pid int) (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/"+strconv.Itoa(pid)+"/exe", &st); err != nil {
+		return false, err
+	}
+	if st.Dev == x.dev && st.Ino == x.ino {
+		return true, nil
+	}
+	now, err := cow.StatUnlinked(x.file)
+	return err == nil && st.Dev == now.Dev && st.Ino == now.Ino, nil
 }
 
 // refuse skips the call, which fails with an error of the view's.
@@ -168,7 +211,9 @@ func (v *view) program(th *thread, dirfd int32, path string, flags int32) (p exe
 			if as == "" {
 				as = f.Path()
 			}
-			p.host, err = v.interpreted(th, f, as, head, host)
+			if p.host, err = v.interpreted(th, f, as, head, host); p.host == host {
+				p.bytes = f.HostPath()
+			}
 			return p, err
 		}
 		if name == "" || dirfd != unix.AT_FDCWD && name[0] != '/' {

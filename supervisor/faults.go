@@ -125,6 +125,9 @@ func (sig *signature) length() int {
 // judge looks whether a call is to be hit.
 func (in *injector) judge(e *event) Answer {
 	p := e.th.proc
+	if e.th.isMadeAnew() {
+		return goOn
+	}
 	if in.Process != "" && in.Process != p.Lineage || !in.runs(p) {
 		return goOn
 	}

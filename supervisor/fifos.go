@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
 )
 
@@ -12,10 +13,11 @@ import (
 
 // openFIFO opens a FIFO unless the open has to wait. One at a time tries: while one
 // looks whether somebody writes, another would find that somebody reads.
-func (v *view) openFIFO(host string, flags int) (fd int, waits bool, err error) {
+func (v *view) openFIFO(sp *cow.Special) (fd int, waits bool, err error) {
 	v.fifo.Lock()
 	defer v.fifo.Unlock()
-	fd, err = unix.Open(host, flags|unix.O_NONBLOCK, 0)
+	flags := sp.Flags
+	fd, err = sp.Open(flags | unix.O_NONBLOCK)
 	nonblock := flags&unix.O_NONBLOCK != 0
 	switch {
 	case err == unix.ENXIO && flags&unix.O_ACCMODE == unix.O_WRONLY && !nonblock:

@@ -57,7 +57,11 @@ func (l *sharedLayer) leave() error {
 
 // newLayerDir makes a directory below one of the user's own in the temporary directory.
 func newLayerDir() (layerDir, error) {
-	home := filepath.Join(os.TempDir(), "sandtest-"+strconv.Itoa(os.Geteuid()))
+	tmp, err := filepath.EvalSymlinks(os.TempDir()) // no symbolic link is followed there later
+	if err != nil {
+		return layerDir{}, err
+	}
+	home := filepath.Join(tmp, "sandtest-"+strconv.Itoa(os.Geteuid()))
 	const tries = 1000 // others come and go at the same time
 	for range tries {
 		if err := ownDir(home); err != nil {

@@ -49,7 +49,10 @@ const (
 	msgNameLen   = 8
 	mmsghdrSize  = 64
 	mmsgLen      = 56
+	msgControl   = 32
+	msgControlLn = 40
 	placeAddress = 64
+	placeControl = placeAddress + mostOfAnAddress
 )
 
 // place returns a place of the thread's for the message of the call that it is in.
@@ -122,6 +125,16 @@ func (s *Sandbox) sendMessage(st *Stop, flags int, tell func(st *Stop, sent int6
 	if len(b) > 0 {
 		name = at + placeAddress
 	}
+	control, err := s.controlOf(st, hdr[:], len(mem)-placeControl)
+	if err != nil {
+		st.t.giveBack(st.th, messagePlace)
+		st.refuse(err)
+		return
+	}
+	if len(control) > 0 {
+		copy(mem[placeControl:], control)
+		binary.NativeEndian.PutUint64(hdr[msgControl:], at+placeControl)
+	}
 	binary.NativeEndian.PutUint64(hdr[msgName:], name)
 	binary.NativeEndian.PutUint32(hdr[msgNameLen:], uint32(len(b)))
 	copy(mem, hdr[:])
@@ -143,6 +156,54 @@ func (s *Sandbox) sendMessage(st *Stop, flags int, tell func(st *Stop, sent int6
 		}
 		_ = st.regs.Store(st.th.tid)
 	})
+}
+
+// controlOf reads the control messages that go with a message, at most so many bytes, and
+// judges them: an interface or a source that is to be used instead of the socket's own
+// (IP_PKTINFO, ip(7)) would lead out of the sandbox.
+func (s *Sandbox) controlOf(st *Stop, hdr []byte, most int) ([]byte, error) {
+	at, size := binary.NativeEndian.Uint64(hdr[msgControl:]), binary.NativeEndian.Uint64(hdr[msgControlLn:])
+	if at == 0 || size == 0 {
+		return nil, nil
+	}
+	if size > uint64(most) {
+		return nil, unix.ENOBUFS
+	}
+	b := make([]byte, size)
+	if st.Read(at, b) != nil {
+		return nil, unix.EFAULT
+	}
+	if s.loopbacks == nil {
+		return b, nil
+	}
+	const header = 16 // struct cmsghdr
+	for rest := b; len(rest) >= header; {
+		n := binary.NativeEndian.Uint64(rest)
+		if n < header || n > uint64(len(rest)) {
+			break // the kernel says EINVAL
+		}
+		level, kind := binary.NativeEndian.Uint32(rest[8:]), binary.NativeEndian.Uint32(rest[12:])
+		switch {
+		case level == unix.IPPROTO_IP && kind == unix.IP_PKTINFO && !s.isOwnSource(rest[header:n], 0, 4, 8),
+			level == unix.IPPROTO_IPV6 && (kind == unix.IPV6_PKTINFO || kind == unix.IPV6_2292PKTINFO) && !s.isOwnSource(rest[header:n], 16, 0, 16):
+			return nil, unix.EINVAL
+		}
+		rest = rest[min((n+7)&^7, uint64(len(rest))):]
+	}
+	return b, nil
+}
+
+// isOwnSource judges a struct in_pktinfo or in6_pktinfo: where in it the interface is,
+// and from and to where the address.
+func (s *Sandbox) isOwnSource(b []byte, index, from, to int) bool {
+	if len(b) < max(index+4, to) {
+		return false
+	}
+	if i := binary.NativeEndian.Uint32(b[index:]); i != 0 && i != loopbackIndex {
+		return false
+	}
+	a, ok := netip.AddrFromSlice(b[from:to])
+	return ok && (a.IsUnspecified() || s.loopbacks.owns(a.Unmap()))
 }
 
 // translated reads the address to which a call sends and returns that of the host's.

@@ -461,21 +461,19 @@ func (c *Call) untilWritable(fd int) error {
 	}
 }
 
-// listenInternet binds a socket that is to listen and has no address yet. The kernel
-// lets it listen.
+// listenInternet lets a socket listen, and binds it first if it has no address yet.
 func (s *Sandbox) listenInternet(c *Call) Answer {
 	return c.onSocket(func(k *socket) Answer {
-		if k.protocol == udp || s.served(k) {
-			return goOn
+		if k.protocol == tcp && !s.served(k) {
+			all := any4
+			if k.domain == unix.AF_INET6 {
+				all = any6
+			}
+			if err := s.bind(k, c.Process, netip.AddrPortFrom(all, 0)); err != nil && err != unix.EINVAL {
+				return c.refusedWith(err)
+			}
 		}
-		all := any4
-		if k.domain == unix.AF_INET6 {
-			all = any6
-		}
-		if err := s.bind(k, c.Process, netip.AddrPortFrom(all, 0)); err != nil && err != unix.EINVAL {
-			return c.refusedWith(err)
-		}
-		return goOn
+		return c.saidBy(unix.Listen(k.fd, int(c.Int(1))))
 	})
 }
 

@@ -41,6 +41,9 @@ const resolveCached = 0x20
 // openat2 reads the call's struct open_how.
 func (s *Sandbox) openat2(c *Call) Answer {
 	var how [24]byte
+	if c.madeAnew(1) {
+		return Continue()
+	}
 	size := c.Arg(3)
 	if size < uint64(len(how)) {
 		return Errno(unix.EINVAL)
@@ -108,7 +111,7 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 			return c.refusedWith(err)
 		}
 	case errors.As(err, &special):
-		return s.openSpecial(c, argument, special, cloexec)
+		return s.openSpecial(c, special, cloexec)
 	default:
 		return c.done(err)
 	}
@@ -116,27 +119,27 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 }
 
 // openSpecial opens a FIFO or a device, or lets the program do so.
-func (s *Sandbox) openSpecial(c *Call, argument int, sp *cow.Special, cloexec bool) Answer {
+func (s *Sandbox) openSpecial(c *Call, sp *cow.Special, cloexec bool) Answer {
 	switch {
 	case sp.Flags&unix.O_PATH != 0:
-		return c.again(argument, sp.Host)
+		return c.againOpen(sp)
 	case isRandomDevice(sp.Attr.Mode, sp.Attr.Rdev):
 		return s.openRandom(c, cloexec)
 	case sp.Attr.Type() == unix.S_IFIFO:
-		fd, waits, err := s.view.openFIFO(sp.Host, sp.Flags)
+		fd, waits, err := s.view.openFIFO(sp)
 		switch {
 		case err != nil:
 			return c.refusedWith(err)
 		case waits:
-			return c.again(argument, sp.Host)
+			return c.againOpen(sp)
 		}
 		return InjectFD(fd, cloexec)
 	case isTerminal(sp.Attr.Mode, sp.Attr.Rdev):
-		return c.again(argument, sp.Host)
+		return c.againOpen(sp)
 	case !harmlessDevice(sp.Attr.Mode, sp.Attr.Rdev):
 		return Errno(unix.EACCES)
 	}
-	fd, err := unix.Open(sp.Host, sp.Flags, 0)
+	fd, err := sp.Open(sp.Flags)
 	if err != nil {
 		return c.refusedWith(err)
 	}

@@ -18,14 +18,14 @@ import (
 type placeKind int
 
 const (
-	messagePlace placeKind = iota // a struct msghdr and an address
-	pathPlace                     // a path
+	messagePlace placeKind = iota // a struct msghdr, an address and control messages
+	pathPlace                     // a path, and after it a struct open_how
 	placeKinds
 )
 
 var placeSizes = [placeKinds]struct{ offset, size, all int }{
-	messagePlace: {vdso.MessageOffset, 256, vdso.MessageSize},
-	pathPlace:    {vdso.PathOffset, unix.PathMax, vdso.PathSize},
+	messagePlace: {vdso.MessageOffset, vdso.PageSize / 2, vdso.MessageSize},
+	pathPlace:    {vdso.PathOffset, 2 * vdso.PageSize, vdso.PathSize},
 }
 
 // places is who has which place. It belongs to the tracer.

@@ -147,6 +147,9 @@ func (p *policy) check(th *thread, dirfd int32, name string) func(at string) err
 // judge asks about a call.
 func (p *policy) judge(e *event) Answer {
 	th := e.th
+	if th.isMadeAnew() {
+		return goOn
+	}
 	th.judged.Store(nil)
 	j := new(judgement)
 	ev := Event{

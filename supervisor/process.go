@@ -158,6 +158,7 @@ type thread struct {
 	execPath string                // what it has asked execve for
 	traced   *traced               // the call that it is in, where the trace is to be told of its end
 
+	executes executed                  // the program that it is to execute
 	judged   atomic.Pointer[judgement] // of the call that it is in
 	argv     []string                  // with which the program that it executes was judged
 	scripted bool                      // that is a script

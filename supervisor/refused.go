@@ -41,7 +41,7 @@ func refused(*Sandbox) feature {
 			is(1, unix.F_SETLEASE), is(1, unix.F_NOTIFY), is(1, unix.F_SET_RW_HINT), is(1, unix.F_SET_FILE_RW_HINT),
 		}},
 		{name: "setsockopt", errno: unix.EPERM, anyOf: [][]seccomp.Cond{
-			option(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX), option(unix.IPPROTO_IP, unix.IP_OPTIONS),
+			option(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX), option(unix.IPPROTO_IP, unix.IP_OPTIONS), option(unix.IPPROTO_IPV6, unix.IPV6_2292PKTOPTIONS),
 			append(is(1, unix.IPPROTO_IP), seccomp.Cond{Arg: 2, Mask: 1<<32 - firstTableOption, Not: true}), // of firewalls
 			option(unix.IPPROTO_IPV6, firstTableOption), option(unix.IPPROTO_IPV6, firstTableOption+1),
 		}},

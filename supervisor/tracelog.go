@@ -46,10 +46,15 @@ func (l *traceLog) add(th *thread, e TraceEntry) *traced {
 // begin notes a call at its entry. One that goes on after a signal is one call.
 func (l *traceLog) begin(e *event) *traced {
 	l.mu.Lock()
-	if before := e.th.interrupted; before != nil && before.entry.Name == e.sig.name {
+	before := e.th.interrupted
+	e.th.interrupted = nil
+	if before != nil && e.th.isMadeAnew() {
+		l.mu.Unlock()
+		return before // with what the supervisor has put in the place of the program's words
+	}
+	if before != nil && before.entry.Name == e.sig.name {
 		before.dropped = true
 	}
-	e.th.interrupted = nil
 	l.mu.Unlock()
 	return l.add(e.th, TraceEntry{Name: e.sig.name, Category: e.sig.category, Text: e.String(), Result: "?"})
 }

@@ -298,6 +298,8 @@ func (t *tracer) execed(th *thread) {
 		t.s.threads.remove(old) // it goes on under its leader's number
 	}
 	p := th.proc
+	want := caller.executes
+	caller.executes = executed{}
 	th.execName = caller.execName
 	th.argv, th.scripted = caller.argv, caller.scripted
 	if path := caller.execPath; path != "" {
@@ -318,6 +320,12 @@ func (t *tracer) execed(th *thread) {
 	p.rooms = new(rooms)
 	t.s.leave(th) // the wait of the leader whose number it has taken
 	th.onExit = func(st *Stop) {
+		if want.file != "" {
+			if ok, err := want.isExecuted(p.TGID); err == nil && !ok {
+				t.s.fail(fmt.Errorf("supervisor: process %s executes %s, and was to execute %s: somebody has put a link into its path meanwhile", p.Lineage, exeOf(p.TGID), want.file))
+				return
+			}
+		}
 		if err := t.near(st.th.tid, func() error { return t.load(st.th) }); err != nil {
 			t.s.fail(fmt.Errorf("supervisor: prepare %s in process %s: %w", exeOf(p.TGID), p.Lineage, err))
 		}

@@ -29,10 +29,10 @@ const (
 	// MessageOffset is where MessageSize bytes begin that no program can write, for
 	// structs that a supervisor has checked.
 	MessageOffset = 2 * PageSize
-	MessageSize   = 64 * PageSize
+	MessageSize   = 256 * PageSize
 	// PathOffset is where PathSize more of them begin, for paths.
 	PathOffset = MessageOffset + MessageSize
-	PathSize   = 256 * PageSize
+	PathSize   = 512 * PageSize
 	SlotOffset = PathOffset + PathSize // the slot page
 	// SharedSize is how much of the region is the same in every process, OwnSize how
 	// much is each process's own: the slot page, and in and after it room for a

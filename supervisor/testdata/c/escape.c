@@ -376,6 +376,23 @@ static long sendsMessage(const char *path, int many)
 	return many ? raw(SYS_sendmmsg, fd, &m, 1, 0) : raw(SYS_sendmsg, fd, &m.msg_hdr, 0);
 }
 
+// sendsFrom sends to a server of the sandbox's own, by an interface or from an address of
+// the host's.
+static long sendsFrom(int interface, const char *source, int many)
+{
+	struct sockaddr_in to = four("127.0.0.1", 4321);
+	struct iovec iov = {"escaped", 7};
+	struct in_pktinfo info = {.ipi_ifindex = interface};
+	char control[CMSG_SPACE(sizeof info)] = {0};
+	struct mmsghdr m = {{&to, sizeof to, &iov, 1, control, sizeof control, 0}, 0};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m.msg_hdr);
+	int fd = internet(AF_INET, SOCK_DGRAM, 0);
+	inet_aton(source, &info.ipi_spec_dst);
+	*c = (struct cmsghdr){CMSG_LEN(sizeof info), IPPROTO_IP, IP_PKTINFO};
+	memcpy(CMSG_DATA(c), &info, sizeof info);
+	return many ? raw(SYS_sendmmsg, fd, &m, 1, 0) : raw(SYS_sendmsg, fd, &m.msg_hdr, 0);
+}
+
 // throughDescriptor connects to a socket by what a descriptor has open.
 static long throughDescriptor(void)
 {
@@ -686,6 +703,24 @@ static long reads(int at, const char *what, long times)
 	return secret ? secret : open ? 0 : -EBADE;
 }
 
+// handles opens a file as a handle so many times, then what that has open, and counts how
+// often that was the secret.
+static long handles(const char *what, long times)
+{
+	char b[16];
+	long secret = 0, open = 0;
+	while (times-- > 0) {
+		int handle = raw(SYS_openat, AT_FDCWD, what, O_PATH);
+		int fd = handle < 0 ? -1 : raw(SYS_openat, AT_FDCWD, text("/proc/self/fd/%d", handle), O_RDONLY);
+		ssize_t n = fd < 0 ? 0 : read(fd, b, sizeof b);
+		open += n > 0;
+		secret += n > 0 && memchr(b, 's', n);
+		close(fd);
+		close(handle);
+	}
+	return secret ? secret : open ? 0 : -EBADE;
+}
+
 // makes makes files so many times, does to them what can be done to files, and removes
 // them. Others of the same name are outside.
 static long makes(const char *what, long times)
@@ -853,7 +888,7 @@ static void *(*changes(const char *name))(void *)
 		void *(*change)(void *);
 	} list[] = {
 		{"paths", rewrites}, {"links", relinks}, {"descriptors", redirects}, {"trees", exchanges},
-		{"names", renames}, {"kinds", confuses}, {"places", overwrites}, {"exchanges", 0}, {"makes", 0},
+		{"names", renames}, {"kinds", confuses}, {"places", overwrites}, {"handles", exchanges}, {"exchanges", 0}, {"makes", 0},
 	};
 	for (unsigned i = 0; i < sizeof list / sizeof *list; i++)
 		if (!strcmp(name, list[i].name))
@@ -875,9 +910,16 @@ static long race(const char *name, long times)
 	local(&unixAddress, in("socket"));
 	if (symlink(one, current) || dup2(sub, 100) < 0)
 		die("prepare");
+	if (!strcmp(name, "handles")) {
+		int fd = open(in("open/directory/secret"), O_CREAT | O_WRONLY, 0666);
+		if (write(fd, "open", 4) != 4 || close(fd) || symlink("../denied", other = strdup(in("open/hidden"))))
+			die("handles");
+	}
 	if (change)
 		pthread_create(&t, 0, change, &sub);
-	if (change == exchanges || !strcmp(name, "makes"))
+	if (!strcmp(name, "handles"))
+		n = handles(strdup(in("open/directory/secret")), times);
+	else if (change == exchanges || !strcmp(name, "makes"))
 		n = makes(strdup(in("open/directory/new")), times);
 	else if (!change)
 		n = exchanged(times);
@@ -1177,6 +1219,10 @@ static long attempt(const char *name, char **argv)
 	TRY("UDP, mapped", sends6("::ffff:127.0.0.1", udp));
 	TRY("UDP, bind to another address", binds(address, 0));
 	TRY("UDP, IP_FREEBIND", binds(address, 15));
+	TRY("UDP, by another interface", sendsFrom(2, "0.0.0.0", 0));
+	TRY("UDP, by another interface, sendmmsg", sendsFrom(2, "0.0.0.0", 1));
+	TRY("UDP, from the host's address", sendsFrom(0, address, 0));
+	TRY("UDP, by the interface that there is", sendsFrom(1, "0.0.0.0", 0));
 	TRY("UDP, IP_TRANSPARENT", binds(address, 19));
 	TRY("MPTCP", internet(AF_INET, SOCK_STREAM, 262));
 	TRY("SCTP", internet(AF_INET, SOCK_SEQPACKET, 132));
