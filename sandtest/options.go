@@ -116,6 +116,13 @@ type Options struct {
 	// [Process.Port].
 	Publish []uint16
 
+	// DenyCalls are system calls that fail with EPERM besides those that do so anyway,
+	// AllowCalls are some of those that are allowed; see [supervisor.Config] for which.
+	DenyCalls, AllowCalls []string
+
+	// NoHugePages switches transparent huge pages off.
+	NoHugePages bool
+
 	// OnSyscall, if not nil, is asked about system calls before they are made; see
 	// [supervisor.Config.OnSyscall] for which, and for how long it may take. Events names
 	// more of them.
@@ -214,6 +221,9 @@ func (o Options) config() supervisor.Config {
 		Net:         o.Net,
 		AllowNet:    o.AllowNet,
 		Publish:     o.Publish,
+		DenyCalls:   o.DenyCalls,
+		AllowCalls:  o.AllowCalls,
+		NoHugePages: o.NoHugePages,
 		OnSyscall:   o.OnSyscall,
 		Events:      o.Events,
 		Faults:      o.Faults,

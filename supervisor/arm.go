@@ -187,6 +187,9 @@ func (t *tracer) arm(th *thread, deathSignal syscall.Signal) error {
 	calls := im.sys.List()
 	calls.Add("prctl(PR_SET_PDEATHSIG)", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uint64(deathSignal))
 	calls.Add("prctl(PR_SET_NO_NEW_PRIVS)", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
+	if t.s.cfg.NoHugePages {
+		calls.Add("prctl(PR_SET_THP_DISABLE)", unix.SYS_PRCTL, unix.PR_SET_THP_DISABLE, 1)
+	}
 	t.s.forbidTSC(calls)
 	calls.Add("umask", unix.SYS_UMASK, uint64(t.s.cfg.Umask))
 	if err := t.installFilter(im, calls); err != nil {

@@ -107,6 +107,16 @@ type Config struct {
 	// Events are names of more system calls that OnSyscall is to be asked about.
 	Events []string
 
+	// DenyCalls are names of system calls that fail with EPERM, besides those that do so
+	// anyway. AllowCalls are some of those: they reach the kernel, which judges by the
+	// user's rights; what they tell or change is the host's. Calls by which a program could
+	// get out of the sandbox can't be allowed, that is an error.
+	DenyCalls, AllowCalls []string
+
+	// NoHugePages switches transparent huge pages off (prctl(2), PR_SET_THP_DISABLE), so
+	// that the memory that a program has doesn't depend on whether the host had any.
+	NoHugePages bool
+
 	// Handlers answer calls that the sandbox has no answer for, in this order, see
 	// [Handle]. A call that it changes at a stop can't be answered so; that is an error.
 	Handlers []Handler

@@ -20,7 +20,8 @@ import (
 // Processes: fork, vfork and clone fail with EAGAIN while there are as many threads as
 // are allowed, those included that are just being made, or that have ended and nobody
 // has waited for. Open files: RLIMIT_NOFILE, which
-// nobody can raise. Memory: the supervisor adds up what the kernel says every process
+// nobody can raise. Core files: none, as the kernel would write them to the host, or to
+// a program of the host's (RLIMIT_CORE, core(5)). Memory: the supervisor adds up what the kernel says every process
 // has (proc_pid_status(5), and where shared memory is counted twice smaps_rollup), the
 // more often the nearer that is to the limit, and ends the sandbox beyond it.
 //
@@ -48,6 +49,9 @@ func limits(s *Sandbox) feature {
 		if l.Memory > 0 || s.cfg.OnSyscall != nil {
 			watch = s.watchMemory()
 		}
+		if err := unix.Prlimit(im.th.proc.TGID, unix.RLIMIT_CORE, &noCore, nil); err != nil {
+			return fmt.Errorf("forbid core files (prlimit RLIMIT_CORE): %w", err)
+		}
 		if l.OpenFiles == 0 {
 			return nil
 		}
@@ -65,6 +69,10 @@ func limits(s *Sandbox) feature {
 	}
 	return f
 }
+
+// noCore forbids core files: with one byte also those that the kernel would hand to a
+// program (do_coredump, fs/coredump.c).
+var noCore = unix.Rlimit{Cur: 1, Max: 1}
 
 // limitsProcesses reports whether there is a limit to processes, or may be one.
 func (s *Sandbox) limitsProcesses() bool { return s.cfg.Limits.Processes > 0 || s.cfg.OnSyscall != nil }

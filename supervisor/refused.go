@@ -3,6 +3,10 @@
 package supervisor
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"golang.org/x/sys/unix"
 )
@@ -17,12 +21,17 @@ import (
 // mean something else; that look into other processes or the kernel. Eliminated, with
 // the errno upon which C libraries and runtimes fall back, or that those get who
 // aren't root.
-func refused(*Sandbox) feature {
+func refused(s *Sandbox) feature {
 	f := feature{name: "refused"}
 	for _, group := range refusedCalls {
 		for _, name := range group.names {
-			f.calls = append(f.calls, call{name: name, errno: group.errno})
+			if !slices.Contains(s.cfg.AllowCalls, name) {
+				f.calls = append(f.calls, call{name: name, errno: group.errno})
+			}
 		}
+	}
+	for _, name := range s.cfg.DenyCalls {
+		f.calls = append(f.calls, call{name: name, errno: unix.EPERM})
 	}
 	f.calls = append(f.calls, []call{
 		{name: "clone", errno: unix.EPERM, anyOf: flagged(0, unix.CLONE_UNTRACED, newNamespaces...)},
@@ -72,6 +81,30 @@ const (
 // firstTableOption is the first option of IPv4's and IPv6's packet filters
 // (linux/netfilter_ipv4/ip_tables.h).
 const firstTableOption = 64
+
+// allowable are the refused calls that Config.AllowCalls may give back: what they do ends
+// with the program, or at its user's rights.
+var allowable = []string{
+	"userfaultfd", "add_key", "request_key", "keyctl", "perf_event_open", "cachestat", "sysfs", "ustat", "lsm_get_self_attr", "lsm_list_modules",
+}
+
+// checkCalls explains names of calls that can't be meant.
+func checkCalls(cfg *Config) error {
+	for _, name := range cfg.DenyCalls {
+		if _, ok := seccomp.Number(name); !ok {
+			return fmt.Errorf("supervisor: DenyCalls: there is no system call %q", name)
+		}
+		if name == "execve" || name == "exit_group" || name == "rt_sigreturn" {
+			return fmt.Errorf("supervisor: DenyCalls: nothing runs without %s", name)
+		}
+	}
+	for _, name := range cfg.AllowCalls {
+		if !slices.Contains(allowable, name) {
+			return fmt.Errorf("supervisor: AllowCalls: %q can't be allowed: want one of %s", name, strings.Join(allowable, ", "))
+		}
+	}
+	return nil
+}
 
 var refusedCalls = []struct {
 	errno unix.Errno

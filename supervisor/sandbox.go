@@ -96,7 +96,7 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	if err := checkFaults(cfg.Faults); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(checkEvents(&cfg), checkHandlers(cfg.Handlers)); err != nil {
+	if err := errors.Join(checkEvents(&cfg), checkHandlers(cfg.Handlers), checkCalls(&cfg)); err != nil {
 		return nil, err
 	}
 	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, done: make(chan struct{}), began: time.Now()}

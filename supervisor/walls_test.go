@@ -5,6 +5,7 @@ package supervisor
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -192,5 +193,47 @@ func TestQueues(t *testing.T) {
 	}
 	if after, _ := os.ReadDir("/dev/mqueue"); len(after) != len(before) {
 		t.Errorf("%d queues are left, before there were %d", len(after), len(before))
+	}
+}
+
+// Calls can be denied, and of those that are refused some allowed; core files and huge
+// pages are off.
+func TestCalls(t *testing.T) {
+	if exec.Command("perl", "-e", "1").Run() != nil {
+		t.Skip("perl isn't there")
+	}
+	const script = `print syscall(186) > 0 ? "gettid " : "$! "; print syscall(250, 0, -3, 0) >= 0 ? "keyctl\n" : "$!\n"` // KEYCTL_GET_KEYRING_ID
+	for _, tt := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{}, "gettid Function not implemented\n"},
+		{Config{DenyCalls: []string{"gettid"}}, "Operation not permitted Function not implemented\n"},
+	} {
+		if _, out := run(t, tt.cfg, exec.Command("perl", "-e", script)); out != tt.want {
+			t.Errorf("with %q denied it says %q, want %q", tt.cfg.DenyCalls, out, tt.want)
+		}
+	}
+	if _, out := run(t, Config{AllowCalls: []string{"keyctl"}}, exec.Command("perl", "-e", script)); strings.Contains(out, "not implemented") {
+		t.Errorf("with keyctl allowed it says %q", out)
+	}
+	for _, tt := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{AllowCalls: []string{"mount"}}, `AllowCalls: "mount" can't be allowed`},
+		{Config{DenyCalls: []string{"monut"}}, `no system call "monut"`},
+		{Config{DenyCalls: []string{"execve"}}, "nothing runs without execve"},
+	} {
+		if _, err := Start(exec.Command("true"), tt.cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v, want %q", err, tt.want)
+		}
+	}
+	_, out := run(t, Config{NoHugePages: true}, sh("ulimit -c; ulimit -Hc; ulimit -c unlimited 2>/dev/null || echo no; grep THP_enabled /proc/self/status"))
+	if !strings.HasPrefix(out, "0\n0\nno\n") || !strings.Contains(out, "THP_enabled:\t0") {
+		t.Errorf("core files and huge pages: %q", out)
+	}
+	if _, out := run(t, Config{}, sh("grep THP_enabled /proc/self/status")); strings.Contains(out, "\t0") {
+		t.Errorf("huge pages are off unasked: %q", out)
 	}
 }

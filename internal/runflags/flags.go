@@ -113,6 +113,9 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 		f.Opts.Publish = append(f.Opts.Publish, uint16(n))
 		return nil
 	})
+	fs.Var((*list)(&f.Opts.DenyCalls), "deny-call", "fail the system call `NAME` with EPERM; may be repeated")
+	fs.Var((*list)(&f.Opts.AllowCalls), "allow-call", "allow the system call `NAME`, which otherwise fails, where that is possible; may be repeated")
+	fs.BoolVar(&f.Opts.NoHugePages, "no-huge-pages", false, "switch transparent huge pages off")
 	fs.Func("fault", "make calls fail: `SPEC` is CALL[,CALL...][:error=E|:short=N|:delay=D|:signal=S|:kill][:when=N][:path=P][:fd=KIND][:program=P][:process=L][:share=X], as in write:path=*.db:when=3:error=ENOSPC; may be repeated", func(s string) error {
 		fault, err := supervisor.ParseFault(s)
 		f.Opts.Faults, f.faults = append(f.Opts.Faults, fault), append(f.faults, s)
@@ -180,7 +183,7 @@ func (l *list) String() string { return strings.Join(*l, " ") }
 
 func (l *list) Set(s string) error {
 	if s == "" {
-		return errors.New("want a path")
+		return errors.New("want a value")
 	}
 	*l = append(*l, s)
 	return nil
