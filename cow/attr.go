@@ -231,10 +231,16 @@ func (t *Tree) truncate(in *Inode, size int64, cred *Cred) error {
 	if !cred.SetID {
 		in.loseSetID()
 	}
+	var st unix.Stat_t
+	if err := unix.Lstat(in.object.path, &st); err != nil {
+		return err
+	}
+	if growth := size - st.Size; growth > 0 && t.reserve(growth) < growth {
+		return unix.ENOSPC
+	}
 	if err := unix.Truncate(in.object.path, size); err != nil {
 		return err
 	}
-	var st unix.Stat_t
 	if err := unix.Lstat(in.object.path, &st); err != nil {
 		return err
 	}

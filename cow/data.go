@@ -126,6 +126,51 @@ func (in *Inode) loseSetID() {
 	}
 }
 
+// Reserve makes room for so many bytes more, and returns for how many there is some.
+func (t *Tree) Reserve(n int64) (room int64) {
+	if t.maxBytes == 0 {
+		return n
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reserve(n)
+}
+
+// reserve counts what was reserved, which is no less than what is used; where that is
+// more than there may be, it counts what is used.
+func (t *Tree) reserve(n int64) int64 {
+	if t.maxBytes == 0 {
+		return n
+	}
+	if t.reserved+n > t.maxBytes {
+		t.reserved = t.used()
+	}
+	room := max(min(n, t.maxBytes-t.reserved), 0)
+	t.reserved += room
+	return room
+}
+
+// used adds up the bytes of the layer's files.
+func (t *Tree) used() (sum int64) {
+	for _, in := range t.known {
+		if in.object == nil || !in.isRegular() {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Lstat(in.object.path, &st) == nil {
+			sum += st.Size
+		}
+	}
+	return sum
+}
+
+// InLayer reports whether the file's bytes are the tree's own.
+func (f *File) InLayer() bool {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	return f.e.inode.object != nil
+}
+
 // copyUp gives a file its own bytes, a copy of the lower file's unless it is about
 // to be emptied.
 func (t *Tree) copyUp(in *Inode, empty bool) error {
@@ -142,6 +187,15 @@ func (t *Tree) copyUp(in *Inode, empty bool) error {
 	defer unix.Close(from)
 	if _, err := t.ownedXattrs(in); err != nil {
 		return err
+	}
+	if !empty {
+		var st unix.Stat_t
+		if err := unix.Fstat(from, &st); err != nil {
+			return err
+		}
+		if t.reserve(st.Size) < st.Size {
+			return unix.ENOSPC
+		}
 	}
 	o := &object{path: t.objectPath()}
 	to, err := unix.Open(o.path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)

@@ -94,6 +94,7 @@ type Tree struct {
 
 	maxBytes, maxInodes int64
 	inodes              int64 // made and not removed
+	reserved            int64 // bytes, no less than are used
 }
 
 // New returns a tree that nobody has written to.

@@ -54,6 +54,10 @@ type Options struct {
 	// EAGAIN when there are so many. Default: no limit.
 	MaxProcesses int
 
+	// MaxDisk is how many bytes of files the command may write: beyond, it gets ENOSPC. A
+	// file of the host counts whole from when it is written to. Default: no limit.
+	MaxDisk int64
+
 	// MaxOpenFiles is how many descriptors each process may have, at least 16
 	// (RLIMIT_NOFILE). Default: the host's limit.
 	MaxOpenFiles int
@@ -214,7 +218,7 @@ func (o Options) config() supervisor.Config {
 			CPUs:     o.CPUs,
 			Memory:   o.Memory,
 		},
-		Limits:      supervisor.Limits{Memory: o.Memory, Processes: o.MaxProcesses, OpenFiles: o.MaxOpenFiles},
+		Limits:      supervisor.Limits{Memory: o.Memory, Processes: o.MaxProcesses, OpenFiles: o.MaxOpenFiles, Disk: o.MaxDisk},
 		ASLR:        o.ASLR,
 		KeepLayer:   true,
 		MinLandlock: o.MinLandlock,

@@ -142,6 +142,10 @@ type Limits struct {
 	// OpenFiles is how many descriptors each process may have (RLIMIT_NOFILE); at
 	// least 16.
 	OpenFiles int
+	// Disk is how many bytes of files the sandbox may write: beyond, calls fail with
+	// ENOSPC. A file of the host counts whole from when it is written to. With a limit
+	// every write is a stop, and costs some 20 us more.
+	Disk int64
 	// Memory is how many bytes of memory the processes may have; beyond, everything is
 	// killed, and State.OutOfMemory says so. At least 1 MiB.
 	Memory int64
@@ -154,6 +158,8 @@ func (l Limits) check() error {
 		return fmt.Errorf("supervisor: Limits.Processes is %d: want a number of processes, or 0", l.Processes)
 	case l.OpenFiles < 0 || l.OpenFiles > 0 && l.OpenFiles < 16:
 		return fmt.Errorf("supervisor: Limits.OpenFiles is %d: want at least 16, or 0", l.OpenFiles)
+	case l.Disk < 0:
+		return fmt.Errorf("supervisor: Limits.Disk is %d: want a number of bytes, or 0", l.Disk)
 	case l.Memory < 0 || l.Memory > 0 && l.Memory < 1<<20:
 		return fmt.Errorf("supervisor: Limits.Memory is %d: want at least 1 MiB, or 0", l.Memory)
 	}

@@ -18,6 +18,7 @@ import (
 // A new feature is one file and one line here.
 var features = []func(*Sandbox) feature{
 	policies,       // calls that a callback judges
+	disk,           // what is written has a limit
 	faults,         // calls that fail on purpose
 	refused,        // calls that would get round the sandbox: ENOSYS or EPERM
 	landlock,       // the command loses the right to change the host

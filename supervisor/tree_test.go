@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,7 +30,7 @@ func init() {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		cmd.Env = environ()
-		s, err := Start(cmd, Config{})
+		s, err := Start(cmd, Config{Limits: Limits{Processes: 200}})
 		if err != nil {
 			return err
 		}
@@ -242,6 +245,60 @@ func TestDeathOfTheSupervisor(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 		}
+	}
+}
+
+// Of a storm of forks nothing outlives its supervisor either, nor do the files that were
+// written, once there is another sandbox.
+func TestDeathInAStorm(t *testing.T) {
+	n := 10
+	if long {
+		n = 1000
+	}
+	path := compileC(t, "tree", true)
+	t.Setenv("TMPDIR", t.TempDir())
+	moments := rand.New(rand.NewPCG(1, 2))
+	for range n {
+		cmd := program(t, "supervise", path, "storm")
+		cmd.Env = append(cmd.Env, "TMPDIR="+os.Getenv("TMPDIR"))
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stop := time.AfterFunc(ending, func() { _ = cmd.Process.Kill() })
+		scan := bufio.NewScanner(out)
+		var list []string
+		for told := moments.IntN(150); told > 0 && scan.Scan(); told-- {
+			list = append(list, strings.TrimPrefix(scan.Text(), "pid "))
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for scan.Scan() { // ends only when the last of them is gone
+			list = append(list, strings.TrimPrefix(scan.Text(), "pid "))
+		}
+		_ = cmd.Wait() // it says that it was killed
+		if !stop.Stop() {
+			t.Fatalf("processes outlived their supervisor by %v", ending)
+		}
+		if len(list) > 200 {
+			t.Errorf("there were %d processes", len(list))
+		}
+		for _, pid := range list {
+			for deadline := time.Now().Add(ending); alive(t, pid); { // it has closed its files, and is about to be gone
+				if time.Now().After(deadline) {
+					t.Fatalf("process %s outlived its supervisor", pid)
+				}
+				runtime.Gosched()
+			}
+		}
+	}
+	output(t, Config{}, exec.Command("true"))
+	if left, err := os.ReadDir(filepath.Join(os.TempDir(), "sandtest-"+strconv.Itoa(os.Geteuid()))); err == nil && len(left) > 0 {
+		t.Errorf("%d directories are left", len(left))
 	}
 }
 

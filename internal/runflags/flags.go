@@ -89,6 +89,12 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 		return det.Identity{Hostname: "x", CPUs: 1, Memory: f.Opts.Memory}.Check()
 	})
 	fs.IntVar(&f.Opts.MaxProcesses, "max-processes", 0, "how many processes and threads, `N`, there may be (default no limit)")
+	fs.Func("max-disk", "how many bytes, `SIZE`, the command may write to files, such as 64M (default no limit)", func(s string) (err error) {
+		if f.Opts.MaxDisk, err = units.RAMInBytes(s); err != nil || f.Opts.MaxDisk <= 0 {
+			return fmt.Errorf("want a size such as 64M")
+		}
+		return nil
+	})
 	fs.IntVar(&f.Opts.MaxOpenFiles, "max-open-files", 0, "how many descriptors, `N`, each process may have, at least 16 (default the host's limit)")
 	fs.BoolVar(&f.Opts.ASLR, "aslr", false, "leave address space randomisation on")
 	fs.Func("mount", "show `HOST:PATH[:ro]`, the host's HOST at PATH, with :ro not to be changed; may be repeated", func(s string) error {

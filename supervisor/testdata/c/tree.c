@@ -77,6 +77,19 @@ static void bomb(int n)
 	}
 }
 
+// storm makes processes as long as there is room for more, each of which does so, too.
+static void storm(void)
+{
+	for (;;) {
+		pid_t pid = fork();
+		if (!pid) {
+			setsid();
+			announce("pid");
+		} else if (pid < 0)
+			sched_yield();
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argv[1], *arg = argc > 2 ? argv[2] : "";
@@ -102,6 +115,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(what, "bomb"))
 		bomb(atoi(arg));
+	if (!strcmp(what, "storm"))
+		storm();
 	if (!strcmp(what, "daemon")) {
 		// The command ends when the daemon has told its pid and set itself up.
 		int p[2];
