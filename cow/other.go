@@ -17,6 +17,9 @@ func (*Tree) Keep(Changes, string) error   { return errors.ErrUnsupported }
 // Below returns nothing.
 func (*Tree) Below(Changes, string) Changes { return nil }
 
+// Snapshot returns [errors.ErrUnsupported].
+func (*Tree) Snapshot(string) error { return errors.ErrUnsupported }
+
 // Recover returns [errors.ErrUnsupported].
 func Recover(string) error { return errors.ErrUnsupported }
 

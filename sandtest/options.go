@@ -101,6 +101,10 @@ type Options struct {
 	// have changed, and those of the first result aren't to be used any more.
 	On *Result
 
+	// Lower is a directory with a snapshot, of [Result.Snapshot], upon which the command
+	// starts: what another command has written is there besides the host's files.
+	Lower string
+
 	// MinLandlock is the ABI of Landlock that must stand behind the sandbox as a second
 	// wall; a kernel that has less is an error. Default 0: whatever there is, see
 	// [supervisor.Stats].
@@ -232,6 +236,7 @@ func (o Options) config() supervisor.Config {
 		Events:      o.Events,
 		Faults:      o.Faults,
 		Trace:       o.Trace,
+		Lower:       o.Lower,
 	}
 	if o.On != nil {
 		cfg.Continue = o.On.sandbox

@@ -82,6 +82,10 @@ func (r *Result) CommitBelow(dir string) error {
 // below "files" what was added or modified, at its path.
 func (r *Result) Keep(dir string) error { return r.sandbox.Layer().Keep(r.Changes, dir) }
 
+// Snapshot writes what the command has written, everywhere but below [Options.Write], to
+// a directory that is empty or doesn't exist. [Options.Lower] starts from it.
+func (r *Result) Snapshot(dir string) error { return r.sandbox.Layer().Snapshot(dir) }
+
 // Close throws away what was written. [Run] and [Start] see to it at the end of the
 // test, after [Execute] and [Begin] it is the caller's to do.
 func (r *Result) Close() error { return r.sandbox.Discard() }

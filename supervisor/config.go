@@ -58,6 +58,10 @@ type Config struct {
 	// [Sandbox.Discard] must be called. Otherwise it is gone with the last process.
 	KeepLayer bool
 
+	// Lower is a directory with a snapshot ([cow.Tree.Snapshot]) upon which the sandbox
+	// starts: what that holds is there besides the host's files.
+	Lower string
+
 	// Continue is a sandbox that has ended, with KeepLayer set, upon whose files this one
 	// starts: what is written goes to the same layer, and both must be discarded. What is
 	// mounted where is as it was there, and so must be the command's directory. Of two

@@ -45,6 +45,9 @@ func newView(s *Sandbox) (v *view, err error) {
 	if dir, err = absolute(dir); err != nil {
 		return nil, fmt.Errorf("supervisor: the command's directory: %w", err)
 	}
+	if s.cfg.Continue != nil && s.cfg.Lower != "" {
+		return nil, errors.New("supervisor: Continue and Lower: a sandbox starts upon one or the other")
+	}
 	if before := s.cfg.Continue; before != nil {
 		return v, v.resume(before)
 	}
@@ -56,6 +59,12 @@ func newView(s *Sandbox) (v *view, err error) {
 	if err != nil {
 		_ = v.discard()
 		return nil, fmt.Errorf("supervisor: %w", err)
+	}
+	if s.cfg.Lower != "" {
+		if err := v.tree.Restore(s.cfg.Lower); err != nil {
+			_ = v.discard()
+			return nil, fmt.Errorf("supervisor: %w", err)
+		}
 	}
 	return v, nil
 }

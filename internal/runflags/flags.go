@@ -36,18 +36,22 @@ type Changes struct {
 	Commit bool
 	Below  string // a directory of the host to which that is limited
 	Keep   string // a directory
+	// Snapshot is a directory for what another sandbox can start from.
+	Snapshot string
 }
 
 func parseChanges(s string) (Changes, error) {
-	switch dir, keep := strings.CutPrefix(s, "keep="); {
-	case keep && dir != "":
+	switch kind, dir, _ := strings.Cut(s, "="); {
+	case kind == "keep" && dir != "":
 		return Changes{Keep: dir}, nil
+	case kind == "snapshot" && dir != "":
+		return Changes{Snapshot: dir}, nil
 	case s == "commit":
 		return Changes{Commit: true}, nil
 	case s == "discard":
 		return Changes{}, nil
 	}
-	return Changes{}, errors.New("want discard, commit or keep=DIR")
+	return Changes{}, errors.New("want discard, commit, keep=DIR or snapshot=DIR")
 }
 
 // Register declares the flags. Each is one line here; package flag takes them
@@ -103,6 +107,7 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 		return err
 	})
 	fs.StringVar(&f.Opts.Root, "chroot", "", "`DIR` that the command sees as its root; its program is looked for there")
+	fs.StringVar(&f.Opts.Lower, "lower", "", "start upon the snapshot `DIR`, of --changes snapshot=DIR")
 	fs.Var((*list)(&f.Opts.Read), "read", "show only `PATH`, and what programs need to be loaded; may be repeated (default everything)")
 	fs.Var((*list)(&f.Opts.Write), "write", "let the command write in `PATH` of the host; may be repeated")
 	fs.Var((*list)(&f.Opts.Deny), "deny", "hide `PATH`; may be repeated")
@@ -139,7 +144,7 @@ func (f *Flags) registerCommand(fs *flag.FlagSet) {
 		}
 		return nil
 	})
-	fs.Func("changes", "what becomes of what the command wrote, `WHAT`: discard, commit or keep=DIR (default discard)", func(s string) (err error) {
+	fs.Func("changes", "what becomes of what the command wrote, `WHAT`: discard, commit, keep=DIR, or snapshot=DIR for --lower (default discard)", func(s string) (err error) {
 		f.Changes, err = parseChanges(s)
 		return err
 	})

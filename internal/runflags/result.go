@@ -40,6 +40,8 @@ func (f *Flags) Settle(res *sandtest.Result, stderr io.Writer) error {
 		err = res.Commit()
 	case f.Changes.Keep != "":
 		err = res.Keep(f.Changes.Keep)
+	case f.Changes.Snapshot != "":
+		err = res.Snapshot(f.Changes.Snapshot)
 	}
 	if err == nil && f.Trace != "" {
 		if err = WriteTrace(f.Trace, res.Trace); err != nil {

@@ -148,6 +148,12 @@ func (c *commands) run(ts *testscript.TestScript, s *script, neg bool, args []st
 		ts.Fatalf("duplicate background process name %q", name)
 	}
 	f.Changes.Below = ts.Getenv("WORK")
+	if f.Changes.Snapshot != "" {
+		f.Changes.Snapshot = ts.MkAbs(f.Changes.Snapshot)
+	}
+	if f.Opts.Lower != "" {
+		f.Opts.Lower = ts.MkAbs(f.Opts.Lower)
+	}
 	if f.Changes.Keep != "" {
 		f.Changes.Keep = ts.MkAbs(f.Changes.Keep)
 	}
