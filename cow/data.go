@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -197,6 +198,7 @@ func (t *Tree) copyUp(in *Inode, empty bool) error {
 			return unix.ENOSPC
 		}
 	}
+	defer noForks()()
 	o := &object{path: t.objectPath()}
 	to, err := unix.Open(o.path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -218,6 +220,14 @@ func (t *Tree) copyUp(in *Inode, empty bool) error {
 	in.object = o
 	t.known[idOf(&st)] = in
 	return nil
+}
+
+// noForks keeps this process from starting others until what it returns is called: a
+// child has all its parent's files open until it executes its program, and nobody can
+// execute a file that somebody has open to write (ETXTBSY).
+func noForks() (end func()) {
+	syscall.ForkLock.RLock()
+	return syscall.ForkLock.RUnlock
 }
 
 func openLower(path string, flags int) (fd int, err error) {

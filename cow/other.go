@@ -20,6 +20,9 @@ func (*Tree) Below(Changes, string) Changes { return nil }
 // Snapshot returns [errors.ErrUnsupported].
 func (*Tree) Snapshot(string) error { return errors.ErrUnsupported }
 
+// Changes returns [errors.ErrUnsupported].
+func (*Tree) Changes() (Changes, error) { return nil, errors.ErrUnsupported }
+
 // Recover returns [errors.ErrUnsupported].
 func Recover(string) error { return errors.ErrUnsupported }
 

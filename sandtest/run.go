@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor"
 )
 
@@ -237,6 +238,22 @@ func (p *Process) Address(port uint16) (string, error) {
 	}
 	return at.String(), nil
 }
+
+// Freeze stops the command and everything it started at once, until Thaw. Meanwhile
+// neither their files nor their memory change, and the virtual clock stands still. The
+// error is [os.ErrProcessDone] when the command has ended.
+func (p *Process) Freeze() error { return p.sandbox.Freeze() }
+
+// Thaw lets everything go on as if it had never been stopped.
+func (p *Process) Thaw() { p.sandbox.Thaw() }
+
+// Changes lists the files that differ from the host's so far. It tells a state that there
+// really was while everything is frozen.
+func (p *Process) Changes() (cow.Changes, error) { return p.sandbox.Layer().Changes() }
+
+// Snapshot writes what was written so far to a directory that is empty or doesn't exist.
+// The command must be frozen, or have ended. [Options.Lower] starts from it.
+func (p *Process) Snapshot(dir string) error { return p.sandbox.Layer().Snapshot(dir) }
 
 // Kill ends the command and everything it started.
 func (p *Process) Kill() { p.sandbox.Kill() }

@@ -40,7 +40,8 @@ type Sandbox struct {
 	agenda    *agenda   // nil unless the clock is virtual
 	tracing   *traceLog // nil unless Config.Trace is set
 	injected  *injections
-	policy    *policy // nil unless Config.OnSyscall is set
+	freezing  atomic.Pointer[freezing] // nil unless it is frozen, or is about to be
+	policy    *policy                  // nil unless Config.OnSyscall is set
 
 	landlockABI int // what stands behind the view, 0 for nothing
 
@@ -282,6 +283,9 @@ func (s *Sandbox) Signal(sig unix.Signal) error { return s.cmd.Process.Signal(si
 func (s *Sandbox) killWith(sig unix.Signal) {
 	if p := s.cmd.Process; p != nil {
 		_ = p.Signal(sig) // an error means that it has ended
+	}
+	if sig == unix.SIGKILL {
+		s.Thaw()
 	}
 }
 

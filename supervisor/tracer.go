@@ -26,6 +26,7 @@ type tracer struct {
 	places  places
 	dead    []int // processes that have ended, with a limit to them
 	forking int   // threads that are being made, with a limit to them
+	held    []heldThread
 	state   State
 	ended   bool // the command has ended; everything else is killed
 }
@@ -41,6 +42,7 @@ func (t *tracer) run() {
 			return
 		}
 		t.handle(tid, ws)
+		t.frozen()
 	}
 }
 
@@ -90,6 +92,9 @@ func (t *tracer) stopped(th *thread, ws unix.WaitStatus) {
 // resume lets a stopped thread go on. That fails only when it was killed
 // meanwhile, which its exit will tell.
 func (t *tracer) resume(th *thread, sig unix.Signal) {
+	if t.holds(th, sig) {
+		return
+	}
 	th.listening.Store(false)
 	if th.onExit != nil {
 		_ = tracee.ContToSyscall(th.tid, sig)

@@ -28,6 +28,8 @@ func (*Sandbox) Done() <-chan struct{} { return nil }
 func (*Sandbox) Layer() *cow.Tree      { return nil }
 func (*Sandbox) Discard() error        { return errors.ErrUnsupported }
 func (*Sandbox) Kill()                 {}
+func (*Sandbox) Freeze() error         { return errors.ErrUnsupported }
+func (*Sandbox) Thaw()                 {}
 func (*Sandbox) Address(uint16) (netip.AddrPort, error) {
 	return netip.AddrPort{}, errors.ErrUnsupported
 }

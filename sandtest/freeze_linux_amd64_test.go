@@ -1,0 +1,207 @@
+package sandtest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"github.com/sandtest/go-sandtest/sandtest"
+)
+
+// freezes lets a command that runs be frozen and thawed at random moments until it has
+// ended, at least so many times, and calls look while it is frozen.
+func freezes(t *testing.T, start func() *sandtest.Process, times int, look func(*sandtest.Process)) *sandtest.Result {
+	t.Helper()
+	moments := rand.New(rand.NewPCG(3, 4))
+	n := 0
+	for {
+		p := start()
+		for {
+			for range moments.IntN(2000) {
+				select {
+				case <-p.Done():
+				default:
+				}
+			}
+			err := p.Freeze()
+			if errors.Is(err, os.ErrProcessDone) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+			look(p)
+			p.Thaw()
+		}
+		res := p.Wait()
+		if n >= times || t.Failed() {
+			return res
+		}
+		if res.ExitCode != 0 {
+			t.Fatalf("exit status %d: %s %s", res.ExitCode, res.Stdout, res.Stderr)
+		}
+	}
+}
+
+func times(short, all int) int {
+	if os.Getenv("SANDTEST_LONG") != "" {
+		return all
+	}
+	return short
+}
+
+// text reads a file that was added, and nothing if there is none.
+func text(t *testing.T, changes cow.Changes, path string) string {
+	t.Helper()
+	for i := range changes {
+		if changes[i].Path != path {
+			continue
+		}
+		f, err := changes[i].Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		b := make([]byte, changes[i].Size)
+		n, err := f.Read(b)
+		if err != nil && n > 0 {
+			t.Fatal(err)
+		}
+		return string(b[:n])
+	}
+	return ""
+}
+
+// What is frozen is a state that there really was: of two files that get a line each, one
+// after the other, the first is ahead by one at most; and it doesn't change.
+func TestFreeze(t *testing.T) {
+	dir := t.TempDir()
+	lines := func(p *sandtest.Process) (a, b int) {
+		changes, err := p.Changes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(text(t, changes, "/work/a"), "\n"), strings.Count(text(t, changes, "/work/b"), "\n")
+	}
+	frozen := 0
+	res := freezes(t, func() *sandtest.Process {
+		cmd := exec.Command("sh", "-c", `sleep 1000 & i=0; while [ $i -lt 300 ]; do echo $i >>a; echo $i >>b; i=$((i+1)); done; wait; date +%s; cat a b | wc -l`)
+		cmd.Dir = dir
+		return sandtest.Start(t, cmd, sandtest.Options{})
+	}, times(30, 1000), func(p *sandtest.Process) {
+		a, b := lines(p)
+		if a != b && a != b+1 {
+			t.Errorf("a has %d lines, b %d", a, b)
+		}
+		if again, _ := lines(p); again != a {
+			t.Errorf("a had %d lines, and then %d", a, again)
+		}
+		frozen++
+	})
+	if want := fmt.Sprintf("%d\n600\n", res.ClockStart.Unix()+1000); res.Stdout != want {
+		t.Errorf("after %d freezes it says %q %q, want %q", frozen, res.Stdout, res.Stderr, want)
+	}
+}
+
+// A build that is frozen again and again ends as it would have otherwise.
+func TestFreezeBuild(t *testing.T) {
+	for _, name := range []string{"make", "gcc", "ar"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("%s isn't there", name)
+		}
+	}
+	dir := t.TempDir()
+	makefile := "lib.a: $(addsuffix .o, a b c d e f g h)\n\tar Dcr $@ $^\n"
+	for i := range 8 {
+		name := string(rune('a' + i))
+		if err := os.WriteFile(filepath.Join(dir, name+".c"), []byte(fmt.Sprintf("#include <stdio.h>\nint %s(void) { return printf(\"%d\"); }\n", name, i)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte(makefile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	build := func() *exec.Cmd {
+		cmd := exec.Command("make", "-j4", "--no-print-directory", "--output-sync=none")
+		cmd.Dir = dir
+		return cmd
+	}
+	opts := sandtest.Options{CPUs: 4, Timeout: -1}
+	want := sandtest.Run(t, build(), opts)
+	if want.ExitCode != 0 {
+		t.Fatalf("make: %s", want.Stderr)
+	}
+	snap, snapshots := t.TempDir(), 0
+	got := freezes(t, func() *sandtest.Process { return sandtest.Start(t, build(), opts) }, times(20, 1000), func(p *sandtest.Process) {
+		if snapshots++; snapshots%10 == 0 {
+			if err := p.Snapshot(filepath.Join(snap, fmt.Sprint(snapshots))); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if got.ExitCode != 0 || got.Changes.String() != want.Changes.String() {
+		t.Errorf("frozen again and again it ends with %d, %s:\n%s\nwant\n%s", got.ExitCode, got.Stderr, got.Changes, want.Changes)
+	}
+	if a, b := text(t, got.Changes, "/work/lib.a"), text(t, want.Changes, "/work/lib.a"); a != b {
+		t.Errorf("it has built another library, of %d bytes instead of %d", len(a), len(b))
+	}
+	// From such a state it can go on as well.
+	rest := opts
+	rest.Lower = filepath.Join(snap, "10")
+	res := sandtest.Run(t, exec.Command("sh", "-c", "cd /work && find . -name '*.o' -size 0 -delete; make -s -B && ar t lib.a | wc -l"), withDir(rest, dir))
+	if res.Stdout != "8\n" {
+		t.Errorf("from the snapshot make says %q %q", res.Stdout, res.Stderr)
+	}
+}
+
+// withDir shows a directory at /work to a command that has no directory of its own.
+func withDir(opts sandtest.Options, dir string) sandtest.Options {
+	opts.Work = "/elsewhere"
+	opts.Mounts = []sandtest.Mount{{Host: dir, Path: "/work"}}
+	return opts
+}
+
+// What is frozen can be killed, by the test, by its context, and by a timeout.
+func TestFreezeKilled(t *testing.T) {
+	for _, how := range []string{"kill", "context", "timeout", "signal"} {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		opts := sandtest.Options{}
+		if how == "timeout" {
+			opts.Timeout = 300 * time.Millisecond
+		}
+		p := sandtest.Start(t, exec.CommandContext(ctx, "sh", "-c", "while :; do :; done"), opts)
+		if err := p.Freeze(); err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		if err := p.Freeze(); err == nil || !strings.Contains(err.Error(), "already") {
+			t.Errorf("frozen twice: %v", err)
+		}
+		switch how {
+		case "kill":
+			p.Kill()
+		case "context":
+			cancel()
+		case "signal":
+			if err := p.Signal(9); err != nil {
+				t.Error(err)
+			}
+		}
+		if res, err := p.Result(); how != "context" && (err != nil || res.Signal != 9 || res.TimedOut != (how == "timeout")) {
+			t.Errorf("%s: %+v, %v", how, res, err)
+		}
+		if err := p.Freeze(); !errors.Is(err, os.ErrProcessDone) {
+			t.Errorf("after the end: %v", err)
+		}
+		p.Thaw()
+	}
+}
