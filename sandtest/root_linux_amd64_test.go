@@ -154,3 +154,26 @@ func TestRootPaths(t *testing.T) {
 		}
 	}
 }
+
+// A whole system in a directory: busybox with its links.
+func TestRootBusybox(t *testing.T) {
+	busybox := "/bin/busybox"
+	if out, err := exec.Command("ldd", busybox).CombinedOutput(); err == nil {
+		t.Skipf("busybox isn't there, or not static: %s", out)
+	} else if _, err := os.Stat(busybox); err != nil {
+		t.Skip(err)
+	}
+	root := t.TempDir()
+	tool(t, exec.Command("sh", "-c", `set -e; cd "$1"; mkdir -p bin etc var; cp /bin/busybox bin; for p in $(bin/busybox --list); do ln -s busybox bin/$p 2>/dev/null || :; done
+		echo root:x:0:0:root:/:/bin/sh >etc/passwd; echo nobody:x:65534:65534::/:/bin/sh >>etc/passwd; chmod 755 .`, "sh", root))
+	const script = `id -un >/dev/null && echo known; hostname; date; cd /var; mkdir d; echo text >d/f; tar cf a.tar d; tar tf a.tar; rm -r d; tar xf a.tar; cat d/f
+		sed -i s/text/other/ d/f; grep -r other d; find / -xdev -name f; ls -l /bin/sh | sed 's/.*bin/bin/'; vi --help 2>&1 | head -n 1 | cut -c1-7; sleep 1000; date +%H:%M
+		chroot / true 2>&1 | head -n 1; (cd /; for i in 1 2 3; do cd ..; done; pwd); awk 'BEGIN { srand(); print int(rand() * 0) }'; which ls`
+	cmd := &exec.Cmd{Path: "sh", Args: []string{"sh", "-c", script}, Dir: t.TempDir(), Env: []string{"PATH=/bin"}}
+	res := sandtest.Run(t, cmd, sandtest.Options{Root: root})
+	const want = "known\nsandtest\nSat Jan  1 00:00:00 UTC 2000\nd/\nd/f\ntext\nd/f:other\n/var/d/f\nbin/sh -> busybox\nBusyBox\n00:16\n" +
+		"chroot: can't change root directory to '/': Operation not permitted\n/\n0\n/bin/ls\n"
+	if res.Stdout != want {
+		t.Errorf("it says\n%s%s, want\n%s", res.Stdout, res.Stderr, want)
+	}
+}

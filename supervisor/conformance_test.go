@@ -5,7 +5,9 @@ package supervisor
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -85,6 +87,58 @@ func TestConformance(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// And so it does in a root of its own.
+func TestConformanceRoot(t *testing.T) {
+	bareDir, root := t.TempDir(), t.TempDir()
+	t.Cleanup(func() {
+		conformance.LetRemove(bareDir)
+		conformance.LetRemove(root)
+	})
+	kind := []string{"table", "part"}
+	for _, s := range scenarios(kind[0], kind[1]) {
+		for _, dir := range []string{bareDir, root} {
+			dir = filepath.Join(dir, s.dir)
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			conformance.Sample(dir)
+		}
+	}
+	bareCmd, cmd := program(t, "conform", kind...), program(t, "conform", kind...)
+	copyProgram(t, cmd.Path, root)
+	bareCmd.Dir = bareDir
+	cmd.Path, cmd.Args[0] = "/program", "/program"
+	compareOutcomes(t, bare(t, bareCmd), output(t, Config{Root: root}, cmd))
+	for i, s := range scenarios(kind[0], kind[1]) {
+		if i%10 == 0 {
+			checkUntouched(t, filepath.Join(root, s.dir))
+		}
+	}
+}
+
+// copyProgram copies a program to a root, with the libraries that it needs.
+func copyProgram(t *testing.T, path, root string) {
+	t.Helper()
+	files := map[string]string{path: "/program"}
+	if text, err := exec.Command("ldd", path).Output(); err == nil { // it is an error for a static one
+		for _, lib := range regexp.MustCompile(`/\S+`).FindAllString(string(text), -1) {
+			files[lib] = lib
+		}
+	}
+	for from, at := range files {
+		text, err := os.ReadFile(from)
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(filepath.Join(root, at)), 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(root, at), text, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
