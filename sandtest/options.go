@@ -58,6 +58,10 @@ type Options struct {
 	// file of the host counts whole from when it is written to. Default: no limit.
 	MaxDisk int64
 
+	// MaxCPU is how many percent of a CPU's time the command may have, with everything it
+	// started: 50 is a half. Default: no limit.
+	MaxCPU int
+
 	// MaxOpenFiles is how many descriptors each process may have, at least 16
 	// (RLIMIT_NOFILE). Default: the host's limit.
 	MaxOpenFiles int
@@ -222,7 +226,7 @@ func (o Options) config() supervisor.Config {
 			CPUs:     o.CPUs,
 			Memory:   o.Memory,
 		},
-		Limits:      supervisor.Limits{Memory: o.Memory, Processes: o.MaxProcesses, OpenFiles: o.MaxOpenFiles, Disk: o.MaxDisk},
+		Limits:      supervisor.Limits{Memory: o.Memory, Processes: o.MaxProcesses, OpenFiles: o.MaxOpenFiles, Disk: o.MaxDisk, CPU: o.MaxCPU},
 		ASLR:        o.ASLR,
 		KeepLayer:   true,
 		MinLandlock: o.MinLandlock,

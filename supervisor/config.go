@@ -150,6 +150,9 @@ type Limits struct {
 	// ENOSPC. A file of the host counts whole from when it is written to. With a limit
 	// every write is a stop, and costs some 20 us more.
 	Disk int64
+	// CPU is how many percent of a CPU's time the processes may have: 50 is a half, 200 are
+	// two CPUs. At least 1.
+	CPU int
 	// Memory is how many bytes of memory the processes may have; beyond, everything is
 	// killed, and State.OutOfMemory says so. At least 1 MiB.
 	Memory int64
@@ -162,6 +165,8 @@ func (l Limits) check() error {
 		return fmt.Errorf("supervisor: Limits.Processes is %d: want a number of processes, or 0", l.Processes)
 	case l.OpenFiles < 0 || l.OpenFiles > 0 && l.OpenFiles < 16:
 		return fmt.Errorf("supervisor: Limits.OpenFiles is %d: want at least 16, or 0", l.OpenFiles)
+	case l.CPU < 0:
+		return fmt.Errorf("supervisor: Limits.CPU is %d: want percent, at least 1, or 0", l.CPU)
 	case l.Disk < 0:
 		return fmt.Errorf("supervisor: Limits.Disk is %d: want a number of bytes, or 0", l.Disk)
 	case l.Memory < 0 || l.Memory > 0 && l.Memory < 1<<20:

@@ -135,7 +135,8 @@
 //     knows terminals and sockets alone.
 //   - Files that the command was given open, pipes and sockets have the kernel's
 //     inode numbers and times.
-//   - There is no limit to CPU time.
+//   - A share of the CPU (Limits.CPU) is kept on the average of some tenths of a second,
+//     by stopping everything in between.
 //   - A policy's callback is told of neither the environment of a program nor what is
 //     sent. While it thinks about execve, a send or a new process, others wait that want
 //     the tracer.

@@ -57,6 +57,7 @@ var features = []func(*Sandbox) feature{
 	others,         // processes outside
 	dumpable,       // PR_SET_DUMPABLE
 	limits,         // processes, open files, memory
+	cpuShare,       // a share of a CPU
 	handlers,       // the user's own
 }
 

@@ -41,20 +41,43 @@ type heldThread struct {
 // asked for a snapshot or the changes then. The error is [os.ErrProcessDone] when the
 // command has ended. Killing thaws.
 func (s *Sandbox) Freeze() error {
+	select {
+	case <-s.empty:
+		return os.ErrProcessDone
+	default:
+	}
+	if !s.frozenByUser.CompareAndSwap(false, true) {
+		return errors.New("supervisor: it is frozen already")
+	}
+	s.freezeMu.Lock()
+	err := s.freeze()
+	if err != nil {
+		s.freezeMu.Unlock()
+		s.frozenByUser.Store(false)
+	}
+	return err
+}
+
+// Thaw lets everything go on as if nothing had been. Without Freeze it does nothing.
+func (s *Sandbox) Thaw() {
+	if s.frozenByUser.Load() {
+		s.thaw()
+		s.freezeMu.Unlock()
+		s.frozenByUser.Store(false)
+	}
+}
+
+// freeze stops everything. Its caller holds freezeMu until it has thawed it.
+func (s *Sandbox) freeze() error {
 	f := &freezing{stopped: make(chan struct{}), thaw: make(chan struct{}), over: make(chan struct{})}
 	for !s.freezing.CompareAndSwap(nil, f) {
 		before := s.freezing.Load()
 		if before == nil {
 			continue
 		}
-		select {
-		case <-before.thaw: // it is about to be over
-		default:
-			return errors.New("supervisor: it is frozen already")
-		}
-		select {
+		select { // it is about to be over
 		case <-before.over:
-		case <-s.done:
+		case <-s.empty:
 			return os.ErrProcessDone
 		}
 	}
@@ -64,14 +87,14 @@ func (s *Sandbox) Freeze() error {
 	select {
 	case <-f.stopped:
 		return nil
-	case <-s.done:
+	case <-s.empty:
 		s.freezing.CompareAndSwap(f, nil)
 		return os.ErrProcessDone
 	}
 }
 
-// Thaw lets everything go on as if nothing had been. Without Freeze it does nothing.
-func (s *Sandbox) Thaw() {
+// thaw lets everything go on.
+func (s *Sandbox) thaw() {
 	if f := s.freezing.Load(); f != nil {
 		f.end()
 	}

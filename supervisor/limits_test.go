@@ -95,3 +95,33 @@ func TestBadLimits(t *testing.T) {
 		}
 	}
 }
+
+// A share of the CPU isn't exceeded, by one process that computes or by many that come
+// and go. It takes as long as that at least; how much longer is the machine's business.
+func TestShareOfCPU(t *testing.T) {
+	for _, script := range []string{
+		"i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done",
+		"i=0; while [ $i -lt 60 ]; do head -c 5000000 /dev/zero | cksum >/dev/null; i=$((i+1)); done",
+	} {
+		for _, percent := range []int{0, 25} {
+			cfg := Config{Limits: Limits{CPU: percent}, HostTSC: true}
+			s, err := Start(sh(script), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			state, err := s.Wait()
+			if err != nil {
+				t.Fatal(err)
+			}
+			real, used := time.Since(began), s.cpuUsed()
+			if state.ExitCode != 0 || used < 20*time.Millisecond {
+				t.Errorf("%s: %+v after %v of CPU time", script, state, used)
+			}
+			if least := used*4 - 500*time.Millisecond; percent == 25 && real < least {
+				t.Errorf("%s: %v of CPU time took %v: with a quarter of a CPU want at least %v", script, used, real, least)
+			}
+			t.Logf("%d %%: %v of CPU time in %v", percent, used, real)
+		}
+	}
+}

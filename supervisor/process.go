@@ -29,12 +29,14 @@ type Process struct {
 	region   atomic.Uint64 // where the clock page lies, 0 if it isn't mapped
 
 	// The tracer's own.
-	children int                    // processes created so far
-	started  int                    // threads created so far
-	execs    uint64                 // programs executed so far
-	naps     bool                   // its program's runtime naps, see naps.go
-	program  atomic.Pointer[string] // the path that it was executed by
-	rooms    *rooms                 // in its memory
+	children int // processes created so far
+	// usedByChildren is the CPU time of those that have ended.
+	usedByChildren time.Duration
+	started        int                    // threads created so far
+	execs          uint64                 // programs executed so far
+	naps           bool                   // its program's runtime naps, see naps.go
+	program        atomic.Pointer[string] // the path that it was executed by
+	rooms          *rooms                 // in its memory
 
 	mu    sync.Mutex
 	pidfd int // 0 until somebody needs it

@@ -27,21 +27,24 @@ type Sandbox struct {
 	page  *clockPage
 	vdso  vdsoPlan
 
-	view      *view
-	root      *Process   // the command, once it is armed
-	loopbacks *loopbacks // nil unless the network is NetLoopback
-	allowed   destinations
-	netlinks  netlinkSockets
-	dirLocks  [64]sync.Mutex // see dirOrder
-	threads   threads
-	receivers *receivers // nil until the command is armed
-	counts    counts
-	placement placement
-	agenda    *agenda   // nil unless the clock is virtual
-	tracing   *traceLog // nil unless Config.Trace is set
-	injected  *injections
-	freezing  atomic.Pointer[freezing] // nil unless it is frozen, or is about to be
-	policy    *policy                  // nil unless Config.OnSyscall is set
+	view         *view
+	root         *Process   // the command, once it is armed
+	loopbacks    *loopbacks // nil unless the network is NetLoopback
+	allowed      destinations
+	netlinks     netlinkSockets
+	dirLocks     [64]sync.Mutex // see dirOrder
+	threads      threads
+	receivers    *receivers // nil until the command is armed
+	counts       counts
+	placement    placement
+	agenda       *agenda   // nil unless the clock is virtual
+	tracing      *traceLog // nil unless Config.Trace is set
+	injected     *injections
+	freezing     atomic.Pointer[freezing] // nil unless it is frozen, or is about to be
+	freezeMu     sync.Mutex               // held by who has frozen it
+	frozenByUser atomic.Bool
+	usedByDead   cpuAccount
+	policy       *policy // nil unless Config.OnSyscall is set
 
 	landlockABI int // what stands behind the view, 0 for nothing
 
@@ -64,6 +67,7 @@ type Sandbox struct {
 	hooks hooks
 
 	began time.Time
+	empty chan struct{} // closed when there is no process any more
 	done  chan struct{} // closed when nothing of the command is left
 	state State         // valid after done
 
@@ -100,7 +104,7 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	if err := errors.Join(checkEvents(&cfg), checkHandlers(cfg.Handlers), checkCalls(&cfg)); err != nil {
 		return nil, err
 	}
-	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, done: make(chan struct{}), began: time.Now()}
+	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, empty: make(chan struct{}), done: make(chan struct{}), began: time.Now()}
 	s.threads.m = map[int]*thread{}
 	if s.landlockABI = landlockABI(); s.landlockABI < cfg.MinLandlock {
 		return nil, fmt.Errorf("supervisor: MinLandlock is %d, and this kernel has Landlock ABI %d (0 is none): "+
@@ -181,6 +185,7 @@ func (s *Sandbox) trace(started chan<- error) {
 		}
 		t.resume(s.threads.get(t.root.TGID), 0)
 		t.run()
+		close(s.empty)
 		if d != nil {
 			d.end()
 			t.state.Deadlock = d.deadlock
@@ -285,7 +290,7 @@ func (s *Sandbox) killWith(sig unix.Signal) {
 		_ = p.Signal(sig) // an error means that it has ended
 	}
 	if sig == unix.SIGKILL {
-		s.Thaw()
+		s.thaw()
 	}
 }
 

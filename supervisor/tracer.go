@@ -27,6 +27,7 @@ type tracer struct {
 	dead    []int // processes that have ended, with a limit to them
 	forking int   // threads that are being made, with a limit to them
 	held    []heldThread
+	used    unix.Rusage // by what has ended, see tracee.WaitUsage
 	state   State
 	ended   bool // the command has ended; everything else is killed
 }
@@ -34,7 +35,7 @@ type tracer struct {
 // run handles stops until no tracee is left.
 func (t *tracer) run() {
 	for {
-		tid, ws, err := tracee.Wait()
+		tid, ws, err := tracee.WaitUsage(&t.used)
 		if err != nil {
 			if err != unix.ECHILD {
 				t.s.fail(fmt.Errorf("supervisor: wait for the sandbox: %w", err))
@@ -165,6 +166,7 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	}
 	// The leader's end is reported after that of all its threads.
 	t.s.tracing.note(th, ended(ws))
+	th.proc.bury(&t.used, &t.s.usedByDead)
 	delete(t.procs, th.tid)
 	th.proc.end()
 	if t.s.limitsProcesses() {
