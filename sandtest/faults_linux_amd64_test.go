@@ -92,6 +92,7 @@ if os.fork() == 0:
     os._exit(3)
 print(os.waitstatus_to_exitcode(os.wait()[1]), os.listdir("."))`, "-9 ['a']\n", 1},
 		{"fork,vfork,clone:error=EAGAIN", python + `try_("fork", os.fork)`, "fork Resource temporarily unavailable\n", 1},
+		{"mmap,mprotect,munmap,openat:error=ENOMEM", "true", "", -1}, // a program that can't be loaded, in a sandbox that can
 		{"close:path=f:error=EIO", python + `
 f = os.open("f", os.O_CREAT | os.O_RDWR)
 try_("close", lambda: os.close(f))`, "close Input/output error\n", 1},

@@ -183,6 +183,36 @@ while True: pass`, func(e *sandtest.Event) { e.Rules.LimitMemory(100 << 20) }, "
 	}
 }
 
+// What fails anyhow, or can't fail, is reported and not held.
+func TestPolicyReports(t *testing.T) {
+	refused, ended := make(chan struct{}), make(chan struct{})
+	res := sandtest.Run(t, exec.Command("sh", "-c", "unshare -U true 2>/dev/null; echo $?"), sandtest.Options{
+		Events: []string{"unshare", "exit_group"},
+		OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+			switch {
+			case e.Name == "unshare":
+				<-ended // it would never come if the program had to wait
+				close(refused)
+				return sandtest.Audit
+			case e.Name == "exit_group" && e.Lineage == "0":
+				close(ended)
+				return sandtest.Deny // which doesn't matter
+			case e.Name == "mmap" && e.Lineage == "0":
+				return sandtest.Audit
+			}
+			return sandtest.Allow
+		},
+	})
+	if res.Stdout != "1\n" || !strings.Contains(fmt.Sprint(res.Audit), "0.1 unshare") || !strings.Contains(fmt.Sprint(res.Audit), "0 mmap") {
+		t.Errorf("it says %q, and is audited for %v", res.Stdout, res.Audit)
+	}
+	select {
+	case <-refused:
+	default:
+		t.Error("nobody was told of unshare")
+	}
+}
+
 // The addresses that a callback sees are the sandbox's.
 func TestPolicyNetwork(t *testing.T) {
 	python := pythonItself(t)

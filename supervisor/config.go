@@ -103,7 +103,8 @@ type Config struct {
 
 	// OnSyscall, if not nil, is asked about calls before they are made: those that open,
 	// remove, make and rename files, execute programs, make processes, map memory, and
-	// connect, bind and send, and those that Events name. Each is held until it returns. It
+	// connect, bind and send, and those that Events name. Each is held until it returns, but
+	// for those that fail whatever it says, and exit, of which it is told beside them. It
 	// is called by several goroutines at a time, one for each thread that makes a call. If
 	// it takes more than 5 s of real time, the run fails: nothing is allowed because it was
 	// slow. The clock stands still meanwhile.

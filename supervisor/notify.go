@@ -266,7 +266,7 @@ func (rs *receivers) serveFrom(c *Call, watch int) {
 // ask asks the features about a call, and returns the first answer and whose it is.
 func (rs *receivers) ask(c *Call, watch int) (Answer, string) {
 	nr := int(c.n.Nr)
-	if watches := rs.s.table.watch[nr]; watch < len(watches) {
+	if watches := rs.s.table.watch[nr]; watch < len(watches) && !c.thread.arming.Load() {
 		e := c.event()
 		for i := watch; i < len(watches); i++ {
 			if !watches[i].wants(&c.n.Args) {

@@ -39,7 +39,7 @@ func policies(s *Sandbox) feature {
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(policyEvents, s.cfg.Events)))) {
 		f.calls = append(f.calls, call{name: name, watch: p.judge})
 	}
-	f.load = p.verify
+	f.load, f.close = p.verify, p.close
 	return f
 }
 
@@ -61,6 +61,8 @@ type policy struct {
 	s     *Sandbox
 	ask   func(*Event) Verdict
 	rules Rules
+
+	reports sync.WaitGroup // callbacks that nobody waits for
 
 	mu    sync.Mutex
 	audit []audited
@@ -177,6 +179,10 @@ func (p *policy) judge(e *event) Answer {
 		refusal = p.rules.network(lineOf(th.proc), a, e.sig.name == "bind")
 	}
 	ev.Denied = ev.Denied || refusal != nil
+	if refused := e.s.table.refuses(e.nr, &e.args); refused || e.sig.name == "exit" || e.sig.name == "exit_group" {
+		p.report(e.th, ev)
+		return goOn
+	}
 	v, err := p.verdict(e, ev)
 	switch {
 	case err != nil:
@@ -280,6 +286,31 @@ func (p *policy) findAddress(e *event, j *judgement) (netip.AddrPort, error) {
 	}
 	j.spans = append(j.spans, span{at, b})
 	return parseAddress(b)
+}
+
+// report tells the callback of a call without waiting for what it says: it fails anyhow,
+// or can't fail.
+func (p *policy) report(th *thread, ev Event) {
+	p.reports.Go(func() {
+		if p.ask(&ev).audit {
+			p.list(th, ev)
+		}
+	})
+}
+
+// close waits for what was reported.
+func (p *policy) close() error {
+	told := make(chan struct{})
+	go func() {
+		p.reports.Wait()
+		close(told)
+	}()
+	select {
+	case <-told:
+		return nil
+	case <-time.After(judging):
+		return fmt.Errorf("OnSyscall hadn't returned after %v from what it was told at last", judging)
+	}
 }
 
 // list notes an event for State.Audit.

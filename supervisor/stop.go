@@ -82,7 +82,7 @@ func (t *tracer) filterStop(th *thread) {
 func (st *Stop) ask() (by string) {
 	nr, args := st.Nr(), st.regs.Args()
 	by = kernel
-	if watches := st.t.s.table.watch[nr]; watches != nil {
+	if watches := st.t.s.table.watch[nr]; watches != nil && !st.th.arming.Load() {
 		e := st.event()
 		for i := range watches {
 			if watches[i].wants(&args) && st.settled(watches[i].handle(&e)) {
