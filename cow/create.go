@@ -23,6 +23,8 @@ func (t *Tree) toCreate(w *Walk, path string, dir bool) (entry, error) {
 
 // enter gives an inode a name.
 func (t *Tree) enter(e entry, in *Inode) {
+	t.undoesName(e.dir, e.name)
+	t.undoesPlace(in)
 	e.dir.entries[e.name] = in
 	in.parent, in.name = e.dir, e.name
 	e.dir.touch(true)
@@ -92,6 +94,7 @@ func (t *Tree) create(w *Walk, path string, mode uint32, fill func(*Inode) error
 	if err != nil {
 		return err
 	}
+	t.begins()
 	if e.dir.through {
 		return t.makeThrough(&e, w.Cred, mode, onHost)
 	}
@@ -146,6 +149,8 @@ func (t *Tree) Link(from *Walk, old string, to *Walk, path string) error {
 	if err := t.keep(src.dir, src.name, src.inode); err != nil {
 		return err
 	}
+	t.begins()
+	t.undoesPlace(src.inode)
 	src.inode.attr.Nlink++
 	src.inode.touch(false)
 	t.enter(e, src.inode)

@@ -77,7 +77,7 @@ func (o *object) note(st *unix.Stat_t) {
 // drop frees the bytes of a file that has no name any more. Who has it open keeps
 // them.
 func (t *Tree) drop(in *Inode) {
-	if in.object != nil {
+	if in.object != nil && t.journal == nil {
 		_ = unix.Unlink(in.object.path) // what is left goes with the upper directory
 	}
 	if in.own&made != 0 {

@@ -93,6 +93,7 @@ func (o *opening) open(e entry) (int, error) {
 }
 
 func (o *opening) create(e *entry) (err error) {
+	o.t.begins()
 	if err = o.cred.mayCreate(e.dir); err != nil {
 		return err
 	}
@@ -220,6 +221,9 @@ func (o *opening) openBytes(in *Inode) (int, error) {
 	if in.object != nil {
 		if err := o.t.settle(in); err != nil {
 			return -1, err
+		}
+		if j := o.t.journal; j != nil && o.writes() && flags&unix.O_DSYNC != 0 {
+			j.always[in] = true
 		}
 		return unix.Open(in.object.path, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	}

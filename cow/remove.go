@@ -29,6 +29,7 @@ func (t *Tree) Unlink(w *Walk, path string) error {
 	if e.inode.mount {
 		return unix.EBUSY
 	}
+	t.begins()
 	if err := t.unlink(e); err != nil {
 		return err
 	}
@@ -43,6 +44,7 @@ func (t *Tree) unlink(e entry) error {
 	if e.dir.through {
 		return t.unlinkThrough(e)
 	}
+	t.undoesPlace(in)
 	if !in.isDir() {
 		if in.attr.Nlink > 1 {
 			if err := t.keep(e.dir, e.name, in); err != nil {
@@ -72,6 +74,7 @@ func (t *Tree) whiteOut(dir *Inode, name string) error {
 	if err != nil {
 		return err
 	}
+	t.undoesName(dir, name)
 	if hidden {
 		dir.entries[name] = nil
 	} else {
@@ -106,6 +109,7 @@ func (t *Tree) Rmdir(w *Walk, path string) error {
 	if err := t.empty(e.inode); err != nil {
 		return err
 	}
+	t.begins()
 	if err := t.unlink(e); err != nil {
 		return err
 	}

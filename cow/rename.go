@@ -40,6 +40,7 @@ func (t *Tree) Rename(from *Walk, old string, to *Walk, path string, flags uint3
 	if src.dir.through {
 		return m.through(flags)
 	}
+	t.begins()
 	if m.exchange {
 		return m.swap()
 	}

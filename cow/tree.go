@@ -95,6 +95,8 @@ type Tree struct {
 	maxBytes, maxInodes int64
 	inodes              int64 // made and not removed
 	reserved            int64 // bytes, no less than are used
+
+	journal *journal // nil unless it is kept
 }
 
 // New returns a tree that nobody has written to.

@@ -25,6 +25,8 @@ const (
 	// Fault decides whether a fault hits a call: the counter is the number of the call
 	// and of the fault.
 	Fault Source = "fault"
+	// PowerLoss decides what is left of what was written; it is drawn with the lineage [Root].
+	PowerLoss Source = "power_loss"
 	// BootID is /proc/sys/kernel/random/boot_id, one for the whole sandbox: it is
 	// drawn with the lineage [Root].
 	BootID Source = "boot_id"

@@ -283,7 +283,7 @@ func TestSweepSQLite(t *testing.T) {
 	const program = `
 import sqlite3
 db = sqlite3.connect("db", isolation_level=None)
-db.execute("pragma journal_mode=%s")
+db.execute("pragma journal_mode=%s"); db.execute("pragma synchronous=%s")
 db.execute("create table if not exists t (n integer)")
 for n in range(20):
     db.execute("begin"); db.execute("insert into t values (?)", (n,)); db.execute("commit")
@@ -298,16 +298,23 @@ except sqlite3.OperationalError as e:
     rows = []
 print(db.execute("pragma integrity_check").fetchone()[0], rows == list(range(len(rows))), len(rows))
 `
-	for _, mode := range []string{"delete", "wal"} {
-		t.Run(mode, func(t *testing.T) {
+	for _, tt := range []struct {
+		mode, synchronous string
+		powerLoss         bool
+	}{{"delete", "full", false}, {"wal", "full", false}, {"delete", "extra", true}, {"wal", "full", true}} {
+		name := tt.mode
+		if tt.powerLoss {
+			name += ", loss of power"
+		}
+		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			cmd := exec.Command(python[0], append(python[1:], "-c", fmt.Sprintf(program, mode))...)
+			cmd := exec.Command(python[0], append(python[1:], "-c", fmt.Sprintf(program, tt.mode, tt.synchronous))...)
 			cmd.Dir = dir
 			kill := sandtest.Fault{Calls: []string{"openat", "write", "pwrite64", "fsync", "fdatasync", "ftruncate", "unlink", "fallocate"}, Path: "db*", Kill: true, Step: 17}
 			if os.Getenv("SANDTEST_LONG") != "" {
 				kill.Step = 1
 			}
-			sandtest.Sweep(t, cmd, sandtest.Options{Faults: []sandtest.Fault{kill}}, func(t *testing.T, res *sandtest.Result) {
+			sandtest.Sweep(t, cmd, sandtest.Options{Faults: []sandtest.Fault{kill}, PowerLoss: tt.powerLoss}, func(t *testing.T, res *sandtest.Result) {
 				cmd := exec.Command(python[0], append(python[1:], "-c", recovery)...)
 				cmd.Dir = dir
 				again := sandtest.Run(t, cmd, sandtest.Options{On: res})

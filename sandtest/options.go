@@ -144,6 +144,12 @@ type Options struct {
 	// Faults make calls fail on purpose, see [Result.Faults].
 	Faults []Fault
 
+	// PowerLoss makes of a process that a fault kills a loss of power: everything ends, and
+	// what isn't synced may be lost. Seed draws what: of the changes to names since the last
+	// fsync of anything there are the first so many, of the pages of a file since its own
+	// some.
+	PowerLoss bool
+
 	// Trace notes every call that the sandbox handles, see [Result.Trace].
 	Trace bool
 
@@ -239,6 +245,7 @@ func (o Options) config() supervisor.Config {
 		OnSyscall:   o.OnSyscall,
 		Events:      o.Events,
 		Faults:      o.Faults,
+		PowerLoss:   o.PowerLoss,
 		Trace:       o.Trace,
 		Lower:       o.Lower,
 	}

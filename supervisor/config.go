@@ -129,6 +129,11 @@ type Config struct {
 	// Faults are what goes wrong on purpose, see State.Faults.
 	Faults []Fault
 
+	// PowerLoss makes of a process that a fault kills (Fault.Kill) a loss of power:
+	// everything ends, and of the changes to names since the last fsync of anything there
+	// are the first so many; of the pages of a file since its own, some. Seed draws.
+	PowerLoss bool
+
 	// Trace notes every call that the sandbox handles, see State.Trace.
 	Trace bool
 

@@ -54,7 +54,8 @@
 // With [Config.Faults] calls fail on purpose. Which are hit is decided by names: the
 // lineage of the process, its own count of the calls, and the seed. What is read and
 // written through a map of memory is no call, and no fault hits it; nor does one hit a
-// clock read that the vDSO answers.
+// clock read that the vDSO answers. With [Config.PowerLoss] what isn't synced may be lost
+// when a fault kills, as it may on a file system that keeps the order of changes to names.
 //
 // # Traces
 //

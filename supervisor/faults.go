@@ -180,6 +180,10 @@ func (in *injector) inject(e *event) Answer {
 	switch {
 	case in.Error != 0:
 		return Errno(in.Error)
+	case in.Kill && in.s.cfg.PowerLoss:
+		in.s.powerLost.Store(true)
+		in.s.Kill()
+		fallthrough
 	case in.Kill:
 		_ = unix.Tgkill(e.th.proc.TGID, e.th.tid, unix.SIGKILL) // it fails only when it is dead
 		return Errno(unix.EINTR)                                // which nobody lives to see

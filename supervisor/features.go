@@ -20,6 +20,7 @@ var features = []func(*Sandbox) feature{
 	policies,       // calls that a callback judges
 	disk,           // what is written has a limit
 	faults,         // calls that fail on purpose
+	powerLoss,      // what isn't synced may be lost
 	refused,        // calls that would get round the sandbox: ENOSYS or EPERM
 	landlock,       // the command loses the right to change the host
 	capabilities,   // root loses its power over the machine

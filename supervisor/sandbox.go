@@ -59,6 +59,7 @@ type Sandbox struct {
 		err  error
 	}
 	outOfMemory atomic.Bool // that is why everything was killed
+	powerLost   atomic.Bool // a fault has killed
 
 	timerfdMu   sync.Mutex
 	timerfds    map[int64]*timerFD

@@ -204,6 +204,9 @@ func (v *view) end() (err error) {
 	if !v.s.cfg.KeepLayer {
 		return v.discard()
 	}
+	if err := v.s.losePower(); err != nil {
+		return err
+	}
 	v.s.state.Changes, err = v.tree.Changes()
 	return err
 }

@@ -133,6 +133,7 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 		f.Opts.Faults, f.faults = append(f.Opts.Faults, fault), append(f.faults, s)
 		return err
 	})
+	fs.BoolVar(&f.Opts.PowerLoss, "power-loss", false, "when a fault kills, lose what isn't synced, as --seed draws it")
 	fs.DurationVar(&f.Opts.Timeout, "timeout", sandtest.DefaultTimeout, "real time `D` after which everything is ended, 0 for no limit")
 }
 
