@@ -127,7 +127,8 @@ func (in *Inode) loseSetID() {
 	}
 }
 
-// Reserve makes room for so many bytes more, and returns for how many there is some.
+// Reserve makes room for n bytes more, and returns for how many there was some: fewer
+// where Config.MaxBytes is reached.
 func (t *Tree) Reserve(n int64) (room int64) {
 	if t.maxBytes == 0 {
 		return n

@@ -45,9 +45,15 @@
 //
 // # Limits
 //
-// [Options.Memory], [Options.MaxProcesses], [Options.MaxOpenFiles], [Options.MaxOutput]
-// and [Options.Timeout] bound what a command may use, with everything it started. There
-// is no limit to CPU time and disk space yet.
+// [Options.Memory], [Options.MaxProcesses], [Options.MaxOpenFiles], [Options.MaxDisk],
+// [Options.MaxOutput] and [Options.Timeout] bound what a command may use, with everything
+// it started. There is no limit to CPU time yet.
+//
+// # Policy, faults and traces
+//
+// [Options.OnSyscall] is asked about calls before they are made. [Options.Faults] makes
+// calls fail on purpose, and [Sweep] each of them in turn. [Options.Trace] notes what the
+// sandbox has handled, see [Result.Trace].
 //
 // # Reproducible builds
 //
@@ -60,4 +66,9 @@
 // [Result.Changes] lists what the command added, modified or deleted; [Golden]
 // compares all that it did with a golden file. [Result.Commit] writes the changes to
 // the host, [Result.Keep] beside it; otherwise they are gone with the test.
+//
+// [Result.Snapshot] writes a directory from which another command can start, with
+// [Options.Lower]. [Process.Freeze] lets everything stand still, so that
+// [Process.Snapshot] and [Process.Changes] tell of one moment. [Options.On] starts upon
+// the files of a command that has ended.
 package sandtest

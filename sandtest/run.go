@@ -241,10 +241,12 @@ func (p *Process) Address(port uint16) (string, error) {
 
 // Freeze stops the command and everything it started at once, until Thaw. Meanwhile
 // neither their files nor their memory change, and the virtual clock stands still. The
-// error is [os.ErrProcessDone] when the command has ended.
+// error is [os.ErrProcessDone] when the command has ended; to freeze what is frozen is
+// one, too.
 func (p *Process) Freeze() error { return p.sandbox.Freeze() }
 
-// Thaw lets everything go on as if it had never been stopped.
+// Thaw lets everything go on as if it had never been stopped. Without Freeze it does
+// nothing.
 func (p *Process) Thaw() { p.sandbox.Thaw() }
 
 // Changes lists the files that differ from the host's so far. It tells a state that there

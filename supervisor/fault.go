@@ -63,7 +63,7 @@ type Fault struct {
 
 // A FaultHit is a call that a [Fault] has hit.
 type FaultHit struct {
-	// Fault is the fault's place in the list.
+	// Fault is the fault's place in the list, from 0.
 	Fault int
 	// Process has made the call, and it is the N-th of its calls that the fault selects.
 	Process det.Lineage

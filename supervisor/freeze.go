@@ -39,7 +39,7 @@ type heldThread struct {
 // neither files nor what a program has in memory, and the virtual clock stands still. The
 // other clocks go on. It returns when everything has stopped; [Sandbox.Layer] may be
 // asked for a snapshot or the changes then. The error is [os.ErrProcessDone] when the
-// command has ended. Killing thaws.
+// command has ended; to freeze what is frozen is one, too. Killing thaws.
 func (s *Sandbox) Freeze() error {
 	select {
 	case <-s.empty:

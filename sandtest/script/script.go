@@ -11,10 +11,11 @@
 // It adds two commands to those of testscript:
 //
 //   - sandbox [flags] PROGRAM [ARG...] runs a program in a sandbox, with the script's
-//     environment and in its current directory. The flags are those of sandtest run. Standard output and error go where
-//     those of exec go, so "stdout RE", "stderr RE", "cmp stdout FILE" and updating
-//     scripts work; "! sandbox" expects a failure. What the program writes is
-//     committed to the script's directory unless --changes says otherwise.
+//     environment and in its current directory. The flags are those of sandtest run;
+//     --inherit-env changes nothing. Standard output and error go where those of
+//     exec go, so "stdout RE", "stderr RE", "cmp stdout FILE" and updating scripts work;
+//     "! sandbox" expects a failure. What the program writes is committed to the script's
+//     directory unless --changes says otherwise.
 //   - changes [FILE] compares the changes of the last sandbox with a file, or without
 //     one with nothing. changes -l lists them on standard output, for "cmp stdout FILE",
 //     which is rewritten when scripts are updated.
