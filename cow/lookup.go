@@ -27,6 +27,7 @@ type Walk struct {
 	Check func(path string) error
 
 	self *Walk // of which it is a copy
+	sees bool  // what is denied as well
 
 	// entry is for calls that enter or remove a name: a link at the end is always
 	// taken for itself.
@@ -244,7 +245,7 @@ func (p *walker) step(e *entry, name string, more bool) (link bool, err error) {
 	switch in := e.inode; {
 	case in == nil && more:
 		return false, unix.ENOENT
-	case in != nil && in.denied:
+	case in != nil && in.denied && !p.w.sees:
 		return false, unix.EACCES
 	case in == nil || !in.isSymlink():
 		return false, nil

@@ -158,6 +158,9 @@ func (t *Tree) mountAll(mounts []Mount) error {
 		if m.At == "/" {
 			continue
 		}
+		if dirs[i] == t.root {
+			return fmt.Errorf("mount %q at %q: it is the root, which can't be shown in itself", m.Host, m.At)
+		}
 		if err := t.mount(dirs[i], m.At); err != nil {
 			return fmt.Errorf("mount %q at %q: %w", m.Host, m.At, err)
 		}
@@ -201,7 +204,7 @@ func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
 		in.old(t.start)
 		return in, nil
 	}
-	e, err := t.walk(&Walk{Base: host, Root: host, Cred: superuser}, m.Host)
+	e, err := t.walk(&Walk{Base: host, Root: host, Cred: superuser, sees: true}, m.Host)
 	switch {
 	case err != nil:
 		return nil, err
@@ -221,6 +224,9 @@ func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
 		return in, nil
 	}
 	e.inode.through = e.inode.through || m.Through
+	if m.Denied && e.last == lastName && !e.inode.isDir() {
+		e.dir.entries[e.name] = e.inode // wherever that directory is shown
+	}
 	e.inode.denied = e.inode.denied || m.Denied
 	t.hides = t.hides || m.Denied
 	e.inode.readOnly = e.inode.readOnly || m.ReadOnly

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/sandtest/go-sandtest/sandtest"
@@ -89,5 +90,52 @@ fchmod Read-only file system
 	res = sandtest.Run(t, exec.Command("sh", "-c", "echo y >>/mnt/data/f && cat /mnt/data/f"), sandtest.Options{Mounts: []sandtest.Mount{{Host: host, Path: "/mnt/data"}}})
 	if res.Stdout != "xy\n" {
 		t.Errorf("without ReadOnly it says %q %q", res.Stdout, res.Stderr)
+	}
+}
+
+// What is denied can't be seen at whatever place it is shown.
+func TestDeny(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"f": "file\n", "sub/g": "below\n", "other": "other\n"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, opts := range []sandtest.Options{
+		{},
+		{Work: sandtest.InPlace},
+		{Mounts: []sandtest.Mount{{Host: dir, Path: "/mnt/there"}}},
+		{Read: []string{dir, "/usr", "/bin"}},
+		{Read: []string{at("f"), at("sub"), at("other"), "/usr", "/bin"}, Work: sandtest.InPlace},
+		{Write: []string{dir}},
+	} {
+		opts.Deny = []string{at("f"), at("sub")}
+		cmd := exec.Command("sh", "-c", `cat other; for d in . "$0" /mnt/there; do cat $d/f $d/sub/g; ls $d/sub; done; echo >>f; mv f moved; cat moved`, dir)
+		cmd.Dir = dir
+		res := sandtest.Run(t, cmd, opts)
+		if res.Stdout != "other\n" {
+			t.Errorf("%+v: it says %q", opts, res.Stdout)
+		}
+	}
+	cmd := exec.Command("true")
+	cmd.Dir = dir
+	if _, err := sandtest.Execute(cmd, sandtest.Options{Deny: []string{dir}}); err == nil || !strings.Contains(err.Error(), "enter /work: permission denied") {
+		t.Errorf("with its own directory denied: %v", err)
+	}
+}
+
+// A command whose directory is the root stays there: it can't be shown in itself.
+func TestInRoot(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "pwd; mkdir /tmp/d; rmdir /tmp/d")
+	cmd.Dir = "/"
+	if res := sandtest.Run(t, cmd, sandtest.Options{}); res.Stdout != "/\n" || len(res.Changes) != 0 {
+		t.Errorf("it says %q %q and changes %v", res.Stdout, res.Stderr, res.Changes)
+	}
+	if _, err := sandtest.Execute(exec.Command("true"), sandtest.Options{Mounts: []sandtest.Mount{{Host: "/", Path: "/mnt/all"}}}); err == nil || !strings.Contains(err.Error(), "in itself") {
+		t.Errorf("the root shown in itself: %v", err)
 	}
 }

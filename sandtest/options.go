@@ -72,7 +72,7 @@ type Options struct {
 	MaxOutput int64
 
 	// Work is the absolute path at which the command sees its directory (cmd.Dir).
-	// Default /work. [InPlace] leaves it where it is.
+	// Default /work. [InPlace] leaves it where it is; the host's root always stays there.
 	Work string
 
 	// Root is a directory of the host that the command sees as its root. Its program, which

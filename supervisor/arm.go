@@ -156,7 +156,7 @@ func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
 	t.s.root = t.root
 	th := t.root.newThread(pid, 0)
 	if err := t.s.view.enter(th); err != nil {
-		return err
+		return &ownTrouble{err}
 	}
 	t.s.threads.add(th)
 	t.s.counts.processes.Add(1)
@@ -273,10 +273,17 @@ func filterProgram(rules []seccomp.Rule) ([]byte, error) {
 	return prog, nil
 }
 
+// An ownTrouble is an error that has nothing to do with what the kernel permits.
+type ownTrouble struct{ error }
+
+func (e *ownTrouble) Unwrap() error { return e.error }
+
 // explainRefusal says what to do where the kernel refuses what arming needs.
 func explainRefusal(err error) error {
 	hint := ""
+	var own *ownTrouble
 	switch {
+	case errors.As(err, &own):
 	case errors.Is(err, unix.EBUSY):
 		hint = ": a filter with a listener is in force already; a sandbox can't be nested in another"
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOSYS):

@@ -51,7 +51,7 @@ type Config struct {
 	Root string
 
 	// Work is where the command's directory is shown to it, an absolute path. Empty
-	// leaves it where it is.
+	// leaves it where it is, and so does the host's root as that directory.
 	Work string
 
 	// KeepLayer keeps what was written after the end: State.Changes lists it, and

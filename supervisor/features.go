@@ -90,7 +90,6 @@ type call struct {
 	// watch is asked about every such call before all other features, on whichever
 	// channel those have it. On a stop, [Hold] is no answer.
 	watch func(*event) Answer
-	last  bool    // it yields to calls that are refused
 	on    channel // where nobody else wants the call; the zero value is a notification
 }
 
@@ -256,7 +255,7 @@ func (t *table) add(feature string, c call, channels map[uint32]channel) error {
 		return fmt.Errorf("call %s has no answer", seccomp.Name(nr))
 	}
 	if action, ok := t.always[nr]; ok && action != rule.Action {
-		if c.last && action != seccomp.Notify && action != seccomp.Trace {
+		if action != seccomp.Notify && action != seccomp.Trace {
 			return nil // it is refused, and never comes
 		}
 		return fmt.Errorf("call %s is wanted on two channels, as a notification and as a stop", seccomp.Name(nr))

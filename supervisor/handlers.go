@@ -27,7 +27,7 @@ type Handler struct {
 func handlers(s *Sandbox) feature {
 	f := feature{name: "handler"}
 	for _, h := range s.cfg.Handlers {
-		f.calls = append(f.calls, call{name: h.call, notify: h.answer, last: true})
+		f.calls = append(f.calls, call{name: h.call, notify: h.answer})
 	}
 	return f
 }

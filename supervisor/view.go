@@ -29,6 +29,8 @@ type view struct {
 
 	interpreters sync.Map // which files the host has, by the paths that programs name
 
+	atRoot bool // the command's directory is the host's root
+
 	bound sync.Map // the paths that sockets were bound at, by those that the host knows
 
 	changed int64 // the time of the last change
@@ -126,6 +128,10 @@ func (v *view) mounts(dir string) []cow.Mount {
 	if work == "" && cfg.Root == "" {
 		work = dir
 	}
+	if dir == "/" && cfg.Root == "" {
+		v.atRoot = true // which can't be shown in itself
+		return list
+	}
 	if work != "/" && work != "" {
 		list = append(list, cow.Mount{At: work, Host: dir})
 	}
@@ -179,6 +185,8 @@ func (v *view) enter(th *thread) error {
 func (v *view) start(pid int) (*cow.Inode, error) {
 	dir := v.s.cfg.Work
 	switch {
+	case v.atRoot:
+		dir = "/"
 	case dir != "":
 	case v.s.cfg.Root != "":
 		dir = "/"

@@ -209,6 +209,8 @@ func TestCalls(t *testing.T) {
 	}{
 		{Config{}, "gettid Function not implemented\n"},
 		{Config{DenyCalls: []string{"gettid"}}, "Operation not permitted Function not implemented\n"},
+		// Which the sandbox wants itself, as a notification and as a stop.
+		{Config{DenyCalls: []string{"mkdir", "clock_nanosleep", "uname"}}, "gettid Function not implemented\n"},
 	} {
 		if _, out := run(t, tt.cfg, exec.Command("perl", "-e", script)); out != tt.want {
 			t.Errorf("with %q denied it says %q, want %q", tt.cfg.DenyCalls, out, tt.want)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -26,6 +27,9 @@ type Flags struct {
 	Changes    Changes
 	Diff       bool
 	Trace      string // a file
+
+	// Stdout is where - as a file is; nil is standard output.
+	Stdout io.Writer
 
 	faults []string // as they were given
 }

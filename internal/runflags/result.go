@@ -49,7 +49,7 @@ func (f *Flags) Settle(res *sandtest.Result, stderr io.Writer) error {
 		}
 	}
 	if err == nil && f.JSON != "" {
-		if err = WriteJSON(f.JSON, res); err != nil {
+		if err = WriteJSON(f.JSON, res, f.Stdout); err != nil {
 			err = fmt.Errorf("write the result: %w", err)
 		}
 	}
@@ -120,8 +120,9 @@ func jsonChanges(res *sandtest.Result) ([]jsonChange, error) {
 	return list, nil
 }
 
-// WriteJSON writes a result to a file, or with - to standard output.
-func WriteJSON(file string, res *sandtest.Result) (err error) {
+// WriteJSON writes a result to a file, or with - to stdout, which is standard output where
+// it is nil.
+func WriteJSON(file string, res *sandtest.Result, stdout io.Writer) (err error) {
 	out := jsonResult{
 		ExitCode:   res.ExitCode,
 		Signal:     sandtest.SignalName(res.Signal),
@@ -139,7 +140,10 @@ func WriteJSON(file string, res *sandtest.Result) (err error) {
 	for _, l := range res.Leaked {
 		out.Leaked = append(out.Leaked, jsonLeaked{l.Lineage, l.Args})
 	}
-	var w io.Writer = os.Stdout
+	w := stdout
+	if w == nil {
+		w = os.Stdout
+	}
 	if file != "-" {
 		f, err := os.Create(file)
 		if err != nil {

@@ -12,7 +12,8 @@
 //
 //   - sandbox [flags] PROGRAM [ARG...] runs a program in a sandbox, with the script's
 //     environment and in its current directory. The flags are those of sandtest run;
-//     --inherit-env changes nothing. Standard output and error go where those of
+//     paths in them begin at that directory, --inherit-env is an error, and --publish sets
+//     PORT_80, say, to the address of port 80. Standard output and error go where those of
 //     exec go, so "stdout RE", "stderr RE", "cmp stdout FILE" and updating scripts work;
 //     "! sandbox" expects a failure. What the program writes is committed to the script's
 //     directory unless --changes says otherwise.
@@ -148,22 +149,10 @@ func (c *commands) run(ts *testscript.TestScript, s *script, neg bool, args []st
 	case name != "" && slices.ContainsFunc(s.background, func(j *job) bool { return j.name == name }):
 		ts.Fatalf("duplicate background process name %q", name)
 	}
-	f.Changes.Below = ts.Getenv("WORK")
-	if f.Changes.Snapshot != "" {
-		f.Changes.Snapshot = ts.MkAbs(f.Changes.Snapshot)
+	if f.InheritEnv {
+		ts.Fatalf("sandbox: -inherit-env: the environment is the script's: use env")
 	}
-	if f.Opts.Lower != "" {
-		f.Opts.Lower = ts.MkAbs(f.Opts.Lower)
-	}
-	if f.Changes.Keep != "" {
-		f.Changes.Keep = ts.MkAbs(f.Changes.Keep)
-	}
-	if f.Trace != "" {
-		f.Trace = ts.MkAbs(f.Trace)
-	}
-	if f.JSON != "" && f.JSON != "-" {
-		f.JSON = ts.MkAbs(f.JSON)
-	}
+	fromScript(ts, f)
 	j := &job{name: name, neg: neg, args: fs.Args(), flags: f, stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)}
 	if err := j.start(ts); err != nil {
 		if !neg {
@@ -179,6 +168,35 @@ func (c *commands) run(ts *testscript.TestScript, s *script, neg bool, args []st
 	c.finish(ts, s, j)
 }
 
+// fromScript lets the paths of flags begin at the script's directory.
+func fromScript(ts *testscript.TestScript, f *runflags.Flags) {
+	f.Changes.Below = ts.Getenv("WORK")
+	o := &f.Opts
+	o.Mounts, o.Read, o.Write, o.Deny = slices.Clone(o.Mounts), slices.Clone(o.Read), slices.Clone(o.Write), slices.Clone(o.Deny)
+	paths := []*string{&f.Changes.Snapshot, &f.Changes.Keep, &f.Opts.Lower, &f.Opts.Root, &f.Trace}
+	if f.JSON != "-" {
+		paths = append(paths, &f.JSON)
+	}
+	for i := range f.Opts.Mounts {
+		paths = append(paths, &f.Opts.Mounts[i].Host)
+	}
+	if f.Opts.Root == "" { // otherwise they are paths in there
+		for _, list := range [][]string{f.Opts.Read, f.Opts.Write, f.Opts.Deny} {
+			for i := range list {
+				paths = append(paths, &list[i])
+			}
+		}
+	}
+	for _, p := range paths {
+		if *p != "" {
+			*p = ts.MkAbs(*p)
+		}
+	}
+	if f.Opts.Timeout == 0 {
+		f.Opts.Timeout = -1 // no limit
+	}
+}
+
 // start starts a program as testscript's exec would.
 func (j *job) start(ts *testscript.TestScript) error {
 	program, err := lookPath(ts, j.args[0])
@@ -189,8 +207,21 @@ func (j *job) start(ts *testscript.TestScript) error {
 	if cmd.Env, err = j.world(ts, cmd.Dir); err != nil {
 		return err
 	}
-	j.process, err = sandtest.Begin(cmd, j.flags.Opts)
-	return err
+	// A script is found by the path that its interpreter is given.
+	if rel, err := filepath.Rel(cmd.Dir, program); err == nil && j.flags.Opts.Root == "" && strings.HasPrefix(program, ts.Getenv("WORK")+"/") {
+		cmd.Path = "." + string(filepath.Separator) + rel
+	}
+	if j.process, err = sandtest.Begin(cmd, j.flags.Opts); err != nil {
+		return err
+	}
+	for _, port := range j.flags.Opts.Publish {
+		at, err := j.process.Address(port)
+		if err != nil {
+			return err
+		}
+		ts.Setenv(fmt.Sprintf("PORT_%d", port), at)
+	}
+	return nil
 }
 
 // lookPath finds a program by the script's PATH.
@@ -219,6 +250,7 @@ func (c *commands) finish(ts *testscript.TestScript, s *script, j *job) {
 	s.last = res
 	_, _ = ts.Stdout().Write(j.stdout.Bytes())
 	_, _ = ts.Stderr().Write(j.stderr.Bytes())
+	j.flags.Stdout = ts.Stdout()
 	if err := j.flags.Settle(res, ts.Stderr()); err != nil {
 		ts.Fatalf("sandbox: %v", err)
 	}
