@@ -135,6 +135,10 @@ func TestInRoot(t *testing.T) {
 	if res := sandtest.Run(t, cmd, sandtest.Options{}); res.Stdout != "/\n" || len(res.Changes) != 0 {
 		t.Errorf("it says %q %q and changes %v", res.Stdout, res.Stderr, res.Changes)
 	}
+	inside := &exec.Cmd{Path: "sh", Args: []string{"sh", "-c", "pwd; ls -d /work"}, Dir: "/", Env: []string{"PATH=/bin"}}
+	if res := sandtest.Run(t, inside, sandtest.Options{Root: makeRoot(t)}); res.Stdout != "/\n" {
+		t.Errorf("in another root it says %q %q", res.Stdout, res.Stderr)
+	}
 	if _, err := sandtest.Execute(exec.Command("true"), sandtest.Options{Mounts: []sandtest.Mount{{Host: "/", Path: "/mnt/all"}}}); err == nil || !strings.Contains(err.Error(), "in itself") {
 		t.Errorf("the root shown in itself: %v", err)
 	}

@@ -128,8 +128,8 @@ func (v *view) mounts(dir string) []cow.Mount {
 	if work == "" && cfg.Root == "" {
 		work = dir
 	}
-	if dir == "/" && cfg.Root == "" {
-		v.atRoot = true // which can't be shown in itself
+	if dir == "/" {
+		v.atRoot = true // which can't be shown in itself, and is not what one in another root is to see
 		return list
 	}
 	if work != "/" && work != "" {

@@ -90,5 +90,5 @@ func TestChanges(t *testing.T) {
 			t.Errorf("changes (-want +got):\n%s", diff)
 		}
 	})
-	run(t, "run", "--changes", "keep=", "true").check(t, 125, "", "discard, commit or keep=DIR")
+	run(t, "run", "--changes", "keep=", "true").check(t, 125, "", "discard, commit, keep=DIR or snapshot=DIR")
 }
