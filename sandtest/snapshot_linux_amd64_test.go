@@ -37,7 +37,7 @@ func TestSnapshot(t *testing.T) {
 		cat changed kept d/e/f hard soft/f was-a-directory /tmp/t; sha256sum large holes; readlink soft dangling; ls -q`
 	first := sandtest.Run(t, command(make+"\n"+look), sandtest.Options{})
 	if first.ExitCode != 0 {
-		t.Fatalf("%d: %s", first.ExitCode, first.Stderr)
+		t.Fatalf("%+v", first)
 	}
 	if err := first.Snapshot(snap); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
+	"sync"
 
 	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
@@ -66,6 +68,7 @@ func (s *Sandbox) feedRandom(p *Process) (theirs int, err error) {
 	if err != nil {
 		return -1, err
 	}
+	s.feeds.add(ours)
 	f := os.NewFile(uintptr(ours), "random") // non-blocking: waits cost no thread
 	go func() {
 		// Writes arriving from a program end when it has closed its descriptor.
@@ -73,6 +76,7 @@ func (s *Sandbox) feedRandom(p *Process) (theirs int, err error) {
 	}()
 	go func() {
 		defer f.Close()
+		defer s.feeds.remove(ours)
 		// It ends with EPIPE, when the program has closed its descriptor.
 		_, err := io.Copy(f, io.MultiReader(bytes.NewReader(first[n:]), stream))
 		if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
@@ -80,4 +84,36 @@ func (s *Sandbox) feedRandom(p *Process) (theirs int, err error) {
 		}
 	}()
 	return theirs, nil
+}
+
+// feeds are the ends at which the supervisor writes.
+type feeds struct {
+	mu   sync.Mutex
+	list []unix.PollFd
+}
+
+func (f *feeds) add(fd int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.list = append(f.list, unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT})
+}
+
+func (f *feeds) remove(fd int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.list = slices.DeleteFunc(f.list, func(p unix.PollFd) bool { return p.Fd == int32(fd) })
+}
+
+// working reports whether there is something to write: then who waits to read will not
+// wait for long.
+func (f *feeds) working() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.list) == 0 {
+		return false
+	}
+	if _, err := unix.Poll(f.list, 0); err != nil {
+		return true
+	}
+	return slices.ContainsFunc(f.list, func(p unix.PollFd) bool { return p.Revents == unix.POLLOUT }) // and nobody has closed it
 }

@@ -152,7 +152,7 @@ func (d *detector) idle() bool {
 func (d *detector) quiet() (received uint64, ok bool) {
 	rs := d.s.receivers
 	received = rs.received.Load()
-	if rs.open.Load() != 0 || rs.listener.Pending() || d.s.netlinks.working() {
+	if rs.open.Load() != 0 || rs.listener.Pending() || d.s.netlinks.working() || d.s.feeds.working() {
 		return received, false
 	}
 	if tid := rs.tid.Load(); d.receiver == nil || d.tid != tid {

@@ -270,3 +270,14 @@ func TestUUIDs(t *testing.T) {
 		}
 	}
 }
+
+// Who waits for more random bytes isn't idle: the supervisor is about to write them. The
+// clock doesn't move meanwhile, and nothing is deadlocked.
+func TestRandomIsNoWait(t *testing.T) {
+	for range 5 {
+		state, out := run(t, Config{}, sh("sleep 1000 & for i in 1 2 3 4 5 6 7 8 9 10; do head -c 300000 /dev/urandom >/dev/null; done; date +%s; wait; head -c 3000000 /dev/urandom | wc -c"))
+		if want := "946684800\n3000000\n"; out != want || state.Deadlock != nil {
+			t.Errorf("it says %q, want %q; deadlock %v", out, want, state.Deadlock)
+		}
+	}
+}

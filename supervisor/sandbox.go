@@ -32,6 +32,7 @@ type Sandbox struct {
 	loopbacks    *loopbacks // nil unless the network is NetLoopback
 	allowed      destinations
 	netlinks     netlinkSockets
+	feeds        feeds          // of random devices
 	dirLocks     [64]sync.Mutex // see dirOrder
 	threads      threads
 	receivers    *receivers // nil until the command is armed
