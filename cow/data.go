@@ -154,10 +154,12 @@ func (t *Tree) reserve(n int64) int64 {
 
 // used adds up the bytes of the layer's files.
 func (t *Tree) used() (sum int64) {
+	seen := map[*Inode]bool{} // under the host's file's identity, too
 	for _, in := range t.known {
-		if in.object == nil || !in.isRegular() {
+		if in.object == nil || !in.isRegular() || seen[in] {
 			continue
 		}
+		seen[in] = true
 		var st unix.Stat_t
 		if unix.Lstat(in.object.path, &st) == nil {
 			sum += st.Size

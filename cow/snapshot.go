@@ -66,7 +66,8 @@ func (n *snapshotName) UnmarshalJSON(b []byte) error {
 }
 
 // Snapshot writes what the tree holds that the host doesn't to a directory, which must
-// be empty or not exist. Nobody may change the tree meanwhile.
+// be empty or not exist. The times of the host's directories in which nothing but names has
+// changed aren't in it. Nobody may change the tree meanwhile.
 func (t *Tree) Snapshot(dir string) (err error) {
 	defer func() {
 		if err != nil {

@@ -120,12 +120,14 @@ func New(cfg Config) (*Tree, error) {
 	return t, nil
 }
 
-// Resume lets another time follow: later changes are made at what change returns. It is
-// for a tree that goes on being used by somebody else.
-func (t *Tree) Resume(change func() int64) {
+// Resume lets another time follow: later changes are made at what change returns, within
+// another limit ([Config.MaxBytes]). It is for a tree that goes on being used by somebody
+// else.
+func (t *Tree) Resume(change func() int64, maxBytes int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.change = change
+	t.change, t.maxBytes = change, maxBytes
+	t.reserved = t.used()
 }
 
 func notDir(err error) error {

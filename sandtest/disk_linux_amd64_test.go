@@ -89,3 +89,26 @@ pipe 40960 60
 		t.Errorf("the host's file: %v, %v", st, err)
 	}
 }
+
+// A copy that fits exactly ends as it does on any disk, and a file of the host counts once.
+func TestMaxDiskExact(t *testing.T) {
+	for _, script := range []string{
+		"head -c 600 /dev/zero >f; cp f g; cat f >h",
+		"for i in 1 2 3; do head -c 300 /dev/zero >>host; truncate -s 600 host; done; head -c 900 /dev/zero >f",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "host"), make([]byte, 600), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("sh", "-ec", script)
+		cmd.Dir = dir
+		if res := sandtest.Run(t, cmd, sandtest.Options{MaxDisk: 1800}); res.ExitCode != 0 {
+			t.Errorf("%s: exit status %d: %s", script, res.ExitCode, res.Stderr)
+		}
+	}
+	first := sandtest.Run(t, exec.Command("sh", "-c", "head -c 1000 /dev/zero >/tmp/a"), sandtest.Options{})
+	second := sandtest.Run(t, exec.Command("sh", "-c", "head -c 1000 /dev/zero >/tmp/b; wc -c </tmp/b"), sandtest.Options{On: first, MaxDisk: 1500})
+	if second.Stdout != "500\n" {
+		t.Errorf("upon 1,000 bytes there is room for %q %q, want 500", second.Stdout, second.Stderr)
+	}
+}

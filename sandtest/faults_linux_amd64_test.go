@@ -213,6 +213,23 @@ func TestFaultDelay(t *testing.T) {
 	}
 }
 
+// A call that is held back by the host's clock holds up neither the end nor a freeze.
+func TestFaultDelayEnds(t *testing.T) {
+	opts := sandtest.Options{Clock: sandtest.Running, Faults: []sandtest.Fault{fault(t, "mkdir:delay=1h")}}
+	cmd := exec.Command("sh", "-c", "mkdir slow & sleep 0.1; echo through")
+	cmd.Dir = t.TempDir()
+	if res := sandtest.Run(t, cmd, opts); res.Stdout != "through\n" {
+		t.Errorf("it says %q %q", res.Stdout, res.Stderr)
+	}
+	cmd = exec.Command("mkdir", "slow")
+	cmd.Dir = t.TempDir()
+	p := sandtest.Start(t, cmd, opts)
+	if err := p.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	p.Thaw()
+}
+
 // A process that is killed while its call is held back leaves nothing behind.
 func TestFaultDelayKilled(t *testing.T) {
 	cmd := exec.Command("sh", "-c", `timeout -s KILL 5 mkdir slow; date +%s`)

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -170,6 +173,20 @@ func withDir(opts sandtest.Options, dir string) sandtest.Options {
 	return opts
 }
 
+// What has just been started can be frozen at once.
+func TestFreezeAtOnce(t *testing.T) {
+	for range times(30, 1000) {
+		p := sandtest.Start(t, exec.Command("true"), sandtest.Options{})
+		if err := p.Freeze(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
+		p.Thaw()
+		if res := p.Wait(); res.ExitCode != 0 {
+			t.Fatalf("it ended with %d, signal %v", res.ExitCode, res.Signal)
+		}
+	}
+}
+
 // What is frozen can be killed, by the test, by its context, and by a timeout.
 func TestFreezeKilled(t *testing.T) {
 	for _, how := range []string{"kill", "context", "timeout", "signal"} {
@@ -177,7 +194,7 @@ func TestFreezeKilled(t *testing.T) {
 		defer cancel()
 		opts := sandtest.Options{}
 		if how == "timeout" {
-			opts.Timeout = 300 * time.Millisecond
+			opts.Timeout = 2 * time.Second
 		}
 		p := sandtest.Start(t, exec.CommandContext(ctx, "sh", "-c", "while :; do :; done"), opts)
 		if err := p.Freeze(); err != nil {
@@ -205,3 +222,80 @@ func TestFreezeKilled(t *testing.T) {
 		p.Thaw()
 	}
 }
+
+// What job control has stopped is frozen as it is, and goes on when it is continued.
+func TestFreezeStopped(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "echo ready; kill -STOP $$; echo on")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := sandtest.Start(t, cmd, sandtest.Options{Clock: sandtest.Running})
+	b := make([]byte, 6)
+	if _, err := io.ReadFull(out, b); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := p.Freeze(); err != nil {
+			t.Fatal(err)
+		}
+		p.Thaw()
+	}
+	for done := false; !done; { // until it has stopped itself, the signal is lost
+		if err := p.Signal(18); err != nil {
+			break
+		}
+		select {
+		case <-p.Done():
+			done = true
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if rest, err := io.ReadAll(out); err != nil || string(rest) != "on\n" {
+		t.Errorf("then it says %q, %v", rest, err)
+	}
+}
+
+// A command whose first thread has ended is frozen as any other.
+func TestFreezeLeader(t *testing.T) {
+	if _, err := exec.LookPath("gcc"); err != nil {
+		t.Skip("gcc isn't there")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "p.c"), []byte(`#include <pthread.h>
+#include <unistd.h>
+static void *go(void *x) { for (;;) if (write(1, "x", 1) != 1) _exit(0); return x; }
+int main(void) { pthread_t t; pthread_create(&t, 0, go, 0); pthread_exit(0); }`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	exe := filepath.Join(dir, "p")
+	tool(t, exec.Command("gcc", "-pthread", "-o", exe, filepath.Join(dir, "p.c")))
+	var written atomic.Int64
+	cmd := exec.Command(exe)
+	cmd.Stdout = writer(func(b []byte) (int, error) { written.Add(int64(len(b))); return len(b), nil })
+	p := sandtest.Start(t, cmd, sandtest.Options{})
+	for written.Load() < 1000 {
+		runtime.Gosched()
+	}
+	if err := p.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	for before := int64(-1); before != written.Load(); { // what is in the pipe
+		before = written.Load()
+		time.Sleep(50 * time.Millisecond)
+	}
+	before := written.Load()
+	time.Sleep(100 * time.Millisecond)
+	if now := written.Load(); now != before {
+		t.Errorf("while it is frozen it writes %d bytes", now-before)
+	}
+	p.Thaw()
+	for written.Load() == before {
+		runtime.Gosched()
+	}
+	p.Kill()
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -133,6 +134,13 @@ func (s *Sandbox) bindOther(c *Call) Answer {
 				return raced()
 			}
 			return c.done(s.bindAbstract(k, host, string(addr[2:])))
+		case k.domain == unix.AF_NETLINK && len(addr) >= 8 && binary.NativeEndian.Uint32(addr[4:]) == 0:
+			// The kernel would take the supervisor's number.
+			own := slices.Clone(addr)
+			binary.NativeEndian.PutUint32(own[4:], uint32(c.Process.TGID))
+			if err := rawBind(k.fd, own); err != unix.EADDRINUSE {
+				return c.saidBy(err)
+			}
 		case (k.domain == unix.AF_INET || k.domain == unix.AF_INET6) && len(addr) >= 4:
 			// Below 1024 the right to bind is the program's, not the supervisor's.
 			const firstFree = 1024

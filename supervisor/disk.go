@@ -25,6 +25,8 @@ func disk(s *Sandbox) feature {
 	for _, w := range diskWrites {
 		f.calls = append(f.calls, call{name: w.name, on: byStop, watch: func(e *event) Answer { return s.grow(e, w) }})
 	}
+	// Who can't write in the background writes as others do.
+	f.calls = append(f.calls, call{name: "io_setup", errno: unix.ENOSYS})
 	return f
 }
 
@@ -33,6 +35,7 @@ func disk(s *Sandbox) feature {
 type diskWrite struct {
 	name                 string
 	fd, offset, count    int
+	from                 int  // the descriptor that is read, where there is one, from 1
 	vector, indirect     bool // count is one of buffers; offset is a pointer to it
 	truncates, allocates bool
 }
@@ -43,9 +46,9 @@ var diskWrites = []diskWrite{
 	{name: "writev", offset: -1, count: 2, vector: true},
 	{name: "pwritev", offset: 3, count: 2, vector: true},
 	{name: "pwritev2", offset: 3, count: 2, vector: true},
-	{name: "sendfile", offset: -1, count: 3},
-	{name: "copy_file_range", fd: 2, offset: 3, count: 4, indirect: true},
-	{name: "splice", fd: 2, offset: 3, count: 4, indirect: true},
+	{name: "sendfile", offset: -1, count: 3, from: 2},
+	{name: "copy_file_range", fd: 2, offset: 3, count: 4, indirect: true, from: 1},
+	{name: "splice", fd: 2, offset: 3, count: 4, indirect: true, from: 1},
 	{name: "ftruncate", offset: 1, count: -1, truncates: true},
 	{name: "fallocate", offset: 2, count: 3, allocates: true},
 }
@@ -92,6 +95,8 @@ func (e *event) bytes(w diskWrite) (sum int64) {
 	switch {
 	case w.truncates:
 		return 0
+	case w.from > 0:
+		return min(int64(min(e.args[w.count], maxRW)), e.rest(w.from-1))
 	case !w.vector:
 		return int64(min(e.args[w.count], maxRW))
 	}
@@ -105,6 +110,26 @@ func (e *event) bytes(w diskWrite) (sum int64) {
 		sum += int64(min(binary.NativeEndian.Uint64(b[8:]), maxRW))
 	}
 	return min(sum, maxRW)
+}
+
+// rest returns how many bytes there are at most to be read from a descriptor, whose
+// position is the argument after it, a pointer.
+func (e *event) rest(arg int) int64 {
+	fd, err := e.th.proc.fd(e.th.tid, e.int(arg))
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return maxRW
+	}
+	at, _ := unix.Seek(fd, 0, unix.SEEK_CUR)
+	var b [8]byte
+	if ptr := e.args[arg+1]; ptr != 0 && e.read(ptr, b[:]) == nil {
+		at = int64(binary.NativeEndian.Uint64(b[:]))
+	}
+	return max(st.Size-at, 0)
 }
 
 // position returns where in the file a call begins to write.

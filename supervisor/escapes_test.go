@@ -216,7 +216,7 @@ var escapes = []escape{
 	{"getpgid", "ESRCH"},
 	{"getsid", "ESRCH"},
 	{"setpgid", "ESRCH"},
-	{"setpgid, into a group", "ESRCH"},
+	{"setpgid, into a group", "EPERM"},
 	{"sched_setaffinity", "ESRCH"},
 
 	{"CLONE_NEWIPC", "EPERM"},

@@ -49,6 +49,8 @@ func (e *event) string(at uint64) (string, error) {
 // strings reads a vector of at most so many strings, each of at most so many bytes. more
 // says that there are more.
 func (e *event) strings(at uint64, most, size int) (list []string, more bool, err error) {
+	const usual = 512
+	buf := make([]byte, min(size, usual))
 	for i := range most {
 		var b [8]byte
 		if err := e.read(at+uint64(8*i), b[:]); err != nil {
@@ -58,7 +60,11 @@ func (e *event) strings(at uint64, most, size int) (list []string, more bool, er
 		if ptr == 0 {
 			return list, false, nil
 		}
-		s, err := tracee.ReadString(e.th.tid, ptr, make([]byte, size))
+		s, err := tracee.ReadString(e.th.tid, ptr, buf)
+		if err == unix.ENAMETOOLONG && len(buf) < size {
+			buf = make([]byte, size)
+			s, err = tracee.ReadString(e.th.tid, ptr, buf)
+		}
 		if err == unix.ENAMETOOLONG {
 			b := make([]byte, size-1)
 			err = e.read(ptr, b)
@@ -94,6 +100,9 @@ func (e *event) String() string {
 
 func (e *event) argument(i int, kind argKind) string {
 	v := e.args[i]
+	if e.sig.name == "fcntl" && i == 2 && e.int(1) == unix.F_SETOWN {
+		kind = "pid"
+	}
 	switch kind {
 	case argFD, "int":
 		return strconv.Itoa(int(int32(v)))

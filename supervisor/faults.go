@@ -219,26 +219,49 @@ func (e *event) delay(d time.Duration) Answer {
 		return Fatal(fmt.Errorf("%s of process %s can't be delayed here", e.sig.name, e.th.proc.Lineage))
 	}
 	held, a := e.call.Hold()
-	rs, next := held.call.rs, e.next
+	s, th, rs, next := e.s, e.th, held.call.rs, e.next
 	goOn := func() {
-		e.th.delayed.Store(false)
-		rs.run(func() { rs.serveFrom(&held.call, next) })
+		th.delayed.Store(false)
+		rs.serveFrom(&held.call, next)
 	}
-	if e.s.agenda == nil {
-		rs.wg.Add(1)
-		time.AfterFunc(d, func() { goOn(); rs.wg.Done() })
+	th.delayed.Store(true)
+	if s.agenda == nil {
+		rs.run(func() {
+			if s.after(d) {
+				goOn()
+			}
+		})
 		return a
 	}
 	// While it waits for the clock, it is no call that is being answered.
-	e.th.delayed.Store(true)
-	entry := &entry{proc: e.th.proc, thread: e.th.index, at: addTime(e.s.agenda.clock.Elapsed(), d)}
-	entry.happen = func(int) {
+	th.delay.proc, th.delay.thread, th.delay.at = th.proc, th.index, addTime(s.agenda.clock.Elapsed(), d)
+	th.delay.happen = func(int) {
 		rs.open.Add(1)
-		goOn()
+		rs.run(goOn)
 	}
-	e.s.agenda.add(entry)
+	s.agenda.add(&th.delay)
 	rs.open.Add(-1)
 	return a
+}
+
+// after waits for so long by the host's clock, and while the sandbox is frozen. It reports
+// false if there is no process any more.
+func (s *Sandbox) after(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.empty:
+		return false
+	}
+	if f := s.freezing.Load(); f != nil {
+		select {
+		case <-f.thaw:
+		case <-s.empty:
+			return false
+		}
+	}
+	return true
 }
 
 // injections are the calls that were hit.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +22,10 @@ import (
 
 // A freezing is one freeze, from when it is asked for until it is over.
 type freezing struct {
-	stopped  chan struct{} // closed when nothing runs any more
+	stopped  chan struct{} // closed by the tracer when nothing runs any more
 	thaw     chan struct{} // closed when all is to go on
 	over     chan struct{} // closed when all does
+	idle     atomic.Bool   // everything was stopped already
 	thawOnce sync.Once
 }
 
@@ -58,7 +61,8 @@ func (s *Sandbox) Freeze() error {
 	return err
 }
 
-// Thaw lets everything go on as if nothing had been. Without Freeze it does nothing.
+// Thaw lets everything go on as if nothing had been; a write of which a part was done
+// returns that part, as after SIGSTOP and SIGCONT. Without Freeze it does nothing.
 func (s *Sandbox) Thaw() {
 	if s.frozenByUser.Load() {
 		s.thaw()
@@ -75,6 +79,13 @@ func (s *Sandbox) freeze() error {
 		if before == nil {
 			continue
 		}
+		if before.idle.Load() { // the tracer may never hear of it
+			if s.freezing.CompareAndSwap(before, f) {
+				close(before.over)
+				break
+			}
+			continue
+		}
 		select { // it is about to be over
 		case <-before.over:
 		case <-s.empty:
@@ -82,14 +93,27 @@ func (s *Sandbox) freeze() error {
 		}
 	}
 	for _, th := range s.threads.appendAll(nil) {
-		th.poke()
+		if !th.listening.Load() { // which stays stopped
+			th.poke()
+		}
 	}
-	select {
-	case <-f.stopped:
-		return nil
-	case <-s.empty:
-		s.freezing.CompareAndSwap(f, nil)
-		return os.ErrProcessDone
+	const look = 5 * time.Millisecond
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-f.stopped:
+			return nil
+		case <-s.empty:
+			s.freezing.CompareAndSwap(f, nil)
+			return os.ErrProcessDone
+		case <-ticker.C:
+			// Where job control has stopped everything, nothing comes to the tracer.
+			if !slices.ContainsFunc(s.threads.appendAll(nil), func(th *thread) bool { return !th.listening.Load() && !th.delayed.Load() }) {
+				f.idle.Store(true)
+				return nil
+			}
+		}
 	}
 }
 
@@ -121,9 +145,10 @@ func (t *tracer) frozen() {
 			close(f.stopped)
 			t.untilThawed(f)
 		}
-		t.s.freezing.Store(nil)
-		close(f.over)
-		t.letGo()
+		if t.s.freezing.CompareAndSwap(f, nil) { // and hasn't been replaced by the next
+			close(f.over)
+			t.letGo()
+		}
 	}
 }
 
@@ -149,11 +174,23 @@ func (t *tracer) untilThawed(f *freezing) {
 		case <-f.thaw:
 			return
 		case <-ticker.C:
-			if isZombie(t.root.TGID) {
+			if t.root.hasEnded() {
 				return
 			}
 		}
 	}
+}
+
+// hasEnded reports whether no thread of a process is left.
+func (p *Process) hasEnded() bool {
+	list, err := os.ReadDir("/proc/" + strconv.Itoa(p.TGID) + "/task")
+	if err != nil {
+		return true
+	}
+	return !slices.ContainsFunc(list, func(e os.DirEntry) bool {
+		tid, err := strconv.Atoi(e.Name())
+		return err == nil && !isZombie(tid)
+	})
 }
 
 // allHeld reports whether no thread can do anything.

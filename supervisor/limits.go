@@ -77,12 +77,18 @@ var noCore = unix.Rlimit{Cur: 1, Max: 1}
 // limitsProcesses reports whether there is a limit to processes, or may be one.
 func (s *Sandbox) limitsProcesses() bool { return s.cfg.Limits.Processes > 0 || s.cfg.OnSyscall != nil }
 
-// enterFork refuses a new process or thread where there are enough.
-func (s *Sandbox) enterFork(st *Stop) {
+// processLimit returns the limit in force, 0 for none.
+func (s *Sandbox) processLimit() int {
 	limit := s.cfg.Limits.Processes
 	if s.policy != nil {
 		limit = int(lower(int64(limit), s.policy.rules.processes.Load()))
 	}
+	return limit
+}
+
+// enterFork refuses a new process or thread where there are enough.
+func (s *Sandbox) enterFork(st *Stop) {
+	limit := s.processLimit()
 	if limit == 0 {
 		return
 	}

@@ -38,8 +38,8 @@ func others(s *Sandbox) feature {
 			if a := s.mustBeOurs(c.Int(0)); a.kind != answerGoOn {
 				return a
 			}
-			if c.Name() == "setpgid" && c.Int(1) == 0 {
-				return goOn
+			if c.Name() == "setpgid" {
+				return s.mustBeOurGroup(c.Int(1))
 			}
 			return s.mustBeOurs(c.Int(1))
 		}})
@@ -76,6 +76,20 @@ func (s *Sandbox) mustBeOurs(pid int32) Answer {
 		return goOn
 	}
 	return Errno(unix.ESRCH)
+}
+
+// mustBeOurGroup refuses a group to which no process of the sandbox belongs, as the kernel
+// does with one of another session; 0 is a new one.
+func (s *Sandbox) mustBeOurGroup(pgid int32) Answer {
+	if pgid <= 0 || s.isOurs(int(pgid)) {
+		return goOn
+	}
+	for _, pid := range s.threads.processes() {
+		if group, err := unix.Getpgid(pid); err == nil && group == int(pgid) {
+			return goOn
+		}
+	}
+	return Errno(unix.EPERM)
 }
 
 // isOurs reports whether a number is that of a thread of the sandbox, or of a process of

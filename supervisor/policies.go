@@ -171,7 +171,10 @@ func (p *policy) judge(e *event) Answer {
 	}
 	if i := slices.Index(e.sig.kinds, argArgv); i >= 0 {
 		const most, longest = 1 << 17, 1 << 17 // MAX_ARG_STRLEN, linux/binfmts.h
-		ev.Argv, _, _ = e.strings(e.args[i], most, longest)
+		var more bool
+		if ev.Argv, more, _ = e.strings(e.args[i], most, longest); more {
+			return Errno(unix.E2BIG) // nobody could judge all of them
+		}
 		th.argv = slices.Clone(ev.Argv)
 	}
 	var refusal error
@@ -351,7 +354,9 @@ func (p *policy) verdict(e *event, ev Event) (Verdict, error) {
 	}
 	w := &watchdog{e: e}
 	w.start(patience)
+	defer w.unwound()
 	v := p.ask(&ev)
+	w.returned = true
 	if w.stop() {
 		// The run has failed, and nobody waits for this receiver any more.
 		runtime.Goexit()
@@ -367,6 +372,25 @@ type watchdog struct {
 	waited    bool
 	done      bool
 	abandoned bool
+	returned  bool // belongs to the receiver
+}
+
+// unwound fails the run where a callback has ended its goroutine, as t.Fatal does: nobody
+// answers the call then.
+func (w *watchdog) unwound() {
+	if w.returned {
+		return
+	}
+	if r := recover(); r != nil {
+		panic(r)
+	}
+	if c := w.e.call; !w.stop() {
+		c.s.fail(fmt.Errorf("supervisor: OnSyscall has ended its goroutine (t.Fatal?) at %s of process %s", w.e, w.e.th.proc.Lineage))
+		if !c.yielded {
+			c.Yield()
+		}
+		c.rs.wg.Done()
+	}
 }
 
 func (w *watchdog) start(d time.Duration) {

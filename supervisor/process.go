@@ -136,6 +136,7 @@ type thread struct {
 	vfork     atomic.Pointer[Process] // the last child for which it stood in vfork
 
 	delayed atomic.Bool  // its call is held back until the clock has moved
+	delay   entry        // that
 	arming  atomic.Bool  // it executes calls for the tracer
 	onExit  func(*Stop)  // what waits for the end of the call it is in
 	goneOn  *goneOn      // a wait that no handler has ended, see waits.go

@@ -23,6 +23,7 @@ type traceLog struct {
 // A traced is one entry of the log.
 type traced struct {
 	log     *traceLog
+	s       *Sandbox // of a call
 	th      *thread
 	entry   TraceEntry
 	arrived int
@@ -43,6 +44,12 @@ func (l *traceLog) add(th *thread, e TraceEntry) *traced {
 	return t
 }
 
+// returnsProcess are calls that return the number of a process, a thread or a group.
+var returnsProcess = map[string]bool{
+	"fork": true, "vfork": true, "clone": true, "clone3": true, "wait4": true, "getpid": true, "getppid": true, "gettid": true,
+	"setsid": true, "getsid": true, "getpgid": true, "getpgrp": true, "set_tid_address": true,
+}
+
 // begin notes a call at its entry. One that goes on after a signal is one call.
 func (l *traceLog) begin(e *event) *traced {
 	l.mu.Lock()
@@ -56,7 +63,9 @@ func (l *traceLog) begin(e *event) *traced {
 		before.dropped = true
 	}
 	l.mu.Unlock()
-	return l.add(e.th, TraceEntry{Name: e.sig.name, Category: e.sig.category, Text: e.String(), Result: "?"})
+	t := l.add(e.th, TraceEntry{Name: e.sig.name, Category: e.sig.category, Text: e.String(), Result: "?"})
+	t.s = e.s
+	return t
 }
 
 // note notes what has happened to a process.
@@ -117,6 +126,8 @@ func (t *traced) answered(a Answer) {
 func (t *traced) returned(result int64) {
 	switch {
 	case t == nil:
+	case result > 0 && returnsProcess[t.entry.Name]:
+		t.end(t.s.nameOfPID(int(result)))
 	case result >= 0 || result < -maxErrno:
 		t.end(strconv.FormatInt(result, 10))
 	case restarts(result):

@@ -34,6 +34,7 @@ type tracer struct {
 
 // run handles stops until no tracee is left.
 func (t *tracer) run() {
+	t.frozen() // before it has begun
 	for {
 		tid, ws, err := tracee.WaitUsage(&t.used)
 		if err != nil {
@@ -169,7 +170,7 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	th.proc.bury(&t.used, &t.s.usedByDead)
 	delete(t.procs, th.tid)
 	th.proc.end()
-	if t.s.limitsProcesses() {
+	if t.s.processLimit() > 0 {
 		t.dead = append(t.dead, th.tid)
 	}
 	if t.s.agenda != nil {

@@ -82,7 +82,7 @@ func (v *view) resume(before *Sandbox) error {
 		return errors.New("supervisor: Continue: what that sandbox has written has been thrown away")
 	}
 	v.dir, v.upper, v.tree = before.view.dir, before.view.upper, before.view.tree
-	v.tree.Resume(v.change)
+	v.tree.Resume(v.change, v.s.cfg.Limits.Disk)
 	return nil
 }
 

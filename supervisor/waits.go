@@ -317,6 +317,7 @@ func (s *Sandbox) leave(th *thread) {
 	if s.agenda != nil {
 		s.agenda.remove(&th.wait.entry)
 		s.agenda.remove(&th.socket.entry)
+		s.agenda.remove(&th.delay)
 	}
 }
 
