@@ -27,6 +27,7 @@ type again struct {
 	opens    bool // the call is to be openat2, with the flags
 	flags    int
 	at       uint64 // where it lies, once it does
+	begun    bool   // the thread has entered the kernel with it; the tracer's
 }
 
 // again lets the caller make its call anew, with a path of the host's.
@@ -82,11 +83,17 @@ func (th *thread) interruptAgain() {
 	}
 }
 
-// isToGoAgain reports whether a thread stands at the end of a call that is to be made
-// anew.
+// isToGoAgain reports whether a thread stands between the end of a call that is to be
+// made anew and the new one.
 func (th *thread) isToGoAgain(regs *tracee.Regs) bool {
 	a := th.again.Load()
-	return a != nil && a.at == 0 && regs.Result() == -erestartnointr && regs.Nr() >= 0
+	switch {
+	case a == nil:
+		return false
+	case a.at != 0: // the kernel may have set the registers back already
+		return !a.begun
+	}
+	return regs.Result() == -erestartnointr && regs.Nr() >= 0
 }
 
 // giveAgain gives a thread that was poked the path, if it stands at the end of the
@@ -136,10 +143,14 @@ func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
 	var ended func(*Stop)
 	ended = func(st *Stop) {
 		if st.Result() == -int64(unix.ENOSYS) { // its entry
+			made.begun = true
 			st.OnExit(ended)
 			return
 		}
 		st.t.giveBack(st.th, pathPlace)
+		if st.th.isMadeAnew() { // a signal came before anybody received it
+			st.th.again.Store(nil)
+		}
 		if a.opens && st.regs.Nr() >= 0 {
 			st.regs.SetNr(given.Nr())
 		}

@@ -91,7 +91,8 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 			t.undisturbed(th, &regs)
 		}
 	case th.isToGoAgain(&regs) && t.delays(th, sig):
-		// Should signals come faster than a call is made anew, it never would be.
+		// Should signals come faster than a call is made anew, it never would be. And
+		// a handler's calls would end before it, and be taken for it.
 		if err := th.hold(); err != nil {
 			return
 		}

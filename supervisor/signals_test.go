@@ -160,7 +160,7 @@ func TestOpenOfFIFO(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			cmd := func() *exec.Cmd { return cmdC(path, what, fifo) }
 			want := bare(t, cmd())
-			for range 5 {
+			for range 20 {
 				if _, got := endsWithin(t, storms, realTimers, cmd()); got != want {
 					t.Fatalf("got %q, bare %q", got, want)
 				}

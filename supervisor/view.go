@@ -34,7 +34,6 @@ type view struct {
 	bound sync.Map // the paths that sockets were bound at, by those that the host knows
 
 	changed int64 // the time of the last change
-	fifo    sync.Mutex
 }
 
 // newView makes the view of a command that is about to start in a directory.
