@@ -24,7 +24,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/internal/marked"
 	"github.com/sandtest/go-sandtest/sandtest"
 	"github.com/sandtest/go-sandtest/supervisor"
 )
@@ -45,19 +47,11 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-func gone(pid int) bool {
-	_, err := os.Stat("/proc/" + strconv.Itoa(pid))
-	return errors.Is(err, fs.ErrNotExist)
-}
-
-// dead says that a process is gone, or is left for its parent to be waited for.
-func dead(pid int) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return true
-	}
-	_, rest, _ := bytes.Cut(b, []byte(") "))
-	return bytes.HasPrefix(rest, []byte("Z")) || bytes.HasPrefix(rest, []byte("X"))
+// withMark returns the command with a mark, by which its processes are known outside.
+func withMark(cmd *exec.Cmd) (*exec.Cmd, marked.Mark) {
+	mark := marked.New()
+	cmd.Env = append(sandtest.Environ(), string(mark))
+	return cmd, mark
 }
 
 func commandLine(pid int) string {
@@ -419,19 +413,20 @@ func TestTimeout(t *testing.T) {
 	// A slow machine may need more than the first limit to start the processes.
 	for limit := 100 * time.Millisecond; ; limit *= 4 {
 		file := filepath.Join(t.TempDir(), "pids")
-		res := sandtest.Run(t, sh(tree, file), sandtest.Options{Clock: sandtest.Running, Timeout: limit, Write: []string{filepath.Dir(file)}})
+		cmd, mark := withMark(sh(tree, file))
+		res := sandtest.Run(t, cmd, sandtest.Options{Clock: sandtest.Running, Timeout: limit, Write: []string{filepath.Dir(file)}})
 		if !res.TimedOut || res.Signal != syscall.SIGKILL || res.ExitCode != -1 {
 			t.Fatalf("timed out %v, signal %v, exit code %d, want true, SIGKILL, -1", res.TimedOut, res.Signal, res.ExitCode)
 		}
-		list := pids(t, file)
-		for _, pid := range list {
-			eventually(t, fmt.Sprintf("process %d is gone", pid), func() bool { return gone(pid) })
+		if left := mark.Alive(); len(left) > 0 {
+			t.Errorf("%v are alive", left)
 		}
-		if len(list) == 3 {
+		told := pids(t, file)
+		if len(told) == 3 {
 			break
 		}
 		if limit > 10*time.Second {
-			t.Fatalf("%d processes told their pids within %v, want 3", len(list), limit)
+			t.Fatalf("%d processes told their pids within %v, want 3", len(told), limit)
 		}
 	}
 }
@@ -467,17 +462,17 @@ func TestTimeoutAfterEnd(t *testing.T) {
 func TestLeaked(t *testing.T) {
 	// Eleven children, so that the order of names isn't that of their text, and one
 	// grandchild whose parent is gone.
-	cmd := sh(`for i in 01 02 03 04 05 06 07 08 09 10 11; do sleep 10$i & echo $!; done
+	cmd, mark := withMark(sh(`for i in 01 02 03 04 05 06 07 08 09 10 11; do sleep 10$i & echo $!; done
 		sh -c 'sleep 2000 & echo $!'
-		read x; exit 7`)
+		read x; exit 7`))
 	d := newDialog(t, cmd)
 	p := sandtest.Start(t, cmd, sandtest.Options{Clock: sandtest.Running})
-	var list []int
 	var want []supervisor.LeakedProcess
 	expect := func(who det.Lineage, args ...string) {
 		pid := d.number()
-		eventually(t, fmt.Sprintf("process %d runs %v", pid, args), func() bool { return commandLine(pid) == strings.Join(args, " ") })
-		list = append(list, pid)
+		eventually(t, fmt.Sprintf("process %d runs %v", pid, args), func() bool {
+			return slices.ContainsFunc(mark.Alive(), func(pid int) bool { return commandLine(pid) == strings.Join(args, " ") })
+		})
 		want = append(want, supervisor.LeakedProcess{Lineage: who, Args: args})
 	}
 	for i := range 11 {
@@ -492,8 +487,8 @@ func TestLeaked(t *testing.T) {
 	if diff := cmp.Diff(want, res.Leaked); diff != "" {
 		t.Errorf("Leaked (-want +got):\n%s", diff)
 	}
-	for _, pid := range list {
-		eventually(t, fmt.Sprintf("process %d is gone", pid), func() bool { return gone(pid) })
+	if left := mark.Alive(); len(left) > 0 {
+		t.Errorf("%v are alive", left)
 	}
 }
 
@@ -541,14 +536,14 @@ func TestSignalBeforeWait(t *testing.T) {
 }
 
 func TestStartKill(t *testing.T) {
-	cmd := sh(server)
+	cmd, mark := withMark(sh(server))
 	d := newDialog(t, cmd)
 	p := sandtest.Start(t, cmd, sandtest.Options{Clock: sandtest.Running})
-	pid := d.number()
+	d.number()
 	p.Kill()
 	<-p.Done()
-	if !dead(pid) {
-		t.Errorf("Done is closed and process %d is alive", pid)
+	if left := mark.Alive(); len(left) > 0 {
+		t.Errorf("Done is closed and %v are alive", left)
 	}
 	if res := p.Wait(); res.Signal != syscall.SIGKILL || res.ExitCode != -1 || res.TimedOut {
 		t.Errorf("signal %v, exit code %d, timed out %v, want SIGKILL, -1, false", res.Signal, res.ExitCode, res.TimedOut)
@@ -575,17 +570,16 @@ func TestWaitConcurrently(t *testing.T) {
 
 func TestStartCleanup(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pids")
+	cmd, mark := withMark(sh(tree, file))
 	var waited *sandtest.Process
 	t.Run("test", func(t *testing.T) {
-		sandtest.Start(t, sh(tree, file), sandtest.Options{Clock: sandtest.Running, Write: []string{filepath.Dir(file)}})
+		sandtest.Start(t, cmd, sandtest.Options{Clock: sandtest.Running, Write: []string{filepath.Dir(file)}})
 		eventually(t, "three processes run", func() bool { return len(pids(t, file)) == 3 })
 		waited = sandtest.Start(t, sh("exit 2"), sandtest.Options{})
 		waited.Wait()
 	})
-	for _, pid := range pids(t, file) {
-		if !dead(pid) {
-			t.Errorf("the test has ended and process %d is alive", pid)
-		}
+	if left := mark.Alive(); len(left) > 0 {
+		t.Errorf("the test has ended and %v are alive", left)
 	}
 	<-waited.Done()
 }

@@ -4,14 +4,11 @@ package supervisor
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/internal/marked"
 )
 
 func init() {
@@ -29,7 +27,7 @@ func init() {
 	programs["supervise"] = func(args []string) error {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-		cmd.Env = environ()
+		cmd.Env = append(environ(), os.Getenv("SUPERVISED")) // a mark
 		s, err := Start(cmd, Config{Limits: Limits{Processes: 200}})
 		if err != nil {
 			return err
@@ -133,20 +131,6 @@ func TestLeaked(t *testing.T) {
 	}
 }
 
-// alive reports whether a process runs: it exists and is no zombie.
-func alive(t testing.TB, pid string) bool {
-	t.Helper()
-	stat, err := os.ReadFile("/proc/" + pid + "/stat")
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return false
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	return rest[0] != 'Z' && rest[0] != 'X'
-}
-
 // pids reads so many lines "NAME PID".
 func pids(t testing.TB, r *bufio.Scanner, n int) (list []string) {
 	t.Helper()
@@ -166,10 +150,12 @@ func pids(t testing.TB, r *bufio.Scanner, n int) (list []string) {
 // A daemon ends with the command.
 func TestDaemon(t *testing.T) {
 	path := compileC(t, "tree", false)
-	state, out := ends(t, Config{}, cmdC(path, "daemon"))
-	pid := pids(t, bufio.NewScanner(strings.NewReader(out)), 1)[0]
-	if alive(t, pid) {
-		t.Errorf("the daemon, %s, is alive", pid)
+	cmd, mark := cmdC(path, "daemon"), marked.New()
+	cmd.Env = append(cmd.Env, string(mark))
+	state, out := ends(t, Config{}, cmd)
+	pids(t, bufio.NewScanner(strings.NewReader(out)), 1)
+	if left := mark.Alive(); len(left) > 0 {
+		t.Errorf("of the daemon %v is alive", left)
 	}
 	want := []LeakedProcess{{"0.1.1", []string{path, "daemon"}}}
 	if diff := cmp.Diff(want, state.Leaked); state.ExitCode != 3 || diff != "" {
@@ -183,7 +169,8 @@ func TestKillBomb(t *testing.T) {
 	const most = 200
 	for _, told := range []int{1, 5, 50, 150} {
 		t.Run(fmt.Sprint(told), func(t *testing.T) {
-			cmd := cmdC(path, "bomb", fmt.Sprint(most))
+			cmd, mark := cmdC(path, "bomb", fmt.Sprint(most)), marked.New()
+			cmd.Env = append(cmd.Env, string(mark))
 			r, w, err := os.Pipe()
 			if err != nil {
 				t.Fatal(err)
@@ -204,12 +191,10 @@ func TestKillBomb(t *testing.T) {
 				t.Fatal(err)
 			}
 			for scan.Scan() { // ends only when the last of them is gone
-				list = append(list, strings.TrimPrefix(scan.Text(), "pid "))
+				list = append(list, scan.Text())
 			}
-			for _, pid := range list {
-				if alive(t, pid) {
-					t.Errorf("process %s of %d is alive after Wait", pid, len(list))
-				}
+			if left := mark.Alive(); len(left) > 0 {
+				t.Errorf("after Wait %v of %d are alive", left, len(list))
 			}
 			if state.ExitCode != -1 || state.Signal != unix.SIGKILL {
 				t.Errorf("state %+v", state)
@@ -222,7 +207,8 @@ func TestKillBomb(t *testing.T) {
 func TestDeathOfTheSupervisor(t *testing.T) {
 	path := compileC(t, "tree", false)
 	for range 3 {
-		cmd := program(t, "supervise", path, "forest")
+		cmd, mark := program(t, "supervise", path, "forest"), marked.New()
+		cmd.Env = append(cmd.Env, "SUPERVISED="+string(mark))
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -231,19 +217,17 @@ func TestDeathOfTheSupervisor(t *testing.T) {
 			t.Fatal(err)
 		}
 		stop := time.AfterFunc(ending, func() { _ = cmd.Process.Kill() })
-		list := pids(t, bufio.NewScanner(out), 1+3+6)
+		pids(t, bufio.NewScanner(out), 1+3+6)
+		if n := len(mark.Alive()); n < 1+3+6 {
+			t.Errorf("%d processes have the mark", n)
+		}
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait() // it says that it was killed
 		stop.Stop()
-		for _, pid := range list {
-			for deadline := time.Now().Add(ending); alive(t, pid); {
-				if time.Now().After(deadline) {
-					t.Fatalf("process %s outlived its supervisor by %v", pid, ending)
-				}
-				time.Sleep(time.Millisecond)
-			}
+		if left := mark.Gone(ending); len(left) > 0 {
+			t.Fatalf("%v outlived their supervisor by %v", left, ending)
 		}
 	}
 }
@@ -259,8 +243,8 @@ func TestDeathInAStorm(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	moments := rand.New(rand.NewPCG(1, 2))
 	for range n {
-		cmd := program(t, "supervise", path, "storm")
-		cmd.Env = append(cmd.Env, "TMPDIR="+os.Getenv("TMPDIR"))
+		cmd, mark := program(t, "supervise", path, "storm"), marked.New()
+		cmd.Env = append(cmd.Env, "TMPDIR="+os.Getenv("TMPDIR"), "SUPERVISED="+string(mark))
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -272,13 +256,13 @@ func TestDeathInAStorm(t *testing.T) {
 		scan := bufio.NewScanner(out)
 		var list []string
 		for told := moments.IntN(150); told > 0 && scan.Scan(); told-- {
-			list = append(list, strings.TrimPrefix(scan.Text(), "pid "))
+			list = append(list, scan.Text())
 		}
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		for scan.Scan() { // ends only when the last of them is gone
-			list = append(list, strings.TrimPrefix(scan.Text(), "pid "))
+			list = append(list, scan.Text())
 		}
 		_ = cmd.Wait() // it says that it was killed
 		if !stop.Stop() {
@@ -287,13 +271,8 @@ func TestDeathInAStorm(t *testing.T) {
 		if len(list) > 200 {
 			t.Errorf("there were %d processes", len(list))
 		}
-		for _, pid := range list {
-			for deadline := time.Now().Add(ending); alive(t, pid); { // it has closed its files, and is about to be gone
-				if time.Now().After(deadline) {
-					t.Fatalf("process %s outlived its supervisor", pid)
-				}
-				runtime.Gosched()
-			}
+		if left := mark.Gone(ending); len(left) > 0 { // they have closed their files, and are about to be gone
+			t.Fatalf("%v outlived their supervisor", left)
 		}
 	}
 	output(t, Config{}, exec.Command("true"))

@@ -7,12 +7,15 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/internal/marked"
 )
 
 // A terminal is a pseudo terminal in which a session of sandtest runs.
@@ -170,11 +173,9 @@ func TestTerminalJob(t *testing.T) {
 	term.expect("prompt: ")
 	term.send("stty -echo\n")
 	term.expect("prompt: ")
-	term.send(commandVar + "=1 $SANDTEST run sh -c 'echo pid $$ is; exec cat'\n")
-	term.expect("pid ")
-	start := term.read
-	term.expect(" is")
-	pid := string(term.seen.Bytes()[start : term.read-len(" is")])
+	mark := marked.New()
+	term.send(commandVar + "=1 $SANDTEST run --env " + string(mark) + " sh -c 'echo it is; exec cat'\n")
+	term.expect("it is")
 	for i := range 10 {
 		text := fmt.Sprintf("line %d", i)
 		term.send(text + "\n")
@@ -184,9 +185,9 @@ func TestTerminalJob(t *testing.T) {
 		term.expect("prompt: ")
 		// The shell knows that sandtest has stopped. cat would still take a line, had
 		// it not got its own signal yet.
-		for deadline := time.Now().Add(20 * time.Second); !stopped(t, pid); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(20 * time.Second); !stopped(t, mark.Named("cat")); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("process %s isn't stopped", pid)
+				t.Fatalf("%s isn't stopped", mark)
 			}
 		}
 		term.send("fg\n")
@@ -203,9 +204,9 @@ func TestTerminalJob(t *testing.T) {
 }
 
 // stopped reports whether a process is stopped, or stands still for its tracer.
-func stopped(t *testing.T, pid string) bool {
+func stopped(t *testing.T, pid int) bool {
 	t.Helper()
-	b, err := os.ReadFile("/proc/" + pid + "/stat")
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		t.Fatal(err)
 	}
