@@ -56,17 +56,33 @@ func (t *tracer) start() error {
 		return explainStart(cmd, err, plain)
 	}
 	pid := cmd.Process.Pid
-	err = t.takeOver(pid, userDeathSignal)
-	t.placed(pid)
+	inside, err := t.takeOver(pid)
+	if err == nil {
+		err = t.prepareRoot(pid, inside, userDeathSignal)
+	}
+	t.placed(inside)
 	if err != nil {
-		// Nothing has run yet: the kill ends the only process there is.
-		_ = unix.Kill(pid, unix.SIGKILL)
-		t.reap(pid)
+		t.giveUp(pid, inside)
 		_ = cmd.Wait() // closes its pipes; the process itself is gone
 		t.s.copied.restore()
+		var own *ownTrouble
+		if errors.As(err, &own) {
+			return own.error
+		}
 		return fmt.Errorf("supervisor: arm %s: %w", cmd.Path, explainRefusal(err))
 	}
 	return nil
+}
+
+// giveUp ends a command that has not run yet.
+func (t *tracer) giveUp(pid, inside int) {
+	if inside != 0 && inside != pid {
+		t.killAndReap(inside)
+	}
+	if n := t.s.spaces; n != nil {
+		t.killAndReap(n.init)
+	}
+	t.killAndReap(pid)
 }
 
 func (t *tracer) reap(pid int) {
@@ -118,45 +134,74 @@ func explainStart(cmd *exec.Cmd, err error, plain bool) error {
 }
 
 // takeOver turns the stop at exec that os/exec arranged into a seized tracee,
-// which unlike the former can be stopped and continued by job control, and arms
-// it.
-func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
+// which unlike the former can be stopped and continued by job control, and moves it
+// into namespaces of its own. It returns the number that the command then has.
+func (t *tracer) takeOver(pid int) (inside int, err error) {
 	if _, ws, err := tracee.WaitFor(pid); err != nil || !ws.Stopped() {
-		return fmt.Errorf("wait for the command to stop at its start: status %#x: %w", int(ws), err)
+		return 0, fmt.Errorf("wait for the command to stop at its start: status %#x: %w", int(ws), err)
 	}
 	if err := tracee.Detach(pid, unix.SIGSTOP); err != nil {
-		return fmt.Errorf("detach to seize: %w", err)
+		return 0, fmt.Errorf("detach to seize: %w", err)
 	}
 	if err := tracee.Seize(pid); err != nil {
-		return err
+		return 0, err
 	}
 	// A stopped process is woken by SIGCONT; the stop that announces it is at the
 	// edge of user mode.
 	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
-		return fmt.Errorf("continue the command: %w", err)
+		return 0, fmt.Errorf("continue the command: %w", err)
 	}
-	var early []unix.Signal
 	for {
 		_, ws, err := tracee.WaitFor(pid)
 		if err != nil || !ws.Stopped() {
-			return fmt.Errorf("wait for the command: %w", errors.Join(err, tracee.ErrGone))
+			return 0, fmt.Errorf("wait for the command: %w", errors.Join(err, tracee.ErrGone))
 		}
 		if tracee.Event(ws) == 0 {
 			if ws.StopSignal() == unix.SIGCONT {
 				break
 			}
-			early = append(early, ws.StopSignal())
+			t.sent = append(t.sent, ws.StopSignal())
 		}
 		if err := tracee.Cont(pid, 0); err != nil {
-			return fmt.Errorf("continue the command: %w", err)
+			return 0, fmt.Errorf("continue the command: %w", err)
 		}
+	}
+	return t.chooseBackend(pid)
+}
+
+// chooseBackend moves the command into namespaces if it is to have some.
+func (t *tracer) chooseBackend(pid int) (inside int, err error) {
+	if t.s.cfg.Backend == BackendSeccomp {
+		return pid, nil
+	}
+	inside, err = t.enterNamespaces(pid)
+	var missing *namespaceError
+	switch {
+	case !errors.As(err, &missing):
+		return inside, err
+	case t.s.cfg.Backend == BackendNamespaces:
+		return 0, &ownTrouble{fmt.Errorf("supervisor: Backend is namespaces, and this machine allows none: %w: "+
+			"allow unprivileged user namespaces, or use the backend seccomp, or auto", err)}
+	}
+	t.s.withoutSpaces = err
+	return pid, nil
+}
+
+// prepareRoot enters the command into the books, and arms it.
+func (t *tracer) prepareRoot(outer, pid int, deathSignal syscall.Signal) (err error) {
+	if t.s.table, err = newTable(t.s); err != nil {
+		return &ownTrouble{err}
 	}
 	t.root = newProcess(pid, nil, 0)
 	t.procs[pid] = t.root
 	t.s.root = t.root
+	t.root.supervisor = t.s.ownPID()
+	if err := t.root.pin(); err != nil {
+		return err
+	}
 	th := t.root.newThread(pid, 0)
 	if err := t.s.view.enter(th); err != nil {
-		return &ownTrouble{err}
+		return &ownTrouble{fmt.Errorf("supervisor: arm %s: %w", t.s.cmd.Path, err)}
 	}
 	t.s.threads.add(th)
 	t.s.counts.processes.Add(1)
@@ -170,7 +215,7 @@ func (t *tracer) takeOver(pid int, deathSignal syscall.Signal) error {
 	t.root.program.Store(&program)
 	t.s.tracing.note(th, "started "+strconv.Quote(program)+" as "+fmt.Sprintf("%q", t.s.cmd.Args))
 	defer func() {
-		for _, sig := range early {
+		for _, sig := range t.sent {
 			_ = unix.Kill(pid, sig) // it is delivered when the command runs
 		}
 	}()
@@ -294,13 +339,10 @@ func explainRefusal(err error) error {
 
 // newImage looks at a program that has just been loaded.
 func (t *tracer) newImage(th *thread) (*image, error) {
-	regs, err := tracee.GetRegs(th.tid)
-	if err != nil {
+	if err := mustBe64(th.tid); err != nil {
 		return nil, err
 	}
-	if regs.Compat() {
-		return nil, errors.New("it is a 32-bit program, and the sandbox serves 64-bit system calls only")
-	}
+	var err error
 	im := &image{t: t, th: th, listener: -1}
 	if im.auxv, err = tracee.ReadAuxv(th.tid); err != nil {
 		return nil, fmt.Errorf("read the auxiliary vector: %w", err)
@@ -310,6 +352,15 @@ func (t *tracer) newImage(th *thread) (*image, error) {
 		return nil, err
 	}
 	return im, nil
+}
+
+// mustBe64 refuses a program that makes system calls nobody here knows.
+func mustBe64(tid int) error {
+	regs, err := tracee.GetRegs(tid)
+	if err == nil && regs.Compat() {
+		err = errors.New("it is a 32-bit program, and the sandbox serves 64-bit system calls only")
+	}
+	return err
 }
 
 // load prepares a program that was started by execve.

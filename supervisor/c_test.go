@@ -198,3 +198,10 @@ func fields(t testing.TB, text string) map[string]string {
 
 // testTime is an instant that can't be taken for any other.
 var testTime = time.Date(2011, 12, 13, 14, 15, 16, 123456789, time.UTC)
+
+// hasNamespaces reports whether sandboxes have namespaces of their own here.
+func hasNamespaces(t testing.TB) bool {
+	t.Helper()
+	state, _ := run(t, Config{}, exec.Command("true"))
+	return state.Stats.Backend == BackendNamespaces.String()
+}

@@ -41,7 +41,11 @@ func (im *image) dropCapabilities() error {
 			return fmt.Errorf("read the command's capabilities: %w", err)
 		}
 	}
-	if (sets[0]|sets[1]|sets[2])&^keptCapabilities == 0 {
+	kept := uint64(keptCapabilities)
+	if n := im.t.s.spaces; n != nil && n.user {
+		kept &= n.had // those over its own namespace it has had only to make it
+	}
+	if (sets[0]|sets[1]|sets[2])&^kept == 0 {
 		return nil
 	}
 	bounding, err := statusMask(im.th.tid, "CapBnd:")
@@ -54,7 +58,7 @@ func (im *image) dropCapabilities() error {
 	b := binary.NativeEndian.AppendUint64(nil, version3)
 	for _, shift := range []int{0, 32} {
 		for _, set := range sets {
-			b = binary.NativeEndian.AppendUint32(b, uint32(set&keptCapabilities>>shift))
+			b = binary.NativeEndian.AppendUint32(b, uint32(set&kept>>shift))
 		}
 	}
 	at := (im.sys.SP() - listRoom - uint64(len(b))) &^ 15
@@ -63,7 +67,7 @@ func (im *image) dropCapabilities() error {
 	}
 	calls := im.sys.List()
 	if sets[0]&(1<<unix.CAP_SETPCAP) != 0 {
-		for rest := bounding &^ keptCapabilities; rest != 0; rest &= rest - 1 {
+		for rest := bounding &^ kept; rest != 0; rest &= rest - 1 {
 			calls.Add("prctl(PR_CAPBSET_DROP)", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uint64(bits.TrailingZeros64(rest)))
 		}
 	}

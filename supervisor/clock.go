@@ -160,7 +160,7 @@ func (c *Call) cpuClock(id int32) (p *Process, th *thread, ok bool) {
 	}
 	th = c.thread
 	if pid := int(^(id >> 3)); pid != 0 {
-		if th = c.s.threads.get(pid); th == nil {
+		if th = c.s.threadBy(pid); th == nil {
 			return nil, nil, false
 		}
 	}

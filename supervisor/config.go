@@ -29,6 +29,15 @@ type Config struct {
 	// Only the virtual clock can be set.
 	SetClock bool
 
+	// Backend is what the sandbox is made of; the zero value takes the best that the machine
+	// allows.
+	Backend Backend
+
+	// FirstPID is the process id of the command, from 2, the default, to 1,000,000; those
+	// of other processes follow. It takes CONFIG_CHECKPOINT_RESTORE, which is part of the
+	// kernels of distributions, and is without effect with the backend seccomp.
+	FirstPID int
+
 	// HostTSC leaves the CPU's time-stamp counter alone, which the virtual clock
 	// otherwise answers for (the instructions rdtsc and rdtscp): on some machines
 	// trapped calls are twice as fast then. Nearly no program reads it.
@@ -231,6 +240,13 @@ func (c Config) withDefaults() (Config, error) {
 	if c.SetClock && c.Clock != det.Virtual {
 		return c, fmt.Errorf("supervisor: SetClock with the %v clock: only the virtual clock can be set", c.Clock)
 	}
+	if c.FirstPID != 0 && (c.FirstPID < 2 || c.FirstPID > 1e6) {
+		return c, fmt.Errorf("supervisor: FirstPID is %d: want 2 to 1,000,000", c.FirstPID)
+	}
+	var err error
+	if c.Backend, err = c.Backend.chosen(); err != nil {
+		return c, fmt.Errorf("supervisor: %w", err)
+	}
 	if c.Net < NetLoopback || c.Net > NetHost {
 		return c, fmt.Errorf("supervisor: unknown network %v", c.Net)
 	}
@@ -314,6 +330,10 @@ type Stats struct {
 	Execs     int `json:"execs"`
 	// Signals counts signals that were held back until a trapped call had ended.
 	Signals int `json:"signals_held"`
+	// Backend is what the sandbox was made of, seccomp or namespaces, and where it wasn't the
+	// latter although it might have been, NoNamespaces is why.
+	Backend      string `json:"-"`
+	NoNamespaces string `json:"no_namespaces,omitempty"`
 	// Landlock is the ABI of Landlock that stood behind the sandbox, 0 for none.
 	Landlock int `json:"landlock"`
 	// Real is the time the command took by the host's clock.

@@ -18,6 +18,13 @@
 // derived from the features that are switched on; a call that none wants is
 // never trapped and runs at the kernel's own speed.
 //
+// # Namespaces
+//
+// Where the machine allows it, the command gets a namespace of processes, and one of
+// mounts with the /proc of those processes, by remote system calls at its first stop and
+// without a helper: see [Backend], and namespaces.go. What programs see is the same
+// without, but for process ids.
+//
 // # Files
 //
 // A program's paths mean what the sandbox's view says, see [Config.Mounts]: a
@@ -123,8 +130,11 @@
 //     published.
 //   - chroot(2) fails with EPERM. A program whose interpreter (ld.so) is another file
 //     than the host's of that path, as with [Config.Root], is executed as a copy.
-//   - /proc/PID/maps shows the host's paths, and process ids are the host's. Most of
-//     /proc/sys shows the host's settings.
+//   - /proc/PID/maps shows the host's paths. Most of /proc/sys shows the host's settings.
+//   - Process ids are the host's where the sandbox has no namespaces (see [Backend]).
+//     Where it has, processes that are created at the same time have their ids in the
+//     order of their creation, and the group or session that the command was started in
+//     is number 0, unless it leads it (SysProcAttr).
 //   - Before Linux 6.10 (mseal) a program may map other memory over the supervisor's,
 //     and then change the path of an execve, or of a file that it has to open itself,
 //     until the kernel has read it.

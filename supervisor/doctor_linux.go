@@ -33,7 +33,8 @@ func Doctor() []Check {
 		}
 		checks = append(checks, c)
 	}
-	return append(checks, landlockCheck(), trial())
+	ran, spaces := trial()
+	return append(checks, landlockCheck(), spaces, ran)
 }
 
 func platform() Check {
@@ -128,23 +129,33 @@ func landlockCheck() Check {
 }
 
 // trial runs a command in a sandbox.
-func trial() Check {
-	c := Check{Name: "trial run", Detail: "no program named true to try it with"}
+// trial runs a command, and tells whether its sandbox had namespaces.
+func trial() (ran, spaces Check) {
+	ran = Check{Name: "trial run", Detail: "no program named true to try it with"}
+	spaces = Check{Name: "namespaces", Optional: true, Detail: "not tried"}
 	path, err := exec.LookPath("true")
 	if err != nil {
-		return c
+		return ran, spaces
 	}
+	var st *State
 	s, err := Start(exec.Command(path), Config{})
 	if err == nil {
-		var st *State
 		if st, err = s.Wait(); err == nil && st.ExitCode != 0 {
 			err = fmt.Errorf("%s ended with status %d", path, st.ExitCode)
 		}
 	}
 	if err != nil {
-		c.Detail = err.Error()
-		return c
+		ran.Detail = err.Error()
+		return ran, spaces
 	}
-	c.OK, c.Detail = true, "a command ran in a sandbox"
-	return c
+	ran.OK, ran.Detail = true, "a command ran in a sandbox"
+	switch why := st.Stats.NoNamespaces; {
+	case st.Stats.Backend == BackendNamespaces.String():
+		spaces.OK, spaces.Detail = true, "process ids are the sandbox's own, and the same in every run"
+	case why != "":
+		spaces.Detail = why + ": process ids are the host's"
+	default:
+		spaces.Detail = "SANDTEST_BACKEND says not to use them: process ids are the host's"
+	}
+	return ran, spaces
 }

@@ -207,7 +207,7 @@ func (s *Sandbox) nameOfPID(pid int) string {
 	if n < -1 { // a group, named after its leader
 		sign, n = "-", -n
 	}
-	if th := s.threads.get(n); th != nil {
+	if th := s.threadBy(n); th != nil {
 		return sign + th.name()
 	}
 	if name := s.tracing.past(n); name != "" {

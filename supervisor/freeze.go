@@ -174,7 +174,7 @@ func (t *tracer) untilThawed(f *freezing) {
 		case <-f.thaw:
 			return
 		case <-ticker.C:
-			if t.root.hasEnded() {
+			if t.root.hasEnded() || t.s.spaces.killed() {
 				return
 			}
 		}

@@ -125,7 +125,7 @@ func (s *Sandbox) setOpenFiles(c *Call) Answer {
 	if c.Name() == "prlimit64" {
 		at, old = c.Arg(2), c.Arg(3)
 		if target := int(c.Int(0)); target != 0 {
-			th := s.threads.get(target)
+			th := s.threadBy(target)
 			if th == nil {
 				return Errno(unix.ESRCH)
 			}

@@ -12,8 +12,10 @@ import (
 // others keeps the sandbox from processes that aren't its own.
 //
 // Source: processes of the same user, which may be sent signals, and whose limits,
-// priorities and groups may be read and set. Eliminated: they don't exist (ESRCH). A
-// process id is in a register, so what is judged is what the kernel looks at. All
+// priorities and groups may be read and set. Eliminated: they don't exist (ESRCH). In a
+// namespace of its own (namespaces.go) they have no number; elsewhere it is judged here. A
+// process id is in a register, so what is judged is what the kernel looks at. Process 1,
+// which isn't a program's, keeps its limits and priorities (EPERM). All
 // processes at once, or a user's, are nobody's to deal with (EPERM), unless it is a
 // signal and Landlock lets it reach the sandbox's own alone (ABI 6).
 //
@@ -21,28 +23,11 @@ import (
 // 6, a group that isn't led by a process of the sandbox, such as the one that it was
 // started in, can't be sent signals.
 func others(s *Sandbox) feature {
-	f := feature{name: "others", calls: []call{
-		{name: "kill", notify: func(c *Call) Answer { return s.kill(c, c.Int(0)) }},
-		{name: "fcntl", notify: func(c *Call) Answer { return s.kill(c, c.Int(2)) }, conds: is(1, unix.F_SETOWN)},
-		{name: "fcntl", errno: unix.EINVAL, conds: is(1, fSetOwnEx)},
-		{name: "prctl", errno: unix.EINVAL, conds: is(0, unix.PR_SCHED_CORE)},
-	}}
-	for _, name := range []string{
-		"tkill", "rt_sigqueueinfo", "pidfd_open", "prlimit64", "sched_setscheduler", "sched_getscheduler", "sched_setparam", "sched_getparam",
-		"sched_setattr", "sched_getattr", "sched_rr_get_interval", "getpgid", "getsid", "get_robust_list",
-	} {
-		f.calls = append(f.calls, call{name: name, notify: func(c *Call) Answer { return s.mustBeOurs(c.Int(0)) }, conds: []seccomp.Cond{isNot(0, 0)}})
-	}
-	for _, name := range []string{"tgkill", "rt_tgsigqueueinfo", "setpgid"} {
-		f.calls = append(f.calls, call{name: name, notify: func(c *Call) Answer {
-			if a := s.mustBeOurs(c.Int(0)); a.kind != answerGoOn {
-				return a
-			}
-			if c.Name() == "setpgid" {
-				return s.mustBeOurGroup(c.Int(1))
-			}
-			return s.mustBeOurs(c.Int(1))
-		}})
+	f := feature{name: "others", calls: []call{{name: "prctl", errno: unix.EINVAL, conds: is(0, unix.PR_SCHED_CORE)}}}
+	if s.spaces == nil {
+		f.calls = append(f.calls, s.withoutOthers()...)
+	} else {
+		f.calls = append(f.calls, s.withoutInit()...)
 	}
 	// Priorities: of a process, a group, or a user's processes.
 	for _, who := range []struct {
@@ -51,6 +36,8 @@ func others(s *Sandbox) feature {
 	}{{"setpriority", unix.PRIO_PROCESS}, {"getpriority", unix.PRIO_PROCESS}, {"ioprio_set", ioprioProcess}, {"ioprio_get", ioprioProcess}} {
 		f.calls = append(f.calls, call{name: who.call, notify: func(c *Call) Answer {
 			switch kind := c.Int(0) - who.first; {
+			case kind == 0 && s.spaces != nil && c.Int(1) == initPID:
+				return Errno(unix.EPERM)
 			case kind == 0:
 				return s.mustBeOurs(c.Int(1))
 			case kind == 1 || kind == 2:
@@ -60,6 +47,47 @@ func others(s *Sandbox) feature {
 		}})
 	}
 	return f
+}
+
+// withoutOthers are the calls that name processes, where there is no namespace in which
+// those of others have no number.
+func (s *Sandbox) withoutOthers() []call {
+	list := []call{
+		{name: "kill", notify: func(c *Call) Answer { return s.kill(c, c.Int(0)) }},
+		{name: "fcntl", notify: func(c *Call) Answer { return s.kill(c, c.Int(2)) }, conds: is(1, unix.F_SETOWN)},
+		{name: "fcntl", errno: unix.EINVAL, conds: is(1, fSetOwnEx)},
+	}
+	for _, name := range []string{
+		"tkill", "rt_sigqueueinfo", "pidfd_open", "prlimit64", "sched_setscheduler", "sched_getscheduler", "sched_setparam", "sched_getparam",
+		"sched_setattr", "sched_getattr", "sched_rr_get_interval", "getpgid", "getsid", "get_robust_list",
+	} {
+		list = append(list, call{name: name, notify: func(c *Call) Answer { return s.mustBeOurs(c.Int(0)) }, conds: []seccomp.Cond{isNot(0, 0)}})
+	}
+	for _, name := range []string{"tgkill", "rt_tgsigqueueinfo", "setpgid"} {
+		list = append(list, call{name: name, notify: func(c *Call) Answer {
+			if a := s.mustBeOurs(c.Int(0)); a.kind != answerGoOn {
+				return a
+			}
+			if c.Name() == "setpgid" {
+				return s.mustBeOurGroup(c.Int(1))
+			}
+			return s.mustBeOurs(c.Int(1))
+		}})
+	}
+	return list
+}
+
+// withoutInit are the calls that could harm process 1, and with it the sandbox, where there
+// is one.
+func (s *Sandbox) withoutInit() (list []call) {
+	for _, name := range []string{"prlimit64", "sched_setscheduler", "sched_setparam", "sched_setattr"} {
+		list = append(list, call{name: name, errno: unix.EPERM, conds: is(0, initPID)})
+	}
+	if s.landlockABI < scopesSignals {
+		// The group that the command was started in may be that of the supervisor.
+		list = append(list, call{name: "kill", notify: func(c *Call) Answer { return s.kill(c, c.Int(0)) }, conds: is(0, 0)})
+	}
+	return list
 }
 
 const (
@@ -72,7 +100,7 @@ func (s *Sandbox) mustBeOurs(pid int32) Answer {
 	if pid < 0 {
 		return goOn // the kernel says what is wrong with it
 	}
-	if pid == 0 || s.isOurs(int(pid)) {
+	if pid == 0 || s.spaces != nil || s.isOurs(int(pid)) {
 		return goOn
 	}
 	return Errno(unix.ESRCH)

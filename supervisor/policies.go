@@ -155,11 +155,11 @@ func (p *policy) judge(e *event) Answer {
 	th.judged.Store(nil)
 	j := new(judgement)
 	ev := Event{
-		Name: e.sig.name, Category: e.sig.category, PID: th.proc.TGID, Lineage: th.proc.Lineage, Thread: th.index,
+		Name: e.sig.name, Category: e.sig.category, PID: e.s.innerOf(th.proc), Lineage: th.proc.Lineage, Thread: th.index,
 		Size: e.size(), Denied: e.s.table.refuses(e.nr, &e.args), Rules: &p.rules,
 	}
 	if parent := th.proc.parent; parent != nil {
-		ev.Parent = parent.TGID
+		ev.Parent = e.s.innerOf(parent)
 	}
 	if program := th.proc.program.Load(); program != nil {
 		ev.Program = *program
@@ -179,7 +179,7 @@ func (p *policy) judge(e *event) Answer {
 	}
 	var refusal error
 	if a.IsValid() {
-		refusal = p.rules.network(lineOf(th.proc), a, e.sig.name == "bind")
+		refusal = p.rules.network(e.s.lineOf(th.proc), a, e.sig.name == "bind")
 	}
 	ev.Denied = ev.Denied || refusal != nil
 	if refused := e.s.table.refuses(e.nr, &e.args); refused || e.sig.name == "exit" || e.sig.name == "exit_group" {
@@ -196,7 +196,7 @@ func (p *policy) judge(e *event) Answer {
 		p.list(th, ev)
 	}
 	if a.IsValid() { // the callback may have changed the rules
-		refusal = p.rules.network(lineOf(th.proc), a, e.sig.name == "bind")
+		refusal = p.rules.network(e.s.lineOf(th.proc), a, e.sig.name == "bind")
 	}
 	if errno, ok := refusal.(unix.Errno); ok {
 		return Errno(errno)
@@ -206,9 +206,9 @@ func (p *policy) judge(e *event) Answer {
 }
 
 // lineOf returns the ids of a process and its parents.
-func lineOf(p *Process) (pids []int) {
+func (s *Sandbox) lineOf(p *Process) (pids []int) {
 	for ; p != nil; p = p.parent {
-		pids = append(pids, p.TGID)
+		pids = append(pids, s.innerOf(p))
 	}
 	return pids
 }

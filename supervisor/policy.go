@@ -13,7 +13,8 @@ type Event struct {
 	// Name is the call's, as strace shows it, and Category what it is about.
 	Name     string
 	Category Category
-	// PID and Parent are process ids as the host knows them; Parent is 0 for the command.
+	// PID and Parent are process ids as programs know them (see [Backend]); Parent is 0 for
+	// the command.
 	PID, Parent int
 	// Lineage is the process's name, and Thread the number of its thread, from 1.
 	Lineage det.Lineage

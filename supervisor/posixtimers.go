@@ -137,9 +137,11 @@ func (t *posixTimer) check(s *Sandbox, notify int32) unix.Errno {
 	const signals = 64
 	switch notify {
 	case sigevThreadID:
-		if th := s.threads.get(t.tid); th == nil || th.proc != t.proc {
+		th := s.threadBy(t.tid)
+		if th == nil || th.proc != t.proc {
 			return unix.EINVAL
 		}
+		t.tid = th.tid
 	case sigevSignal, sigevThread:
 		t.tid = 0
 	case sigevNone:

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,10 +18,13 @@ import (
 // ends it; what receivers use of it is guarded by mu or belongs to a feature's
 // own lock.
 type Process struct {
-	TGID    int
+	TGID    int // by the host's number
 	Lineage det.Lineage
 
+	supervisor int // whom it sees as the sender of the supervisor's signals: 0 from outside of its namespace
+
 	parent *Process      // nil for the command
+	inner  atomic.Int32  // its number in the sandbox, 0 until it is needed; see Sandbox.innerOf
 	born   time.Duration // where the clock stood
 	vdso   atomic.Uint64 // where the vDSO lies, 0 if hidden
 
@@ -65,6 +69,7 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 		parent.children++
 		p.Lineage = parent.Lineage.Child(parent.children)
 		p.order = append(slices.Clone(parent.order), int32(parent.children))
+		p.supervisor = parent.supervisor
 		p.naps = parent.naps
 		p.program.Store(parent.program.Load())
 		p.rooms = parent.rooms // it may share the memory
@@ -88,25 +93,57 @@ func (p *Process) fd(tid int, fd int32) (int, error) {
 	if fd < 0 {
 		return -1, unix.EBADF
 	}
-	if p.pidfd == 0 {
-		pidfd, err := unix.PidfdOpen(p.TGID, 0)
-		if err != nil {
-			return -1, fmt.Errorf("pidfd_open(%d): %w", p.TGID, err)
-		}
-		p.pidfd = pidfd
+	pidfd, err := p.pidfdLocked()
+	if err != nil {
+		return -1, err
 	}
-	got, err := unix.PidfdGetfd(p.pidfd, int(fd), 0)
+	got, err := unix.PidfdGetfd(pidfd, int(fd), 0)
 	if err != unix.ESRCH || tid == p.TGID {
 		return got, err
 	}
 	// The leader has ended and has no files any more, the thread goes on.
 	const pidfdThread = unix.O_EXCL // PIDFD_THREAD, Linux 6.9
-	pidfd, err := unix.PidfdOpen(tid, pidfdThread)
+	pidfd, err = unix.PidfdOpen(tid, pidfdThread)
 	if err != nil {
 		return -1, fmt.Errorf("pidfd_open(%d, PIDFD_THREAD): %w", tid, err)
 	}
 	defer unix.Close(pidfd)
 	return unix.PidfdGetfd(pidfd, int(fd), 0)
+}
+
+// pidfdLocked returns a descriptor of the process (pidfd_open(2), Linux 5.3); p.mu is held.
+func (p *Process) pidfdLocked() (int, error) {
+	if p.pidfd != 0 {
+		return p.pidfd, nil
+	}
+	pidfd, err := unix.PidfdOpen(p.TGID, 0)
+	if err != nil {
+		return -1, fmt.Errorf("pidfd_open(%d): %w", p.TGID, err)
+	}
+	p.pidfd = pidfd
+	return pidfd, nil
+}
+
+// pin makes sure that signals reach the process, and no later one of the same number.
+func (p *Process) pin() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, err := p.pidfdLocked()
+	return err
+}
+
+// signal sends the process a signal.
+func (p *Process) signal(sig unix.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone {
+		return os.ErrProcessDone
+	}
+	pidfd, err := p.pidfdLocked()
+	if err != nil {
+		return err
+	}
+	return unix.PidfdSendSignal(pidfd, sig, nil, 0)
 }
 
 // end releases what is held for a process that is no more.
@@ -125,7 +162,8 @@ func (p *Process) end() {
 // A thread is one thread of a process. Its fields belong to the tracer unless
 // they say otherwise.
 type thread struct {
-	tid   int
+	tid   int          // by the host's number
+	inner atomic.Int32 // the one in the sandbox, 0 until it is needed; see Sandbox.inner
 	proc  *Process
 	index int // among the process's threads, in the order of creation from 1
 	born  time.Duration

@@ -43,7 +43,7 @@ func (s *Sandbox) affinityOf(c *Call) (*threadAffinity, bool) {
 	if c.Int(0) == 0 {
 		return &c.thread.affinity, true
 	}
-	th := s.threads.get(int(c.Int(0)))
+	th := s.threadBy(int(c.Int(0)))
 	if th == nil {
 		return nil, false
 	}

@@ -4,8 +4,10 @@ package supervisor
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/sandtest/go-sandtest/det"
+	"golang.org/x/sys/unix"
 )
 
 // What /proc shows besides processes.
@@ -28,9 +30,29 @@ var procNames = map[string]bool{
 // inProcTop reports whether a name in /proc is shown.
 func (v *view) inProcTop(name []byte) bool {
 	if pid, err := strconv.Atoi(string(name)); err == nil {
-		return v.s.threads.get(pid) != nil
+		return v.s.showsPID(pid)
 	}
 	return procNames[string(name)] || string(name) == "." || string(name) == ".."
+}
+
+// showsPID reports whether a number in /proc is one of the sandbox's own processes.
+func (s *Sandbox) showsPID(pid int) bool {
+	if s.spaces != nil {
+		return pid != initPID // there are no others in its /proc
+	}
+	return s.threads.get(pid) != nil
+}
+
+// openProc opens a file of the sandbox's /proc by its canonical path.
+func (s *Sandbox) openProc(path string, flags int) (int, error) {
+	if s.spaces == nil {
+		return unix.Open(path, flags, 0)
+	}
+	below := strings.TrimLeft(strings.TrimPrefix(path, "/proc"), "/")
+	if below == "" {
+		below = "."
+	}
+	return unix.Openat(s.spaces.proc, below, flags, 0)
 }
 
 // shownInProc leaves out of a listing of /proc what isn't shown.

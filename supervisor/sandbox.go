@@ -47,6 +47,9 @@ type Sandbox struct {
 	usedByDead   cpuAccount
 	policy       *policy // nil unless Config.OnSyscall is set
 
+	spaces        *namespaces // nil with the backend seccomp
+	withoutSpaces error       // why there are none, if they were wanted
+
 	landlockABI int // what stands behind the view, 0 for nothing
 
 	given  map[string]bool // what the command had open at its start
@@ -137,7 +140,7 @@ func (s *Sandbox) prepare() (err error) {
 	}
 	if s.clock, err = newClock(s.cfg, s.page); err == nil {
 		if s.cfg.Trace {
-			s.tracing = &traceLog{clock: s.clock}
+			s.tracing = &traceLog{s: s, clock: s.clock}
 		}
 		if err = s.planVDSO(); err == nil {
 			if s.cfg.Clock == det.Virtual {
@@ -147,11 +150,7 @@ func (s *Sandbox) prepare() (err error) {
 				_ = s.page.close()
 				return err
 			}
-			if s.view, err = newView(s); err == nil {
-				if s.table, err = newTable(s); err != nil {
-					_ = s.view.discard()
-				}
-			}
+			s.view, err = newView(s)
 		}
 	}
 	if err != nil {
@@ -162,13 +161,7 @@ func (s *Sandbox) prepare() (err error) {
 
 // abandon throws away what prepare has made.
 func (s *Sandbox) abandon() error {
-	var errs []error
-	for _, f := range slices.Backward(s.table.features) {
-		if f.close != nil {
-			errs = append(errs, f.close())
-		}
-	}
-	return errors.Join(append(errs, s.view.discard())...)
+	return errors.Join(s.view.discard(), s.page.close())
 }
 
 // trace is the tracer's thread, from before the command starts until nothing of
@@ -197,13 +190,8 @@ func (s *Sandbox) trace(started chan<- error) {
 		s.receivers.wg.Wait()
 		_ = s.receivers.listener.Close()
 	}
-	for _, f := range slices.Backward(s.table.features) {
-		if f.close != nil {
-			if err := f.close(); err != nil {
-				s.fail(fmt.Errorf("supervisor: feature %s: %w", f.name, err))
-			}
-		}
-	}
+	s.closeFeatures()
+	s.spaces.close()
 	if err != nil {
 		if t.root != nil {
 			t.root.end()
@@ -220,8 +208,30 @@ func (s *Sandbox) trace(started chan<- error) {
 	s.state.Audit = s.policy.audits()
 	s.state.Faults = s.injected.hits()
 	s.state.Trace = s.tracing.entries()
+	s.state.Stats.Backend = BackendSeccomp.String()
+	if s.spaces != nil {
+		s.state.Stats.Backend = BackendNamespaces.String()
+	}
+	if s.withoutSpaces != nil {
+		s.state.Stats.NoNamespaces = s.withoutSpaces.Error()
+	}
 	s.state.Stats.Landlock = s.landlockABI
 	s.state.Stats.Real = time.Since(s.began)
+}
+
+// closeFeatures releases what the features hold.
+func (s *Sandbox) closeFeatures() {
+	if s.table == nil { // it hasn't come to that
+		_ = s.page.close()
+		return
+	}
+	for _, f := range slices.Backward(s.table.features) {
+		if f.close != nil {
+			if err := f.close(); err != nil {
+				s.fail(fmt.Errorf("supervisor: feature %s: %w", f.name, err))
+			}
+		}
+	}
 }
 
 // listen begins to serve the notifications of a listener.
@@ -283,13 +293,21 @@ func (s *Sandbox) Done() <-chan struct{} { return s.done }
 func (s *Sandbox) Kill() { s.killWith(unix.SIGKILL) }
 
 // Signal sends a signal to the command.
-func (s *Sandbox) Signal(sig unix.Signal) error { return s.cmd.Process.Signal(sig) }
+func (s *Sandbox) Signal(sig unix.Signal) error {
+	if s.root != nil {
+		return s.root.signal(sig)
+	}
+	return s.cmd.Process.Signal(sig)
+}
 
 // killWith sends the command a signal; when it has ended, the tracer kills the
 // rest.
 func (s *Sandbox) killWith(sig unix.Signal) {
-	if p := s.cmd.Process; p != nil {
-		_ = p.Signal(sig) // an error means that it has ended
+	switch p := s.cmd.Process; {
+	case s.root != nil:
+		_ = s.root.signal(sig) // an error means that it has ended
+	case p != nil:
+		_ = p.Signal(sig)
 	}
 	if sig == unix.SIGKILL {
 		s.thaw()

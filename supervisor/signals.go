@@ -138,7 +138,7 @@ func (th *thread) unshield(sig unix.Signal) unix.Signal {
 	if err != nil {
 		return 0
 	}
-	if !info.SentBy(unix.Getpid()) {
+	if !info.SentBy(th.proc.supervisor) {
 		sh.again = true
 	}
 	if sh.state.Load() == shielded {

@@ -201,7 +201,7 @@ func (v *view) readOutside(th *thread, o *outside) (string, error) {
 		return "", unix.EINVAL
 	}
 	at, name := cutLast(o.path, "/")
-	dir, err := unix.Open(at, unix.O_PATH|unix.O_CLOEXEC, 0)
+	dir, err := v.s.openProc(at, unix.O_PATH|unix.O_CLOEXEC)
 	if err != nil {
 		return "", err
 	}

@@ -14,6 +14,7 @@ import (
 // A traceLog collects what a sandbox handles. The methods of a nil log and of a nil
 // entry do nothing, so that who has something to tell needn't ask.
 type traceLog struct {
+	s     *Sandbox
 	clock *clock
 	mu    sync.Mutex
 	list  []*traced
@@ -79,7 +80,7 @@ func (l *traceLog) note(th *thread, what string) {
 	if l.names == nil {
 		l.names = map[int]string{}
 	}
-	l.names[th.tid] = th.name()
+	l.names[l.s.inner(th)] = th.name()
 }
 
 // past returns the name of a process that has ended, empty if there was none.

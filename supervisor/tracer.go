@@ -30,6 +30,8 @@ type tracer struct {
 	used    unix.Rusage // by what has ended, see tracee.WaitUsage
 	state   State
 	ended   bool // the command has ended; everything else is killed
+
+	sent []unix.Signal // to the command before it was armed
 }
 
 // run handles stops until no tracee is left.
@@ -49,6 +51,9 @@ func (t *tracer) run() {
 }
 
 func (t *tracer) handle(tid int, ws unix.WaitStatus) {
+	if t.s.spaces.handles(t, tid, ws) {
+		return
+	}
 	th := t.s.threads.get(tid)
 	switch {
 	case th == nil && ws.Stopped():
@@ -132,6 +137,9 @@ func (t *tracer) adopt(tid int, by *thread, isThread, sharesFS bool) {
 		p = newProcess(tid, by.proc, now)
 		t.procs[tid] = p
 		t.s.counts.processes.Add(1)
+		if t.s.policy != nil {
+			t.s.innerOf(p) // which is asked for when it is gone, too
+		}
 	}
 	th := p.newThread(tid, now)
 	th.affinity.inherit(&by.affinity)
@@ -264,6 +272,7 @@ func (t *tracer) killRest() {
 	for tid := range t.early {
 		_ = unix.Kill(tid, unix.SIGKILL)
 	}
+	t.s.spaces.end()
 }
 
 func (t *tracer) killIfEnding(tid int) {

@@ -305,7 +305,7 @@ func (th *thread) wasPoked() bool {
 		return false
 	}
 	info, err := tracee.GetSiginfo(th.tid)
-	if err != nil || !info.SentBy(unix.Getpid()) {
+	if err != nil || !info.SentBy(th.proc.supervisor) {
 		return false
 	}
 	th.pokes.Add(-1)

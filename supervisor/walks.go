@@ -213,7 +213,7 @@ type passage struct {
 // leave follows a path where it has left the tree. It returns the path at which it
 // is to go on in the tree, with w changed accordingly, or an outside.
 func (v *view) leave(th *thread, w *cow.Walk, f *cow.Foreign) (string, error) {
-	fd, err := unix.Open(f.Host, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := v.s.openProc(f.Host, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)
 	if err != nil {
 		return "", err
 	}
@@ -241,7 +241,7 @@ func (v *view) leave(th *thread, w *cow.Walk, f *cow.Foreign) (string, error) {
 	}
 	own := false
 	if pid, _, ok := pidOf(o.path); ok {
-		own = v.s.threads.get(pid) != nil
+		own = v.s.showsPID(pid)
 	}
 	o.readOnly = !own
 	return "", o
@@ -415,7 +415,7 @@ func (v *view) threadOf(dir string) *thread {
 	if tid != 0 {
 		pid = tid
 	}
-	return v.s.threads.get(pid)
+	return v.s.threadBy(pid)
 }
 
 // pidOf parses /proc/PID/... and /proc/PID/task/TID/...
@@ -443,9 +443,9 @@ func (v *view) readProcLink(th *thread, dir, fd int, name string) (target string
 	case err != nil:
 		return "", false, err
 	case at == "/proc" && name == "self":
-		return strconv.Itoa(th.proc.TGID), false, nil
+		return strconv.Itoa(v.s.innerOf(th.proc)), false, nil
 	case at == "/proc" && name == "thread-self":
-		return strconv.Itoa(th.proc.TGID) + "/task/" + strconv.Itoa(th.tid), false, nil
+		return strconv.Itoa(v.s.innerOf(th.proc)) + "/task/" + strconv.Itoa(v.s.inner(th)), false, nil
 	}
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, "", buf)

@@ -25,6 +25,7 @@ type Remote struct {
 	text     uint64
 	original []byte // what stands at text
 	deferred []int32
+	created  int // the process that a call has made last
 }
 
 // Begin prepares a thread. text is the address of executable memory that may be
@@ -137,9 +138,7 @@ const (
 // errno, or something worse.
 func (l *List) Run() error {
 	r := l.r
-	size := uint64(len(l.calls))*entrySize + 8
-	at := (r.SP() - redZone - size) &^ 15
-	buf := l.encode(at)
+	at, buf := l.place()
 	if _, err := WriteMem(r.tid, at, buf); err != nil {
 		return fmt.Errorf("place a list of calls (process_vm_writev): %w", gone(err))
 	}
@@ -167,6 +166,13 @@ func (l *List) Run() error {
 		return fmt.Errorf("clear a list of calls: %w", gone(err))
 	}
 	return failed
+}
+
+// place returns the list as it is to lie in memory, and where.
+func (l *List) place() (at uint64, buf []byte) {
+	size := uint64(len(l.calls))*entrySize + 8
+	at = (l.r.SP() - redZone - size) &^ 15
+	return at, l.encode(at)
 }
 
 func (l *List) encode(at uint64) []byte {
@@ -208,12 +214,73 @@ func (r *Remote) untilTrap() error {
 			return ErrGone
 		case ws.StopSignal() == unix.SIGTRAP && Event(ws) == 0:
 			return nil
+		case Event(ws) == unix.PTRACE_EVENT_FORK:
+			if r.created, err = EventMsg(r.tid); err != nil {
+				return gone(err)
+			}
 		case Event(ws) != 0:
 			// It is reported again once the thread goes on.
 		default:
 			r.deferred = append(r.deferred, int32(ws.StopSignal()))
 		}
 	}
+}
+
+// Clone makes the thread create a process (clone(2)), with flags besides SIGCHLD, and
+// returns a Remote of that one, which stands where the thread does. The error is an
+// errno where the call failed.
+func (r *Remote) Clone(flags uint64) (*Remote, error) {
+	l := r.List()
+	l.Add("clone", unix.SYS_CLONE, flags|uint64(unix.SIGCHLD))
+	r.created = 0
+	if err := l.Run(); err != nil {
+		return nil, err
+	}
+	child := &Remote{tid: r.created, mem: -1, saved: r.saved, mask: r.mask, text: r.text, original: r.original}
+	_, ws, err := WaitFor(child.tid)
+	switch {
+	case err != nil:
+		return child, gone(err)
+	case !ws.Stopped():
+		return child, ErrGone
+	}
+	// It comes out of the call as the thread did, and runs into the end of the list.
+	if err := child.untilTrap(); err != nil {
+		return child, err
+	}
+	if child.mem, err = unix.Open("/proc/"+strconv.Itoa(child.tid)+"/mem", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return child, fmt.Errorf("open memory: %w", err)
+	}
+	at, buf := l.place()
+	clear(buf)
+	if _, err := WriteMem(child.tid, at, buf); err != nil {
+		return child, fmt.Errorf("clear a list of calls: %w", gone(err))
+	}
+	return child, nil
+}
+
+// TID is the thread's number.
+func (r *Remote) TID() int { return r.tid }
+
+// Park lets the thread wait for ever, with no signals blocked but those of mask, and
+// closes r. Signals stop it; one that isn't delivered lets it wait on.
+func (r *Remote) Park(mask uint64) error {
+	defer r.Close()
+	l := r.List()
+	l.Add("ppoll", unix.SYS_PPOLL)
+	at, buf := l.place()
+	if _, err := WriteMem(r.tid, at, buf); err != nil {
+		return fmt.Errorf("place a list of calls (process_vm_writev): %w", gone(err))
+	}
+	regs := r.saved
+	regs.jump(r.text, at)
+	if err := regs.Store(r.tid); err != nil {
+		return gone(err)
+	}
+	if err := SetSigmask(r.tid, mask); err != nil {
+		return gone(err)
+	}
+	return gone(Cont(r.tid, 0))
 }
 
 // Close releases what is held for the thread, and leaves it as it is. A second
