@@ -34,6 +34,11 @@ type Options struct {
 	// without it.
 	HostTSC bool
 
+	// Backend is what the sandbox is made of, see [supervisor.Backend]: [BackendAuto] (the
+	// default), [BackendSeccomp] or [BackendNamespaces]. With the last, process ids are the
+	// same in every run.
+	Backend Backend
+
 	// Seed selects the random bytes: the same seed gives every process the same
 	// bytes in every run, two seeds have nothing in common. Default 0.
 	Seed uint64
@@ -182,6 +187,20 @@ const (
 	Host Clock = det.Host
 )
 
+// A Backend is what a sandbox is made of.
+type Backend = supervisor.Backend
+
+const (
+	// BackendAuto is what SANDTEST_BACKEND in the environment names, else BackendNamespaces
+	// where the machine allows it, else BackendSeccomp. [Result.Stats] says which it was.
+	BackendAuto = supervisor.BackendAuto
+	// BackendSeccomp works wherever ptrace and seccomp do.
+	BackendSeccomp = supervisor.BackendSeccomp
+	// BackendNamespaces gives the sandbox processes of its own, with ids that are the same
+	// in every run. Run fails the test where the machine doesn't allow it.
+	BackendNamespaces = supervisor.BackendNamespaces
+)
+
 // Net is what network a command has.
 type Net = supervisor.Net
 
@@ -226,6 +245,7 @@ func (o Options) config() supervisor.Config {
 		MaxVirtual: o.MaxVirtual,
 		SetClock:   o.SetClock,
 		HostTSC:    o.HostTSC,
+		Backend:    o.Backend,
 		Seed:       o.Seed,
 		Identity: det.Identity{
 			Hostname: o.Hostname,

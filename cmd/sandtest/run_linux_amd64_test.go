@@ -6,19 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sandtest/go-sandtest/internal/marked"
 	"github.com/sandtest/go-sandtest/sandtest"
 	"github.com/sandtest/go-sandtest/supervisor"
 )
@@ -193,6 +194,10 @@ func result(t *testing.T, text string) map[string]any {
 	}
 	want = []string{"execs", "landlock", "notifications", "processes", "real_ns", "signals_held", "stops"}
 	stats, _ := m["stats"].(map[string]any)
+	if why, ok := stats["no_namespaces"]; ok && m["backend"] != "seccomp" {
+		t.Errorf("no namespaces, because of %v, with the backend %v", why, m["backend"])
+	}
+	delete(stats, "no_namespaces")
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(stats))); diff != "" {
 		t.Errorf("keys of stats (-want +got):\n%s", diff)
 	}
@@ -214,7 +219,7 @@ func TestJSON(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "result.json")
-			o := run(t, append([]string{"run", "--json", file}, tt.args...)...)
+			o := run(t, append([]string{"run", "--backend", "seccomp", "--json", file}, tt.args...)...)
 			if o.status != tt.status {
 				t.Errorf("status %d, want %d", o.status, tt.status)
 			}
@@ -234,6 +239,15 @@ func TestJSON(t *testing.T) {
 			}
 		})
 	}
+	t.Run("backend", func(t *testing.T) {
+		want := "seccomp"
+		if regexp.MustCompile("(?m)^ok +namespaces ").MatchString(run(t, "doctor").stdout) {
+			want = "namespaces"
+		}
+		if got := result(t, run(t, "run", "--json", "-", "true").stdout)["backend"]; got != want {
+			t.Errorf("%v, want %v", got, want)
+		}
+	})
 	t.Run("standard output", func(t *testing.T) {
 		o := run(t, "run", "--json", "-", "sh", "-c", "echo out; uname >/dev/null; exit 4")
 		text, ok := strings.CutPrefix(o.stdout, "out\n")
@@ -402,25 +416,16 @@ func TestSignalsDuringStart(t *testing.T) {
 
 // The death of sandtest is the death of all it runs.
 func TestKilled(t *testing.T) {
-	c := startCommand(t, "run", "--clock", "running", "sh", "-c", "sleep 1000 & echo $! $$; wait")
-	var pids []string
-	for word := range strings.FieldsSeq(c.line()) {
-		pids = append(pids, word)
+	mark := marked.New()
+	c := startCommand(t, "run", "--clock", "running", "--env", string(mark), "sh", "-c", "sleep 1000 & echo $! $$; wait")
+	c.line()
+	if n := len(mark.Alive()); n < 2 {
+		t.Errorf("%d processes are alive before", n)
 	}
 	c.signal(syscall.SIGKILL)
 	c.end()
-	for _, pid := range pids {
-		if _, err := strconv.Atoi(pid); err != nil {
-			t.Fatal(err)
-		}
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-			if _, err := os.Stat("/proc/" + pid); errors.Is(err, fs.ErrNotExist) {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("process %s is there 10 s after sandtest was killed", pid)
-			}
-		}
+	if left := mark.Gone(10 * time.Second); len(left) > 0 {
+		t.Fatalf("%v are there 10 s after sandtest was killed", left)
 	}
 }
 

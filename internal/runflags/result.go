@@ -131,7 +131,7 @@ func WriteJSON(file string, res *sandtest.Result, stdout io.Writer) (err error) 
 		Leaked:     []jsonLeaked{},
 		Deadlock:   res.Deadlock,
 		NoMemory:   res.OutOfMemory,
-		Backend:    "seccomp",
+		Backend:    res.Stats.Backend,
 		Stats:      res.Stats,
 	}
 	if out.Changes, err = jsonChanges(res); err != nil {
