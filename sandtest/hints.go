@@ -68,6 +68,7 @@ var rules = []rule{
 	{"kernel", nil, "leave the kernel's release out (uname -r)"},
 	{"cpus", nil, "the output must not depend on how many jobs run (nproc, make -j)"},
 	{"memory", nil, "the output must not depend on how much memory there is"},
+	{"pids", nil, "leave process ids out ($$, names of temporary files)"},
 	{"environment", nil, "leave HOME, USER and PATH out, and pass on only the variables that are needed (env -i)"},
 	{"schedule", nil, "what runs at the same time must not write to the same file"},
 	{"network", nil, "fetch what is needed before the build"},

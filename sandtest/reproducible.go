@@ -90,8 +90,8 @@ type Difference struct {
 	Causes []Cause `json:"causes"`
 }
 
-// Race is the cause of what differs although nothing is varied: process ids, and what
-// runs at the same time.
+// Race is the cause of what differs although nothing is varied: what runs at the same time,
+// and process ids where they are the host's (see [BackendSeccomp]).
 const Race = "race"
 
 // A Cause is a variation with what it changes.

@@ -87,6 +87,7 @@ func TestReproducibleCorpus(t *testing.T) {
 	if os.Getenv("SANDTEST_LONG") != "" {
 		times = 10
 	}
+	namespaces := hasNamespaces(t)
 	for _, b := range readTinyBuilds(t) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
@@ -96,6 +97,9 @@ func TestReproducibleCorpus(t *testing.T) {
 				}
 			}
 			build, fixed := shellIn(t, b.build), shellIn(t, b.fixed)
+			if b.causes[0] == "pids" && !namespaces {
+				b.causes = []string{sandtest.Race} // they are the host's
+			}
 			for range times {
 				report, err := sandtest.CheckReproducible(build(), sandtest.Options{}, sandtest.Check{})
 				if err != nil {

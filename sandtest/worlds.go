@@ -65,6 +65,7 @@ var variations = []variation{
 	}},
 	{"seed", "all random bytes", func(w *setting) { w.opts.Seed += 0x5eed + uint64(w.number) }},
 	{"aslr", "the addresses of the program's memory", func(w *setting) { w.opts.ASLR = true }},
+	{"pids", "process ids, where the sandbox has its own", func(w *setting) { w.cfg.FirstPID = 4217 + 1000*w.number }},
 	{"environment", "HOME, USER, a longer PATH, one more variable", func(w *setting) {
 		w.env["HOME"], w.env["USER"], w.env["LOGNAME"] = otherHome, "another", "another"
 		w.env["PATH"] += ":/another/bin"
@@ -168,6 +169,7 @@ func (c *checkedCommand) in(w world) (*exec.Cmd, Options) {
 	vary := *set.cfg
 	set.opts.adjust = func(cfg *supervisor.Config) {
 		cfg.Umask, cfg.Order, cfg.Inputs, cfg.Parallel = vary.Umask, vary.Order, vary.Inputs, vary.Parallel
+		cfg.FirstPID = vary.FirstPID
 		cfg.Identity.Kernel = vary.Identity.Kernel
 		cfg.Identity.Memory = cmp.Or(vary.Identity.Memory, cfg.Identity.Memory)
 		cfg.Mounts = append(cfg.Mounts, vary.Mounts...)
