@@ -62,19 +62,23 @@ var netFiles = map[string]func(*Call) string{
 
 // processFile returns what stands at a canonical path in /proc. within is whether that
 // is a place of which the sandbox knows everything.
-func (s *Sandbox) processFile(path string) (text func(*Call) string, within bool) {
-	rest, ok := strings.CutPrefix(path, "/proc/")
+func (s *Sandbox) processFile(o *outside) (text func(*Call) string, within bool) {
+	rest, ok := strings.CutPrefix(o.path, "/proc/")
 	if !ok {
 		return nil, false
 	}
 	parts := strings.Split(rest, "/")
-	if len(parts) > 2 && parts[1] == "task" {
+	task := len(parts) > 2 && parts[1] == "task"
+	if task {
 		parts = parts[2:]
 	}
 	switch {
 	case len(parts) == 2:
-		text = processFiles[parts[1]]
-		return text, text != nil
+		if about := processFiles[parts[1]]; about != nil {
+			number, _ := strconv.Atoi(parts[0])
+			e := &processEntry{th: s.threadBy(number), fd: o.fd, task: task}
+			return func(c *Call) string { return about(c, e) }, true
+		}
 	case len(parts) > 2 && parts[1] == "net" && s.cfg.Net != NetHost:
 		return netFiles[strings.Join(parts[2:], "/")], true
 	}

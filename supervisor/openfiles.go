@@ -95,7 +95,7 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 		if text, ok := syntheticFiles[o.path]; ok && !o.link && flags&unix.O_PATH == 0 {
 			return c.openText(o.path, text, flagsArg)
 		}
-		if text, within := s.processFile(o.path); within && !o.link {
+		if text, within := s.processFile(o); within && !o.link {
 			if text == nil {
 				return Errno(unix.ENOENT)
 			}

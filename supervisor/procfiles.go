@@ -6,8 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // What /proc shows besides processes.
@@ -57,17 +58,3 @@ func (s *Sandbox) openProc(path string, flags int) (int, error) {
 
 // shownInProc leaves out of a listing of /proc what isn't shown.
 func (v *view) shownInProc(e det.Dirent) bool { return v.inProcTop(e.Name) }
-
-// processFiles are what stands in /proc/PID, by name.
-var processFiles = map[string]func(*Call) string{
-	"mounts": func(*Call) string {
-		return "overlay / overlay rw,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n"
-	},
-	"mountinfo": func(*Call) string {
-		return "1 0 0:1 / / rw,relatime - overlay overlay rw\n2 1 0:2 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw\n"
-	},
-	"mountstats": func(*Call) string {
-		return "device overlay mounted on / with fstype overlay\ndevice proc mounted on /proc with fstype proc\n"
-	},
-	"cgroup": func(*Call) string { return "0::/\n" },
-}
