@@ -250,14 +250,20 @@ func (t *tracer) installFilter(im *image, calls *tracee.List) error {
 	if err != nil {
 		return err
 	}
-	// struct sock_fprog, then the instructions, far enough below the stack pointer
-	// for the list of calls to lie between.
+	// struct sock_fprog, the instructions, and the limits, far enough below the stack
+	// pointer for the list of calls to lie between.
 	const listRoom = 4096
-	at := (im.sys.SP() - listRoom - 16 - uint64(len(prog))) &^ 15
-	blob := make([]byte, 16, 16+len(prog))
+	limits := t.s.limitsAtStart()
+	at := (im.sys.SP() - listRoom - 16 - uint64(len(prog)) - 16*uint64(len(limits))) &^ 15
+	blob := make([]byte, 16, 16+len(prog)+16*len(limits))
 	binary.LittleEndian.PutUint16(blob, uint16(len(prog)/8))
 	binary.LittleEndian.PutUint64(blob[8:], at+16)
 	blob = append(blob, prog...)
+	for _, l := range limits {
+		calls.Add(l.name, unix.SYS_SETRLIMIT, uint64(l.resource), at+uint64(len(blob)))
+		blob = binary.LittleEndian.AppendUint64(blob, l.most)
+		blob = binary.LittleEndian.AppendUint64(blob, l.most)
+	}
 	if _, err := tracee.WriteMem(im.th.tid, at, blob); err != nil {
 		return fmt.Errorf("place the filter (process_vm_writev): %w", err)
 	}

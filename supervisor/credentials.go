@@ -2,16 +2,84 @@
 
 package supervisor
 
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
 // credentialsSet notes that a thread may have become somebody else: files are
 // opened on its behalf, and who it is is read anew then. The calls run in the
 // kernel.
-func credentialsSet(*Sandbox) feature {
+//
+// A sandbox that has a user namespace knows one user and one group alone there. That the
+// others can't be had is told as without such a namespace, and so is of which groups the
+// user is a member.
+func credentialsSet(s *Sandbox) feature {
 	f := feature{name: "credentials"}
-	for _, name := range []string{"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "capset"} {
-		f.calls = append(f.calls, call{name: name, notify: func(c *Call) Answer {
+	single := s.spaces != nil && s.spaces.user
+	for _, set := range setsIDs {
+		f.calls = append(f.calls, call{name: set.name, notify: func(c *Call) Answer {
+			if single && set.ids > 0 && !c.namesOnly(set.own(s.spaces), set.ids) {
+				return Errno(unix.EPERM)
+			}
 			c.thread.creds.Store(nil)
 			return Continue()
 		}})
 	}
+	if single {
+		f.calls = append(f.calls, call{name: "getgroups", notify: s.getgroups})
+	}
 	return f
+}
+
+// setsIDs are the calls that may make a thread somebody else, with how many ids they are
+// given, and of what kind. Those with none fail by themselves without a privilege, or as
+// they should.
+var setsIDs = []struct {
+	name string
+	ids  int
+	own  func(*namespaces) uint32
+}{
+	{"setuid", 1, theUser}, {"setreuid", 2, theUser}, {"setresuid", 3, theUser}, {"setfsuid", 0, nil},
+	{"setgid", 1, theGroup}, {"setregid", 2, theGroup}, {"setresgid", 3, theGroup}, {"setfsgid", 0, nil},
+	{"setgroups", 0, nil}, {"capset", 0, nil},
+}
+
+func theUser(n *namespaces) uint32  { return n.uid }
+func theGroup(n *namespaces) uint32 { return n.gid }
+
+// namesOnly reports whether the first arguments are an id, or -1, which is none.
+func (c *Call) namesOnly(id uint32, n int) bool {
+	for i := range n {
+		if arg := uint32(c.Arg(i)); arg != id && arg != 1<<32-1 {
+			return false
+		}
+	}
+	return true
+}
+
+// getgroups answers with the groups that the user has outside of the namespace.
+func (s *Sandbox) getgroups(c *Call) Answer {
+	creds, err := s.view.creds(c.thread)
+	if err != nil {
+		return c.refusedWith(err)
+	}
+	groups := creds.fs.Groups
+	switch room := c.Int(0); {
+	case room < 0 || room > 0 && int(room) < len(groups):
+		return Errno(unix.EINVAL)
+	case room == 0:
+		return Return(int64(len(groups)))
+	}
+	var b []byte
+	for _, g := range groups {
+		b = binary.NativeEndian.AppendUint32(b, g)
+	}
+	if len(b) > 0 {
+		if _, err := c.Write(c.Arg(1), b); err != nil {
+			return c.failed(err)
+		}
+	}
+	return Return(int64(len(groups)))
 }

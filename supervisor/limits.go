@@ -49,16 +49,6 @@ func limits(s *Sandbox) feature {
 		if l.Memory > 0 || s.cfg.OnSyscall != nil {
 			watch = s.watchMemory()
 		}
-		if err := unix.Prlimit(im.th.proc.TGID, unix.RLIMIT_CORE, &noCore, nil); err != nil {
-			return fmt.Errorf("forbid core files (prlimit RLIMIT_CORE): %w", err)
-		}
-		if l.OpenFiles == 0 {
-			return nil
-		}
-		most := unix.Rlimit{Cur: uint64(l.OpenFiles), Max: uint64(l.OpenFiles)}
-		if err := unix.Prlimit(im.th.proc.TGID, unix.RLIMIT_NOFILE, &most, nil); err != nil {
-			return fmt.Errorf("limit open files to %d (prlimit RLIMIT_NOFILE): %w", l.OpenFiles, err)
-		}
 		return nil
 	}
 	f.close = func() error {
@@ -70,9 +60,26 @@ func limits(s *Sandbox) feature {
 	return f
 }
 
-// noCore forbids core files: with one byte also those that the kernel would hand to a
-// program (do_coredump, fs/coredump.c).
-var noCore = unix.Rlimit{Cur: 1, Max: 1}
+// A startLimit is a limit of each process that the command sets itself before it runs.
+type startLimit struct {
+	name     string
+	resource int
+	most     uint64
+}
+
+// limitsAtStart returns them. Core files are forbidden: with one byte also those that the
+// kernel would hand to a program (do_coredump, fs/coredump.c), but for where the limit is
+// none already, which can't be raised.
+func (s *Sandbox) limitsAtStart() (list []startLimit) {
+	var core unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_CORE, &core) != nil || core.Max > 0 {
+		list = append(list, startLimit{"forbid core files (setrlimit RLIMIT_CORE)", unix.RLIMIT_CORE, 1})
+	}
+	if n := s.cfg.Limits.OpenFiles; n > 0 {
+		list = append(list, startLimit{fmt.Sprintf("limit open files to %d (setrlimit RLIMIT_NOFILE)", n), unix.RLIMIT_NOFILE, uint64(n)})
+	}
+	return list
+}
 
 // limitsProcesses reports whether there is a limit to processes, or may be one.
 func (s *Sandbox) limitsProcesses() bool { return s.cfg.Limits.Processes > 0 || s.cfg.OnSyscall != nil }

@@ -37,6 +37,8 @@ type namespaces struct {
 	proc   int // the root of its /proc
 
 	user  bool   // there is a user namespace
+	uid   uint32 // whom alone that knows
+	gid   uint32
 	had   uint64 // the command's capabilities before
 	leads bool   // the command leads a group of processes
 }
@@ -135,15 +137,22 @@ func (n *namespaces) mapUser() error {
 		return nil
 	}
 	dir := "/proc/" + strconv.Itoa(n.init)
-	for _, id := range []struct{ field, file string }{{"Uid:", "/uid_map"}, {"Gid:", "/gid_map"}} {
+	for _, id := range []struct {
+		field, file string
+		known       *uint32
+	}{{"Uid:", "/uid_map", &n.uid}, {"Gid:", "/gid_map", &n.gid}} {
 		list, err := status(n.deputy, id.field)
 		if err != nil {
 			return err
 		}
-		var real, effective int
-		if _, err := fmt.Sscan(list, &real, &effective); err != nil {
+		var real, effective, saved uint32
+		if _, err := fmt.Sscan(list, &real, &effective, &saved); err != nil {
 			return err
 		}
+		if real != effective || saved != effective {
+			return &namespaceError{"map the user", fmt.Errorf("the real, effective and saved ids differ: %s", list)}
+		}
+		*id.known = effective
 		if id.file == "/gid_map" {
 			// Who isn't privileged must promise this before.
 			if err := os.WriteFile(dir+"/setgroups", []byte("deny"), 0); err != nil {

@@ -9,11 +9,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -296,5 +298,32 @@ func TestForeground(t *testing.T) {
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Whom a program may become, and of which groups it is, is as without a sandbox.
+func TestUserIDs(t *testing.T) {
+	path := compileC(t, "ids", false)
+	for dir := filepath.Dir(path); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command := func() *exec.Cmd {
+		cmd := cmdC(path)
+		if os.Geteuid() == 0 {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{65534, 27, 100}}}
+		}
+		return cmd
+	}
+	bare := command()
+	want, err := bare.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []Backend{BackendSeccomp, BackendAuto} {
+		if diff := cmp.Diff(lines(string(want)), lines(output(t, Config{Backend: b}, command()))); diff != "" {
+			t.Errorf("%v (-bare +sandbox):\n%s", b, diff)
+		}
 	}
 }
