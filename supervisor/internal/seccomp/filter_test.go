@@ -3,6 +3,8 @@ package seccomp
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -122,4 +124,49 @@ func ExampleAssemble() {
 	prog, err := Assemble(AMD64, []Rule{{Nr: 318, Action: Notify}})
 	fmt.Println(len(prog), err)
 	// Output: 13 <nil>
+}
+
+// judge is what becomes of a call, straight from the rules.
+func judge(arch Arch, rules []Rule, nr uint32, args [6]uint64) Action {
+	for _, r := range rules {
+		if r.Nr == nr && !slices.ContainsFunc(r.Conds, func(c Cond) bool { return !c.Holds(&args) }) {
+			return r.Action
+		}
+	}
+	if nr > arch.Last {
+		return Errno(enosys)
+	}
+	return Allow
+}
+
+// Whatever the rules are, the program does what they say.
+func TestFilterOfAnyRules(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	actions := []Action{Notify, Trace, Allow, Errno(1), Errno(38)}
+	masks := []uint64{0, 1, 2, 3, 1 << 31, 1 << 40, 5 << 33, 1<<32 - 1, ^uint64(1<<32 - 1), ^uint64(0), 1<<40 | 1}
+	for range 300 {
+		var rules []Rule
+		for range rnd.IntN(60) {
+			r := Rule{Nr: []uint32{rnd.Uint32N(8), rnd.Uint32N(500), 1<<32 - 2}[rnd.IntN(3)] &^ AMD64.Foreign, Action: actions[rnd.IntN(len(actions))]}
+			for range rnd.IntN(4) {
+				mask := masks[rnd.IntN(len(masks))]
+				r.Conds = append(r.Conds, Cond{Arg: rnd.IntN(6), Mask: mask, Value: masks[rnd.IntN(len(masks))] & mask, Not: rnd.IntN(2) == 0})
+			}
+			rules = append(rules, r)
+		}
+		run := machine(t, AMD64, rules)
+		for range 300 {
+			nr := []uint32{rnd.Uint32N(8), rnd.Uint32N(500), rnd.Uint32()}[rnd.IntN(3)] &^ AMD64.Foreign
+			if len(rules) > 0 && rnd.IntN(2) == 0 {
+				nr = rules[rnd.IntN(len(rules))].Nr
+			}
+			var args [6]uint64
+			for i := range args {
+				args[i] = masks[rnd.IntN(len(masks))]
+			}
+			if got, want := run(data(nr, AMD64.Audit, args[:]...)), judge(AMD64, rules, nr, args); got != want {
+				t.Fatalf("call %d%v: %#x, want %#x; the rules are %+v", nr, args, got, want, rules)
+			}
+		}
+	}
 }
