@@ -172,8 +172,8 @@ func (s *Sandbox) listenOther(c *Call) Answer {
 
 // mayBindLow reports whether the caller has the right to a port below 1024.
 func (c *Call) mayBindLow() bool {
-	caps, err := statusMask(c.thread.tid, "CapEff:")
-	return err == nil && caps&(1<<unix.CAP_NET_BIND_SERVICE) != 0
+	caps, err := capabilitiesOf(c.thread.tid)
+	return err == nil && caps.effective&(1<<unix.CAP_NET_BIND_SERVICE) != 0
 }
 
 func familyOf(addr []byte) int {

@@ -79,7 +79,7 @@ func (t *tracer) giveUp(pid, inside int) {
 	if inside != 0 && inside != pid {
 		t.killAndReap(inside)
 	}
-	if n := t.s.spaces; n != nil {
+	if n := t.s.spaces; n != nil && n.init != 0 {
 		t.killAndReap(n.init)
 	}
 	t.killAndReap(pid)
@@ -183,13 +183,14 @@ func (t *tracer) chooseBackend(pid int) (inside int, err error) {
 		return 0, &ownTrouble{fmt.Errorf("supervisor: Backend is namespaces, and this machine allows none: %w: "+
 			"allow unprivileged user namespaces, or use the backend seccomp, or auto", err)}
 	}
-	t.s.withoutSpaces = err
+	<-t.s.ahead.made // which looks at it
+	t.s.spaces, t.s.withoutSpaces = nil, err
 	return pid, nil
 }
 
 // prepareRoot enters the command into the books, and arms it.
 func (t *tracer) prepareRoot(outer, pid int, deathSignal syscall.Signal) (err error) {
-	if t.s.table, err = newTable(t.s); err != nil {
+	if err := t.s.takeAhead(); err != nil {
 		return &ownTrouble{err}
 	}
 	t.root = newProcess(pid, nil, 0)
@@ -246,10 +247,7 @@ func (t *tracer) arm(th *thread, deathSignal syscall.Signal) error {
 // installFilter makes the command execute calls, then install the filter, and
 // takes the listener away from it.
 func (t *tracer) installFilter(im *image, calls *tracee.List) error {
-	prog, err := filterProgram(t.s.table.rules)
-	if err != nil {
-		return err
-	}
+	prog := t.s.ahead.filter
 	// struct sock_fprog, the instructions, and the limits, far enough below the stack
 	// pointer for the list of calls to lie between.
 	const listRoom = 4096

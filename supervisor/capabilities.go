@@ -33,19 +33,34 @@ func capabilities(s *Sandbox) feature {
 const keptCapabilities = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID |
 	1<<unix.CAP_KILL | 1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_SETPCAP | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_MKNOD | 1<<unix.CAP_SETFCAP
 
+// A capabilitySets are the capabilities of a thread.
+type capabilitySets struct{ effective, permitted, inheritable uint64 }
+
+// capabilitiesOf returns them (capget(2)).
+func capabilitiesOf(tid int) (c capabilitySets, err error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3, Pid: int32(tid)}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return c, fmt.Errorf("read the command's capabilities (capget): %w", err)
+	}
+	for i, d := range data {
+		c.effective |= uint64(d.Effective) << (32 * i)
+		c.permitted |= uint64(d.Permitted) << (32 * i)
+		c.inheritable |= uint64(d.Inheritable) << (32 * i)
+	}
+	return c, nil
+}
+
 func (im *image) dropCapabilities() error {
-	var sets [3]uint64 // effective, permitted, inheritable
-	for i, name := range []string{"CapEff:", "CapPrm:", "CapInh:"} {
-		var err error
-		if sets[i], err = statusMask(im.th.tid, name); err != nil {
-			return fmt.Errorf("read the command's capabilities: %w", err)
-		}
+	sets, err := capabilitiesOf(im.th.tid)
+	if err != nil {
+		return err
 	}
 	kept := uint64(keptCapabilities)
 	if n := im.t.s.spaces; n != nil && n.user {
 		kept &= n.had // those over its own namespace it has had only to make it
 	}
-	if (sets[0]|sets[1]|sets[2])&^kept == 0 {
+	if (sets.effective|sets.permitted|sets.inheritable)&^kept == 0 {
 		return nil
 	}
 	bounding, err := statusMask(im.th.tid, "CapBnd:")
@@ -54,10 +69,10 @@ func (im *image) dropCapabilities() error {
 	}
 	// struct __user_cap_header_struct and two of __user_cap_data_struct, below the list of
 	// calls.
-	const version3, listRoom = 0x20080522, 4096
-	b := binary.NativeEndian.AppendUint64(nil, version3)
+	const listRoom = 4096
+	b := binary.NativeEndian.AppendUint64(nil, unix.LINUX_CAPABILITY_VERSION_3)
 	for _, shift := range []int{0, 32} {
-		for _, set := range sets {
+		for _, set := range []uint64{sets.effective, sets.permitted, sets.inheritable} {
 			b = binary.NativeEndian.AppendUint32(b, uint32(set&kept>>shift))
 		}
 	}
@@ -66,7 +81,7 @@ func (im *image) dropCapabilities() error {
 		return fmt.Errorf("place the capabilities: %w", err)
 	}
 	calls := im.sys.List()
-	if sets[0]&(1<<unix.CAP_SETPCAP) != 0 {
+	if sets.effective&(1<<unix.CAP_SETPCAP) != 0 {
 		for rest := bounding &^ kept; rest != 0; rest &= rest - 1 {
 			calls.Add("prctl(PR_CAPBSET_DROP)", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uint64(bits.TrailingZeros64(rest)))
 		}

@@ -120,12 +120,3 @@ func (s *Sandbox) newRuleset() (fd int, err error) {
 	}
 	return fd, nil
 }
-
-// handOutRuleset answers the command that asks for its ruleset.
-func (s *Sandbox) handOutRuleset() Answer {
-	fd, err := s.newRuleset()
-	if err != nil {
-		return Fatal(err)
-	}
-	return InjectFD(fd, true)
-}

@@ -49,7 +49,7 @@ func (s *Sandbox) handOutPage(c *Call) Answer {
 		return Errno(unix.ENOSYS)
 	}
 	if c.Arg(0) == rulesetWanted {
-		return s.handOutRuleset()
+		return s.ahead.handOutRuleset()
 	}
 	fd, err := unix.FcntlInt(uintptr(s.page.reader), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

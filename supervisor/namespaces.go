@@ -30,9 +30,8 @@ import (
 // taken away before it runs (capabilities.go).
 type namespaces struct {
 	s      *Sandbox
-	deputy int // the process that stands for the command
-	init   int // process 1 of the sandbox, by the host's number
-	gone   bool
+	deputy int // the process that stands for the command, 0 when it has ended
+	init   int // process 1 of the sandbox, by the host's number; 0 when it has ended
 	pids   int // the namespace of processes
 	proc   int // the root of its /proc
 
@@ -42,6 +41,8 @@ type namespaces struct {
 	had   uint64 // the command's capabilities before
 	leads bool   // the command leads a group of processes
 }
+
+func noNamespacesYet(s *Sandbox) *namespaces { return &namespaces{s: s, pids: -1, proc: -1} }
 
 // initPID is init's number in the sandbox. No program finds it in /proc.
 const initPID = 1
@@ -63,7 +64,8 @@ func (t *tracer) enterNamespaces(pid int) (inside int, err error) {
 	if err := mustBe64(pid); err != nil {
 		return 0, err
 	}
-	n := &namespaces{s: t.s, deputy: pid, pids: -1, proc: -1}
+	n := t.s.spaces
+	n.deputy = pid
 	outer, err := tracee.Begin(pid, 0)
 	if err != nil {
 		return 0, err
@@ -77,7 +79,6 @@ func (t *tracer) enterNamespaces(pid int) (inside int, err error) {
 	if err := n.standIn(outer); err != nil {
 		return 0, err
 	}
-	t.s.spaces = n
 	_, err = command.End()
 	return command.TID(), err
 }
@@ -85,10 +86,15 @@ func (t *tracer) enterNamespaces(pid int) (inside int, err error) {
 // makeNamespaces makes them, and the two processes in them. It leaves nothing of them
 // when it fails.
 func (t *tracer) makeNamespaces(n *namespaces, outer *tracee.Remote) (command *tracee.Remote, err error) {
-	if n.had, err = statusMask(n.deputy, "CapEff:"); err != nil {
+	had, err := capabilitiesOf(n.deputy)
+	if err != nil {
 		return nil, err
 	}
-	n.user = n.had&(1<<unix.CAP_SYS_ADMIN) == 0
+	n.had = had.effective
+	if user := n.had&(1<<unix.CAP_SYS_ADMIN) == 0; user != n.user {
+		<-t.s.ahead.made // which looks at it
+		n.user = user
+	}
 	flags := uint64(unix.CLONE_NEWPID | unix.CLONE_NEWNS)
 	if n.user {
 		flags |= unix.CLONE_NEWUSER
@@ -102,6 +108,7 @@ func (t *tracer) makeNamespaces(n *namespaces, outer *tracee.Remote) (command *t
 					t.killAndReap(command.TID())
 				}
 				t.killAndReap(n.init)
+				n.init = 0
 			}
 		}()
 	}
@@ -339,12 +346,7 @@ func (n *namespaces) handles(t *tracer, tid int, ws unix.WaitStatus) bool {
 	}
 	switch {
 	case !ws.Stopped():
-		if tid == n.deputy {
-			n.gone = true
-			if !t.ended {
-				t.s.killWith(unix.SIGKILL)
-			}
-		}
+		n.ended(t, tid)
 		return true
 	case tid == n.deputy && tracee.Event(ws) == 0:
 		n.forward(t, ws.StopSignal())
@@ -355,6 +357,18 @@ func (n *namespaces) handles(t *tracer, tid int, ws unix.WaitStatus) bool {
 
 // killed reports whether what stands for the command has been killed.
 func (n *namespaces) killed() bool { return n != nil && isZombie(n.deputy) }
+
+// ended notes that one of the two is no more: its number may be another's from now on.
+func (n *namespaces) ended(t *tracer, tid int) {
+	if tid == n.init {
+		n.init = 0
+		return
+	}
+	n.deputy = 0
+	if !t.ended {
+		t.s.killWith(unix.SIGKILL)
+	}
+}
 
 // forward sends the command a signal that was sent to what stands for it, and its group if
 // it leads one: the sender may have meant that.
@@ -379,9 +393,10 @@ func (n *namespaces) end() {
 	if n == nil {
 		return
 	}
-	_ = unix.Kill(n.init, unix.SIGKILL) // the tracer alone reaps them
-	if !n.gone {
-		_ = unix.Kill(n.deputy, unix.SIGKILL)
+	for _, pid := range []int{n.init, n.deputy} {
+		if pid != 0 {
+			_ = unix.Kill(pid, unix.SIGKILL) // the tracer alone reaps them
+		}
 	}
 }
 

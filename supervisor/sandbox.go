@@ -47,6 +47,7 @@ type Sandbox struct {
 	usedByDead   cpuAccount
 	policy       *policy // nil unless Config.OnSyscall is set
 
+	ahead         *ahead
 	spaces        *namespaces // nil with the backend seccomp
 	withoutSpaces error       // why there are none, if they were wanted
 
@@ -121,6 +122,7 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	if err := s.findCommand(); err != nil {
 		return nil, errors.Join(err, s.abandon())
 	}
+	s.makeAhead()
 	started := make(chan error)
 	go tracee.OnOwnThread(func() { s.trace(started) })
 	if err := <-started; err != nil {
@@ -190,6 +192,7 @@ func (s *Sandbox) trace(started chan<- error) {
 		s.receivers.wg.Wait()
 		_ = s.receivers.listener.Close()
 	}
+	s.ahead.close()
 	s.closeFeatures()
 	s.spaces.close()
 	if err != nil {
