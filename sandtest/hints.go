@@ -36,6 +36,11 @@ func inSection(_ string, d compare.Difference) bool {
 	return len(d.Where) > 0 && strings.HasPrefix(d.Where[0], "section ")
 }
 
+// inImage selects the times of PNG images, as chunks of their own or in texts.
+func inImage(_ string, d compare.Difference) bool {
+	return slices.ContainsFunc(d.Where, func(s string) bool { return s == "chunk tIME" || strings.HasPrefix(s, "chunk tEXt date:") })
+}
+
 var (
 	tarball = within(".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst")
 	library = within(".a", ".deb")
@@ -53,6 +58,8 @@ var rules = []rule{
 	{"mtime", place(compare.Time, zipped), "give the files a fixed time before they are packed (touch -d @$SOURCE_DATE_EPOCH)"},
 	{"time", isPython, "compile with SOURCE_DATE_EPOCH set, or --invalidation-mode=unchecked-hash"},
 	{"mtime", isPython, "compile with SOURCE_DATE_EPOCH set, or --invalidation-mode=unchecked-hash"},
+	{"time", inImage, "take the time from SOURCE_DATE_EPOCH, or leave it out of images (ImageMagick: -define png:exclude-chunks=date,time)"},
+	{"mtime", inImage, "leave times out of images (ImageMagick: -define png:exclude-chunks=date,time)"},
 	{"time", nil, "take the time from SOURCE_DATE_EPOCH instead of the clock (date, __DATE__, time.Now)"},
 	{"mtime", nil, "don't put the times of input files into the output, or cut them at SOURCE_DATE_EPOCH"},
 	{"fileorder", place(compare.Order, tarball), "tar --sort=name"},

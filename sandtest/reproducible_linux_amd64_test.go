@@ -166,6 +166,29 @@ fileorder: out.tar.gz: order of members: src/a, src/m.py
 	}
 }
 
+// A time in an image is reported as what it is there.
+func TestReproducibleImage(t *testing.T) {
+	list := readTinyBuilds(t)
+	i := slices.IndexFunc(list, func(b tinyBuild) bool { return b.name == "png-times" })
+	for _, tool := range list[i].needs {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(err)
+		}
+	}
+	report, err := sandtest.CheckReproducible(shellIn(t, list[i].build)(), sandtest.Options{}, sandtest.Check{Vary: []string{"time"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `not reproducible: 1 of 3 outputs differ
+time: out.png: chunk tIME: 2000-01-01T00:00:00Z, 2039-11-23T17:41:13Z
+time: out.png: chunk tEXt date:create: 2000-01-01T00:00:00Z, 2039-11-23T17:41:13Z
+    hint: take the time from SOURCE_DATE_EPOCH, or leave it out of images (ImageMagick: -define png:exclude-chunks=date,time)
+`
+	if diff := cmp.Diff(want, report.String()); diff != "" {
+		t.Errorf("report (-want +got):\n%s", diff)
+	}
+}
+
 // A cause has a text for each place, where there is one.
 func TestReproducibleDiffs(t *testing.T) {
 	cmd := shellIn(t, "echo $TZ >out; [ $(umask) != 0027 ] || exit 4")

@@ -1,14 +1,17 @@
 // Package compare says how two files differ, as far inside as their formats go:
-// archives member by member, programs section by section, texts line by line.
+// archives member by member, programs section by section, images chunk by chunk and
+// segment by segment by what they hold, texts line by line.
 package compare
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -87,7 +90,7 @@ func files(a, b []byte, name string, depth int) []Difference {
 		return nil
 	}
 	if depth < deepest {
-		for _, f := range []format{gzips, tars, zips, ars, programs, pythons} {
+		for _, f := range []format{gzips, tars, zips, ars, programs, pythons, pngs, jpegs, databases} {
 			if list, ok := f(a, b, name, depth+1); ok && len(list) > 0 {
 				return list
 			}
@@ -151,12 +154,15 @@ func excerpt(sign string, b []byte, from, to int) string {
 
 func isText(b []byte) bool { return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 }
 
-// A member is a file in an archive.
+// A member is a file in an archive, or what corresponds to one in another format.
 type member struct {
 	name   string
 	facts  []fact // besides its bytes
 	data   []byte
-	number int // among those of the same name
+	packed []byte // what data was unpacked from, if it was
+	note   bool   // data is a text that is shown whole if it is short
+	opened format // how data is opened; nil for as any file
+	number int    // among those of the same name
 }
 
 type fact struct{ place, value string }
@@ -179,14 +185,7 @@ func members(a, b []member, depth int) (list []Difference) {
 			continue
 		}
 		common = append(common, key(m))
-		var found []Difference
-		for i, f := range m.facts {
-			if i < len(o.facts) {
-				found = append(found, value(f.place, f.value, o.facts[i].value)...)
-			}
-		}
-		found = append(found, files(m.data, o.data, m.name, depth)...)
-		list = append(list, inside(place, found)...)
+		list = append(list, inside(place, between(m, *o, depth))...)
 		delete(others, key(m))
 	}
 	var order []string
@@ -204,6 +203,71 @@ func members(a, b []member, depth int) (list []Difference) {
 		}
 		name := func(s string) string { s, _, _ = strings.Cut(s, "\x00"); return s }
 		list = append([]Difference{{Where: []string{Order}, A: name(common[i]), B: name(order[i])}}, list...)
+	}
+	return list
+}
+
+// between compares two members of the same name.
+func between(a, b member, depth int) []Difference {
+	list := differing(a.facts, b.facts)
+	switch {
+	case bytes.Equal(a.data, b.data):
+		return append(list, packings(a.packed, b.packed)...)
+	case a.note && b.note && isShort(a.data) && isShort(b.data):
+		return append(list, Difference{A: string(a.data), B: string(b.data)})
+	case a.opened == nil || b.opened == nil:
+		return append(list, files(a.data, b.data, a.name, depth)...)
+	}
+	if depth < deepest {
+		if found, ok := a.opened(a.data, b.data, a.name, depth+1); ok && len(found) > 0 {
+			return append(list, found...)
+		}
+	}
+	return append(list, contents(a.data, b.data))
+}
+
+// unopened is how data is opened that has nothing inside, such as pixels.
+func unopened(a, b []byte, name string, depth int) ([]Difference, bool) { return nil, false }
+
+// differing compares facts by their index. One that only one of the lists has, as what was
+// malformed in the other, differs from none.
+func differing(a, b []fact) (list []Difference) {
+	for i := range max(len(a), len(b)) {
+		x, y := fact{value: "none"}, fact{value: "none"}
+		if i < len(a) {
+			x = a[i]
+		}
+		if i < len(b) {
+			y = b[i]
+		}
+		list = append(list, value(cmp.Or(x.place, y.place), x.value, y.value)...)
+	}
+	return list
+}
+
+// packings compares two ways in which the same data is packed.
+func packings(a, b []byte) []Difference {
+	switch {
+	case bytes.Equal(a, b):
+		return nil
+	case len(a) != len(b):
+		return value(Compression, count(int64(len(a)), "byte"), count(int64(len(b)), "byte"))
+	}
+	return inside(Compression, []Difference{contents(a, b)})
+}
+
+// isShort reports whether a text fits into a line of a report.
+func isShort(b []byte) bool {
+	const most = 100
+	return len(b) > 0 && len(b) <= most && utf8.Valid(b) && bytes.IndexFunc(b, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
+}
+
+// called gives the members of a format the name that they have there: section, chunk.
+func called(what string, list []Difference) []Difference {
+	for _, d := range list {
+		if name, ok := strings.CutPrefix(d.Where[0], "member "); ok {
+			d.Where[0] = what + " " + name
+		}
 	}
 	return list
 }
@@ -239,14 +303,10 @@ func programs(a, b []byte, name string, depth int) ([]Difference, bool) {
 		}
 		return list
 	}
-	list := members(sections(x), sections(y), depth)
-	for i := range list {
-		where := list[i].Where
-		if section, ok := strings.CutPrefix(where[0], "member "); ok {
-			where[0] = "section " + section
-			if strings.HasSuffix(section, "build-id") || strings.HasSuffix(section, "buildid") {
-				list[i].Where = append(where, BuildID)
-			}
+	list := called("section", members(sections(x), sections(y), depth))
+	for i, d := range list {
+		if strings.HasSuffix(d.Where[0], "build-id") || strings.HasSuffix(d.Where[0], "buildid") {
+			list[i].Where = append(d.Where, BuildID)
 		}
 	}
 	return list, true
