@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/sandtest/go-sandtest/internal/report"
@@ -24,6 +23,8 @@ type reproFlags struct {
 	save    string
 	against string
 	html    string
+
+	options []string // that were given, as --NAME=VALUE, but for those about reports
 }
 
 func (f *reproFlags) register(fs *flag.FlagSet) {
@@ -65,6 +66,7 @@ func reproMain(args []string) int {
 	case f.Diff || f.Changes != (runflags.Changes{}):
 		return fail(exitSandbox, errors.New("--diff and --changes are flags of sandtest run: repro throws every run's files away"))
 	}
+	f.options = given(flags, args[:len(args)-flags.NArg()])
 	return f.main(flags.Args())
 }
 
@@ -96,27 +98,27 @@ func (f *reproFlags) main(args []string) int {
 	if f.check.Frozen && report.Reproducible {
 		fmt.Println("in one world, that of the sandbox: sandtest run makes it so")
 	}
-	if err := f.write(args, report); err != nil {
-		return fail(exitSandbox, err)
-	}
 	status := 0
 	if !report.Reproducible {
 		status = 1
 	}
-	if want != nil {
-		if text := want.compare(report.Outputs); text != "" {
-			fmt.Printf("differs from %s:\n%s", f.against, text)
-			return 1
+	compared := f.compare(want, args, report)
+	if err := f.write(args, report, compared); err != nil {
+		return fail(exitSandbox, err)
+	}
+	if compared != nil {
+		fmt.Print(compared)
+		if !compared.Same {
+			status = 1
 		}
-		fmt.Printf("the same as in %s\n", f.against)
 	}
 	return status
 }
 
 // write saves what is to be saved.
-func (f *reproFlags) write(args []string, report *sandtest.Report) error {
+func (f *reproFlags) write(args []string, found *sandtest.Report, compared *report.Against) error {
 	if f.JSON != "" {
-		text, err := json.MarshalIndent(jsonReport{report.Reproducible, report.Runs, report.Outputs, report.Differences}, "", "  ")
+		text, err := json.MarshalIndent(jsonReport{found.Reproducible, found.Runs, found.Outputs, found.Differences, compared}, "", "  ")
 		if err == nil {
 			err = writeText(f.JSON, append(text, '\n'))
 		}
@@ -125,14 +127,14 @@ func (f *reproFlags) write(args []string, report *sandtest.Report) error {
 		}
 	}
 	if f.html != "" {
-		if err := f.writeHTML(args, report); err != nil {
+		if err := f.writeHTML(args, found, compared); err != nil {
 			return fmt.Errorf("--html: %w", err)
 		}
 	}
 	if f.save == "" {
 		return nil
 	}
-	m := manifest{Version: manifestVersion, Command: args, Outputs: report.Outputs}
+	m := manifest{Version: manifestVersion, Command: args, Options: f.options, Outputs: found.Outputs}
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err == nil {
 		err = writeText(f.save, append(text, '\n'))
@@ -143,8 +145,8 @@ func (f *reproFlags) write(args []string, report *sandtest.Report) error {
 	return nil
 }
 
-func (f *reproFlags) writeHTML(args []string, found *sandtest.Report) error {
-	page := report.Page{Command: args, Report: found}
+func (f *reproFlags) writeHTML(args []string, found *sandtest.Report, compared *report.Against) error {
+	page := report.Page{Command: args, Report: found, Against: compared}
 	if !f.check.Frozen {
 		page.Vary = f.check.Vary
 	}
@@ -169,57 +171,5 @@ type jsonReport struct {
 	Runs         int                   `json:"runs"`
 	Outputs      []sandtest.Output     `json:"outputs"`
 	Differences  []sandtest.Difference `json:"differences"`
-}
-
-// A manifest is what a command made, to be compared on another machine.
-type manifest struct {
-	Version int               `json:"version"`
-	Command []string          `json:"command"`
-	Outputs []sandtest.Output `json:"outputs"` // sorted by path
-}
-
-const manifestVersion = 1
-
-func readManifest(file string) (*manifest, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("--against: %w", err)
-	}
-	var m manifest
-	if err := json.Unmarshal(text, &m); err != nil {
-		return nil, fmt.Errorf("--against: %s: %w", file, err)
-	}
-	if m.Version != manifestVersion {
-		return nil, fmt.Errorf("--against: %s is of version %d, and this sandtest knows version %d: make it anew with --save", file, m.Version, manifestVersion)
-	}
-	return &m, nil
-}
-
-// compare says which outputs differ from those of the manifest, a line each.
-func (m *manifest) compare(outputs []sandtest.Output) string {
-	var b strings.Builder
-	here := map[string]sandtest.Output{}
-	for _, o := range outputs {
-		here[o.Path] = o
-	}
-	for _, want := range m.Outputs {
-		got, ok := here[want.Path]
-		delete(here, want.Path)
-		switch {
-		case !ok:
-			fmt.Fprintf(&b, "%s: missing here\n", want.Path)
-		case got.SHA256 != want.SHA256 || got.Size != want.Size:
-			fmt.Fprintf(&b, "%s: sha256 %.12s of %d bytes there, %.12s of %d bytes here\n", want.Path, want.SHA256, want.Size, got.SHA256, got.Size)
-		case got.Mode != want.Mode:
-			fmt.Fprintf(&b, "%s: mode %s there, %s here\n", want.Path, want.Mode, got.Mode)
-		case got.Target != want.Target || got.Value != want.Value:
-			fmt.Fprintf(&b, "%s: %s there, %s here\n", want.Path, want.Target+want.Value, got.Target+got.Value)
-		}
-	}
-	for _, o := range outputs {
-		if _, ok := here[o.Path]; ok {
-			fmt.Fprintf(&b, "%s: only here\n", o.Path)
-		}
-	}
-	return b.String()
+	Against      *report.Against       `json:"against,omitempty"`
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sandtest/go-sandtest/internal/report"
 )
 
 // repro tells what is reproducible by its exit status, and why not.
@@ -91,9 +93,21 @@ func TestReproManifest(t *testing.T) {
 	}
 	other := repro("echo 3 >a; echo 2 >b; chmod 600 b; ln -s b c; echo new >e", "--against", file)
 	_, text, _ := strings.Cut(other.stdout, "differs from "+file+":\n")
-	if other.status != 1 || strings.Count(text, "\n") != 5 || !strings.Contains(text, "a: sha256 ") || !strings.Contains(text, "b: mode -rw-r--r-- there, -rw------- here\n") ||
+	if other.status != 1 || strings.Count(text, "\n") != 6 || !strings.Contains(text, "a: sha256 ") || !strings.Contains(text, "b: mode -rw-r--r-- there, -rw------- here\n") ||
 		!strings.Contains(text, "c: a there, b here\n") || !strings.Contains(text, "d: missing here\n") || !strings.Contains(text, "e: only here\n") {
 		t.Errorf("status %d\n%s", other.status, other.stdout)
+	}
+	reported := repro("echo 3 >a; echo 2 >b; ln -s a c; mkdir d", "--against", file, "--hostname", "other", "--json", "-")
+	var found struct{ Against *report.Against }
+	if err := json.Unmarshal([]byte(reported.stdout[strings.Index(reported.stdout, "{"):strings.LastIndex(reported.stdout, "}")+1]), &found); err != nil {
+		t.Fatalf("%v: %s", err, reported.stdout)
+	}
+	if a := found.Against; a == nil || a.Same || a.File != file || len(a.Differences) != 1 || len(a.Notes) != 2 || !strings.Contains(a.Notes[1], `"--hostname=other"`) {
+		t.Errorf("%+v in %s", a, reported.stdout)
+	}
+	page := repro("echo 3 >a; echo 2 >b; ln -s a c; mkdir d", "--against", file, "--html", "-").stdout
+	if !strings.Contains(page, "Differs from <code>"+file) || !strings.Contains(page, "<td>a: sha256 ") {
+		t.Errorf("the page is %s", page)
 	}
 	if err := os.WriteFile(file, []byte(`{"version": 7}`), 0o666); err != nil {
 		t.Fatal(err)

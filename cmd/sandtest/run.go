@@ -9,6 +9,7 @@ import (
 	"time"
 
 	units "github.com/docker/go-units"
+
 	"github.com/sandtest/go-sandtest/internal/runflags"
 	"github.com/sandtest/go-sandtest/sandtest"
 )

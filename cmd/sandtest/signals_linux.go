@@ -5,8 +5,9 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/sandtest/go-sandtest/sandtest"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/sandtest"
 )
 
 // signals are those sent to this process, to be handed on to the command. What

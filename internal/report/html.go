@@ -4,6 +4,7 @@ package report
 import (
 	"bytes"
 	_ "embed"
+	"fmt"
 	"html/template"
 	"slices"
 	"strings"
@@ -24,6 +25,31 @@ type Page struct {
 	Vary []string
 	// Report is what was found.
 	Report *sandtest.Report
+	// Against is what comes of a comparison with what another run has saved, nil if there was
+	// none.
+	Against *Against
+}
+
+// An Against is what comes of a comparison with what was saved, maybe on another machine.
+type Against struct {
+	File        string   `json:"file"`
+	Same        bool     `json:"same"`
+	Differences []string `json:"differences,omitempty"` // a line for each output
+	Notes       []string `json:"notes,omitempty"`       // in what other ways it was made
+}
+
+// String returns it as lines.
+func (a *Against) String() string {
+	var b strings.Builder
+	if a.Same {
+		fmt.Fprintf(&b, "the same as in %s\n", a.File)
+	} else {
+		fmt.Fprintf(&b, "differs from %s:\n", a.File)
+	}
+	for _, line := range slices.Concat(a.Differences, a.Notes) {
+		b.WriteString(line + "\n")
+	}
+	return b.String()
 }
 
 // HTML returns the page, which needs nothing besides itself. The same Page gives the same
@@ -38,6 +64,7 @@ func (p Page) HTML() ([]byte, error) {
 		Runs:       p.Report.Runs,
 		Variations: p.variations(),
 		Outputs:    outputs(p.Report.Differences),
+		Against:    p.Against,
 	})
 	return b.Bytes(), err
 }
@@ -49,6 +76,7 @@ type view struct {
 	Runs             int
 	Variations       []variation
 	Outputs          []output
+	Against          *Against
 }
 
 // A variation is one thing that was varied.
