@@ -3,6 +3,7 @@
 package cow
 
 import (
+	"encoding/binary"
 	"hash/fnv"
 	"maps"
 	"strconv"
@@ -136,9 +137,12 @@ type fileID struct{ dev, ino uint64 }
 func idOf(st *unix.Stat_t) fileID { return fileID{st.Dev, st.Ino} }
 
 // inodeNumber derives an inode number from the path at which a file is first
-// seen, and how many files were made there before.
-func inodeNumber(path string, generation int) uint64 {
+// seen, how many files were made there before, and what Config.Inodes is.
+func (t *Tree) inodeNumber(path string, generation int) uint64 {
 	h := fnv.New64a()
+	if t.numbering != 0 {
+		_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, t.numbering))
+	}
 	_, _ = h.Write([]byte(path))
 	if generation > 0 {
 		_, _ = h.Write([]byte("\x00" + strconv.Itoa(generation)))
@@ -175,7 +179,7 @@ func (t *Tree) see(id fileID, dir *Inode, name string) sight {
 		if dir != nil {
 			path = joinPath(dir.path(), name)
 		}
-		s = sight{inodeNumber(path, 0), dir, name}
+		s = sight{t.inodeNumber(path, 0), dir, name}
 		t.seen[id] = s
 	} else if dir != nil && dir.through { // files move there, and this is the last that is known
 		s.dir, s.name = dir, name
@@ -204,7 +208,7 @@ func (t *Tree) newInode(dir *Inode, name string, mode uint32, cred *Cred) *Inode
 	now := t.change()
 	in := &Inode{tree: t, own: ownAttr | ownXattrs | made}
 	in.attr = Attr{
-		Ino: inodeNumber(path, t.made[path]), Mode: mode, UID: cred.UID, GID: cred.GID, Nlink: 1,
+		Ino: t.inodeNumber(path, t.made[path]), Mode: mode, UID: cred.UID, GID: cred.GID, Nlink: 1,
 		Atime: now, Mtime: now, Ctime: now, Btime: now,
 	}
 	if dir.attr.Mode&unix.S_ISGID != 0 {

@@ -29,6 +29,9 @@ type Config struct {
 	// MaxBytes and MaxInodes limit what is written; beyond them, calls fail with
 	// ENOSPC. Zero means no limit.
 	MaxBytes, MaxInodes int64
+	// Inodes selects the inode numbers: each value gives other ones, and the same ones in
+	// each tree.
+	Inodes uint64
 }
 
 // A Mount shows a directory.
@@ -90,7 +93,8 @@ type Tree struct {
 	named   map[string]string // names that files of the host were given, see nameObject
 	mounts  []Mount
 
-	hides bool // a mount is Denied
+	hides     bool   // a mount is Denied
+	numbering uint64 // see Config.Inodes
 
 	maxBytes, maxInodes int64
 	inodes              int64 // made and not removed
@@ -102,7 +106,7 @@ type Tree struct {
 // New returns a tree that nobody has written to.
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
-		upper: cfg.Upper, start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes,
+		upper: cfg.Upper, start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes,
 		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, named: map[string]string{}, mounts: cfg.Mounts,
 	}
 	t.change = func() int64 { return t.start } // what is there from the beginning is no change
@@ -220,7 +224,7 @@ func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
 		delete(t.known, idOf(&st)) // who has it open has nothing of the tree
 		delete(t.seen, idOf(&st))
 		in := t.fromLower(nil, "", e.inode.lower, &unix.Stat_t{Mode: unix.S_IFDIR | 0o555, Dev: Dev})
-		in.attr.Ino = inodeNumber(m.At, 0)
+		in.attr.Ino = t.inodeNumber(m.At, 0)
 		in.old(t.start)
 		in.foreign = e.inode.lower
 		return in, nil

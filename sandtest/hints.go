@@ -77,6 +77,7 @@ var rules = []rule{
 	{"memory", nil, "the output must not depend on how much memory there is"},
 	{"pids", nil, "leave process ids out ($$, names of temporary files)"},
 	{"environment", nil, "leave HOME, USER and PATH out, and pass on only the variables that are needed (env -i)"},
+	{"inode", nil, "no inode numbers in the output or in the order of it (sort by name)"},
 	{"schedule", nil, "what runs at the same time must not write to the same file"},
 	{"network", nil, "fetch what is needed before the build"},
 	{Race, nil, "process ids in the output (mktemp, $$), or an order that depends on which of several processes is first"},

@@ -167,7 +167,8 @@ type Options struct {
 	// test's deadline if that is shorter; a negative value means no limit.
 	Timeout time.Duration
 
-	adjust func(*supervisor.Config) // the last word, of worlds.go
+	adjust      func(*supervisor.Config) // the last word, of worlds.go
+	disturbance uint64                   // see disturb
 }
 
 // DefaultTimeout is the real time a command may take unless told otherwise.

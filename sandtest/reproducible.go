@@ -279,6 +279,7 @@ func (c *checkedCommand) runAll(trials ...trial) ([]*outcome, error) {
 // run runs the command once.
 func (c *checkedCommand) run(t trial) (*outcome, error) {
 	cmd, opts := c.in(t.world)
+	defer disturb(opts.disturbance)()
 	res, err := Execute(cmd, opts)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os/exec"
 	"slices"
 	"strings"
@@ -76,7 +77,10 @@ var variations = []variation{
 	{"mtime", "when the files that are there were changed", func(w *setting) {
 		w.cfg.Inputs = w.cfg.Inputs.AddDate(-2, -w.number, -9)
 	}},
-	{"schedule", "whether processes take turns on one CPU", func(w *setting) { w.cfg.Parallel = true }},
+	{"inode", "the numbers of files (ls -i), and so the order of what sorts by them", func(w *setting) { w.cfg.Inodes = uint64(w.number) + 1 }},
+	{"schedule", "whether processes take turns on one CPU, and what else the machine does", func(w *setting) {
+		w.cfg.Parallel, w.opts.disturbance = true, uint64(w.number)+1
+	}},
 	{"network", "whether there is one", func(w *setting) { w.opts.Net = NetNone }},
 }
 
@@ -169,10 +173,33 @@ func (c *checkedCommand) in(w world) (*exec.Cmd, Options) {
 	vary := *set.cfg
 	set.opts.adjust = func(cfg *supervisor.Config) {
 		cfg.Umask, cfg.Order, cfg.Inputs, cfg.Parallel = vary.Umask, vary.Order, vary.Inputs, vary.Parallel
-		cfg.FirstPID = vary.FirstPID
+		cfg.FirstPID, cfg.Inodes = vary.FirstPID, vary.Inodes
 		cfg.Identity.Kernel = vary.Identity.Kernel
 		cfg.Identity.Memory = cmp.Or(vary.Identity.Memory, cfg.Identity.Memory)
 		cfg.Mounts = append(cfg.Mounts, vary.Mounts...)
 	}
 	return cmd, set.opts
+}
+
+// disturb keeps a CPU busy for moments, which the seed chooses, until the function that it
+// returns is called. With seed 0 it does nothing.
+func disturb(seed uint64) (end func()) {
+	if seed == 0 {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		moment := func() time.Duration { return time.Duration(rnd.IntN(2000)) * time.Microsecond }
+		for {
+			for until := time.Now().Add(moment()); time.Now().Before(until); {
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(2 * moment()):
+			}
+		}
+	}()
+	return func() { close(done) }
 }

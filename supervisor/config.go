@@ -99,6 +99,10 @@ type Config struct {
 	// Umask is what the command starts with, whatever the supervisor's is; 0 means 022.
 	Umask uint32
 
+	// Inodes selects the inode numbers of files: each value gives other ones. The kernel's
+	// own, such as those of pipes, remain.
+	Inodes uint64
+
 	// Order is how directories are listed, by name unless it says otherwise.
 	Order det.Order
 

@@ -56,7 +56,7 @@ func newView(s *Sandbox) (v *view, err error) {
 		return nil, fmt.Errorf("supervisor: make a directory for what is written: %w", err)
 	}
 	v.upper = v.dir.path
-	v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk})
+	v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes})
 	if err != nil {
 		_ = v.discard()
 		return nil, fmt.Errorf("supervisor: %w", err)
