@@ -12,7 +12,7 @@ import (
 // thread: the table of calls, the filter, and Landlock's ruleset.
 type ahead struct {
 	spaces  bool // what the table was made for
-	user    bool
+	single  bool
 	made    chan struct{} // closed when the rest is there
 	table   *table
 	filter  []byte
@@ -23,10 +23,15 @@ type ahead struct {
 // makeAhead begins. What is supposed about namespaces is mostly right.
 func (s *Sandbox) makeAhead() {
 	a := &ahead{made: make(chan struct{}), ruleset: -1}
-	if s.cfg.Backend != BackendSeccomp {
+	user := needsUserNamespace(s.cmd.SysProcAttr)
+	switch exhausted := spacesExhausted(user); {
+	case s.cfg.Backend == BackendSeccomp:
+	case s.cfg.Backend == BackendAuto && exhausted != nil:
+		s.withoutSpaces = exhausted
+	default:
 		s.spaces = noNamespacesYet(s)
-		s.spaces.user = needsUserNamespace(s.cmd.SysProcAttr)
-		a.spaces, a.user = true, s.spaces.user
+		s.spaces.single = user && !mayMapAll()
+		a.spaces, a.single = true, s.spaces.single
 	}
 	s.ahead = a
 	go func() {
@@ -63,7 +68,10 @@ func (s *Sandbox) takeAhead() (err error) {
 	if a.err != nil {
 		return a.err
 	}
-	if a.spaces != (s.spaces != nil) || s.spaces != nil && a.user != s.spaces.user {
+	if a.spaces != (s.spaces != nil) || s.spaces != nil && a.single != s.spaces.knowsOne() {
+		if s.spaces != nil {
+			s.spaces.single = s.spaces.knowsOne()
+		}
 		// Until it is used, a feature holds nothing that would have to be closed.
 		if a.table, a.filter, err = s.tableAndFilter(); err != nil {
 			return err

@@ -14,8 +14,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/det"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 )

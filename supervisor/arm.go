@@ -3,6 +3,8 @@
 package supervisor
 
 import (
+	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,9 +14,10 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
-	"golang.org/x/sys/unix"
 )
 
 // start starts the command on the tracer's thread and arms it: it returns with
@@ -56,6 +59,7 @@ func (t *tracer) start() error {
 		return explainStart(cmd, err, plain)
 	}
 	pid := cmd.Process.Pid
+	t.family = tracee.NewFamily()
 	inside, err := t.takeOver(pid)
 	if err == nil {
 		err = t.prepareRoot(pid, inside, userDeathSignal)
@@ -63,8 +67,11 @@ func (t *tracer) start() error {
 	t.placed(inside)
 	if err != nil {
 		t.giveUp(pid, inside)
-		_ = cmd.Wait() // closes its pipes; the process itself is gone
+		waited := cmd.Wait() // closes its pipes; the process itself is gone
 		t.s.copied.restore()
+		if errors.Is(err, tracee.ErrGone) && (errors.Is(waited, context.Canceled) || errors.Is(waited, context.DeadlineExceeded)) {
+			return waited // os/exec has killed it
+		}
 		var own *ownTrouble
 		if errors.As(err, &own) {
 			return own.error
@@ -76,23 +83,11 @@ func (t *tracer) start() error {
 
 // giveUp ends a command that has not run yet.
 func (t *tracer) giveUp(pid, inside int) {
-	if inside != 0 && inside != pid {
-		t.killAndReap(inside)
+	init := 0
+	if n := t.s.spaces; n != nil {
+		init = n.init
 	}
-	if n := t.s.spaces; n != nil && n.init != 0 {
-		t.killAndReap(n.init)
-	}
-	t.killAndReap(pid)
-}
-
-func (t *tracer) reap(pid int) {
-	for {
-		_, ws, err := tracee.WaitFor(pid)
-		if err != nil || !ws.Stopped() {
-			return
-		}
-		_ = tracee.Cont(pid, 0)
-	}
+	t.family.Kill(inside, init, pid)
 }
 
 // setPersonality switches address randomisation off for what this thread starts.
@@ -137,8 +132,8 @@ func explainStart(cmd *exec.Cmd, err error, plain bool) error {
 // which unlike the former can be stopped and continued by job control, and moves it
 // into namespaces of its own. It returns the number that the command then has.
 func (t *tracer) takeOver(pid int) (inside int, err error) {
-	if _, ws, err := tracee.WaitFor(pid); err != nil || !ws.Stopped() {
-		return 0, fmt.Errorf("wait for the command to stop at its start: status %#x: %w", int(ws), err)
+	if ws, err := t.family.Wait(pid); err != nil || !ws.Stopped() {
+		return 0, fmt.Errorf("wait for the command to stop at its start: %w", cmp.Or(err, tracee.ErrGone))
 	}
 	if err := tracee.Detach(pid, unix.SIGSTOP); err != nil {
 		return 0, fmt.Errorf("detach to seize: %w", err)
@@ -152,9 +147,9 @@ func (t *tracer) takeOver(pid int) (inside int, err error) {
 		return 0, fmt.Errorf("continue the command: %w", err)
 	}
 	for {
-		_, ws, err := tracee.WaitFor(pid)
+		ws, err := t.family.Wait(pid)
 		if err != nil || !ws.Stopped() {
-			return 0, fmt.Errorf("wait for the command: %w", errors.Join(err, tracee.ErrGone))
+			return 0, fmt.Errorf("wait for the command: %w", cmp.Or(err, tracee.ErrGone))
 		}
 		if tracee.Event(ws) == 0 {
 			if ws.StopSignal() == unix.SIGCONT {
@@ -171,7 +166,7 @@ func (t *tracer) takeOver(pid int) (inside int, err error) {
 
 // chooseBackend moves the command into namespaces if it is to have some.
 func (t *tracer) chooseBackend(pid int) (inside int, err error) {
-	if t.s.cfg.Backend == BackendSeccomp {
+	if t.s.spaces == nil {
 		return pid, nil
 	}
 	inside, err = t.enterNamespaces(pid)
@@ -352,7 +347,7 @@ func (t *tracer) newImage(th *thread) (*image, error) {
 		return nil, fmt.Errorf("read the auxiliary vector: %w", err)
 	}
 	im.vdso = t.s.vdso.find(th.tid, im.auxv)
-	if im.sys, err = tracee.Begin(th.tid, im.vdso.text); err != nil {
+	if im.sys, err = tracee.BeginIn(t.family, th.tid, im.vdso.text); err != nil {
 		return nil, err
 	}
 	return im, nil

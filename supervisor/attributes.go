@@ -7,8 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/cow"
 )
 
 // attributes answers what changes a file's mode, owner, times, size or extended

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"math/bits"
 
-	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 )
 
 // capabilities takes from a command that runs as root what only the machine's

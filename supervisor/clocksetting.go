@@ -6,8 +6,9 @@ import (
 	"math"
 	"time"
 
-	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // clockSetting keeps programs from setting the host's clocks, and from reading

@@ -13,8 +13,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/sandtest/go-sandtest/internal/conformance"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/internal/conformance"
 )
 
 // conform carries out the scenarios of the table, or random sequences, each in a

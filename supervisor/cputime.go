@@ -6,8 +6,9 @@ import (
 	"encoding/binary"
 	"time"
 
-	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // cpuTime answers getrusage and times.

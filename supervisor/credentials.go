@@ -12,12 +12,12 @@ import (
 // opened on its behalf, and who it is is read anew then. The calls run in the
 // kernel.
 //
-// A sandbox that has a user namespace knows one user and one group alone there. That the
-// others can't be had is told as without such a namespace, and so is of which groups the
-// user is a member.
+// The user namespace of a sandbox without privilege knows one user and one group alone. That
+// the others can't be had is told as without such a namespace, and so is of which groups
+// the user is a member.
 func credentialsSet(s *Sandbox) feature {
 	f := feature{name: "credentials"}
-	single := s.spaces != nil && s.spaces.user
+	single := s.spaces != nil && s.spaces.single
 	for _, set := range setsIDs {
 		f.calls = append(f.calls, call{name: set.name, notify: func(c *Call) Answer {
 			if single && set.ids > 0 && !c.namesOnly(set.own(s.spaces), set.ids) {

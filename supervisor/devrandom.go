@@ -12,8 +12,9 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // A descriptor of /dev/urandom or /dev/random is a stream socket whose other end

@@ -9,8 +9,9 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // dirOrder answers getdents64 and getdents in the order of names.

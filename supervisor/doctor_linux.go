@@ -7,8 +7,9 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/sandtest/go-sandtest/vdso"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/vdso"
 )
 
 // Doctor tells what this machine allows and what is used instead.

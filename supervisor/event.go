@@ -8,8 +8,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 )
 
 // An event is a system call at its entry, on whichever channel it has come.

@@ -3,8 +3,9 @@
 package supervisor
 
 import (
-	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/cow"
 )
 
 // The open of a FIFO waits until somebody opens its other side, or a signal comes

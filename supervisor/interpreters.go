@@ -13,8 +13,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/cow"
 )
 
 // The kernel finds the interpreter of a dynamic program (ld.so) at the host's path of

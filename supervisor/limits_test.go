@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // As many processes as are allowed can be made, and no more, whoever asks first.

@@ -3,8 +3,9 @@
 package supervisor
 
 import (
-	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/cow"
 )
 
 // names answers what creates, moves and removes names.

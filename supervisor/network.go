@@ -8,8 +8,9 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 )
 
 // network gives the sandbox a loopback interface of its own, and nothing else unless

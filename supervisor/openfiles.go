@@ -7,8 +7,9 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/cow"
 )
 
 // openFiles answers the opening of files.

@@ -5,8 +5,9 @@ package supervisor
 import (
 	"strconv"
 
-	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 )
 
 // others keeps the sandbox from processes that aren't its own.

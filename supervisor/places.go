@@ -5,8 +5,9 @@ package supervisor
 import (
 	"slices"
 
-	"github.com/sandtest/go-sandtest/vdso"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/vdso"
 )
 
 // What the kernel is to be told in the place of a program's own words lies in memory that

@@ -5,8 +5,9 @@ package supervisor
 import (
 	"math/rand/v2"
 
-	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // powerLoss makes of a process that a fault kills a loss of power: everything ends, and of

@@ -6,8 +6,9 @@ import (
 	"math/rand/v2"
 	"sync"
 
-	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // randomBytes answers getrandom.

@@ -7,8 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 )
 
 // refused fails calls that would get round the sandbox, in the filter itself.

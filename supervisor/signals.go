@@ -5,8 +5,9 @@ package supervisor
 import (
 	"sync/atomic"
 
-	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 )
 
 // A handled signal that arrives while a thread waits for the supervisor to

@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // storms is how long a program under a storm of signals may take; natively it

@@ -5,8 +5,9 @@ package supervisor
 import (
 	"unsafe"
 
-	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/cow"
 )
 
 // statBytes returns the bytes of a struct as the kernel lays it out.

@@ -3,8 +3,9 @@
 package supervisor
 
 import (
-	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/cow"
 )
 
 // statFiles answers what asks about a file.

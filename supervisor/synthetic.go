@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // Files that describe the host.

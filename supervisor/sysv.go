@@ -10,8 +10,9 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 )
 
 // systemV gives a sandbox shared memory, semaphores and message queues of its own

@@ -11,9 +11,10 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
-	"golang.org/x/sys/unix"
 )
 
 // A tracer owns the tree of processes. All its methods run on one locked OS
@@ -31,12 +32,18 @@ type tracer struct {
 	state   State
 	ended   bool // the command has ended; everything else is killed
 
-	sent []unix.Signal // to the command before it was armed
+	sent   []unix.Signal  // to the command before it was armed
+	family *tracee.Family // of the command, until it is
 }
 
 // run handles stops until no tracee is left.
 func (t *tracer) run() {
 	t.frozen() // before it has begun
+	unheard := t.family.Unheard()
+	t.family = nil
+	for tid, ws := range unheard {
+		t.handle(tid, ws)
+	}
 	for {
 		tid, ws, err := tracee.WaitUsage(&t.used)
 		if err != nil {

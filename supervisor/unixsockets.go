@@ -9,8 +9,9 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/cow"
 )
 
 // unixSockets binds and connects sockets that have a path, and tells the names of all.

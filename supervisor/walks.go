@@ -8,8 +8,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandtest/go-sandtest/cow"
 )
 
 // A path means something to a thread: it begins at its root, its working

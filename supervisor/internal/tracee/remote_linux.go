@@ -25,17 +25,27 @@ type Remote struct {
 	text     uint64
 	original []byte // what stands at text
 	deferred []int32
-	created  int // the process that a call has made last
+	created  int     // the process that a call has made last
+	family   *Family // nil for one of many tracees, that are waited for one by one
 }
 
 // Begin prepares a thread. text is the address of executable memory that may be
 // overwritten until End, TextSize bytes of it; 0 means its instruction pointer.
-func Begin(tid int, text uint64) (r *Remote, err error) {
-	r = &Remote{tid: tid, text: text, original: make([]byte, TextSize)}
+func Begin(tid int, text uint64) (r *Remote, err error) { return begin(&Remote{tid: tid, text: text}) }
+
+// BeginIn prepares a thread of a family, which may create others. Without a family it is
+// Begin.
+func BeginIn(f *Family, tid int, text uint64) (r *Remote, err error) {
+	return begin(&Remote{tid: tid, text: text, family: f})
+}
+
+func begin(r *Remote) (_ *Remote, err error) {
+	tid := r.tid
+	r.original = make([]byte, TextSize)
 	if r.saved, err = GetRegs(tid); err != nil {
 		return nil, fmt.Errorf("read registers: %w", gone(err))
 	}
-	if text == 0 {
+	if r.text == 0 {
 		r.text = r.saved.PC()
 	}
 	if r.mask, err = Sigmask(tid); err != nil {
@@ -206,7 +216,7 @@ func (r *Remote) untilTrap() error {
 		if err := Cont(r.tid, 0); err != nil {
 			return gone(err)
 		}
-		_, ws, err := WaitFor(r.tid)
+		ws, err := r.wait()
 		switch {
 		case err != nil:
 			return gone(err)
@@ -214,7 +224,7 @@ func (r *Remote) untilTrap() error {
 			return ErrGone
 		case ws.StopSignal() == unix.SIGTRAP && Event(ws) == 0:
 			return nil
-		case Event(ws) == unix.PTRACE_EVENT_FORK:
+		case Event(ws) == unix.PTRACE_EVENT_FORK || Event(ws) == unix.PTRACE_EVENT_CLONE:
 			if r.created, err = EventMsg(r.tid); err != nil {
 				return gone(err)
 			}
@@ -224,6 +234,14 @@ func (r *Remote) untilTrap() error {
 			r.deferred = append(r.deferred, int32(ws.StopSignal()))
 		}
 	}
+}
+
+func (r *Remote) wait() (unix.WaitStatus, error) {
+	if r.family != nil {
+		return r.family.Wait(r.tid)
+	}
+	_, ws, err := WaitFor(r.tid)
+	return ws, err
 }
 
 // Clone makes the thread create a process (clone(2)), with flags besides SIGCHLD, and
@@ -236,34 +254,43 @@ func (r *Remote) Clone(flags uint64) (*Remote, error) {
 	if err := l.Run(); err != nil {
 		return nil, err
 	}
-	child := &Remote{tid: r.created, mem: -1, saved: r.saved, mask: r.mask, text: r.text, original: r.original}
-	_, ws, err := WaitFor(child.tid)
-	switch {
+	child := &Remote{tid: r.created, mem: -1, saved: r.saved, mask: r.mask, text: r.text, original: r.original, family: r.family}
+	if err := child.comeOut(l); err != nil {
+		child.Close()
+		return nil, err
+	}
+	return child, nil
+}
+
+// comeOut lets a new process run from where it has come out of the call to the end of the
+// list, as the thread did that has made it.
+func (r *Remote) comeOut(l *List) (err error) {
+	switch ws, err := r.wait(); {
 	case err != nil:
-		return child, gone(err)
+		return gone(err)
 	case !ws.Stopped():
-		return child, ErrGone
+		return ErrGone
 	}
-	// It comes out of the call as the thread did, and runs into the end of the list.
-	if err := child.untilTrap(); err != nil {
-		return child, err
+	if err := r.untilTrap(); err != nil {
+		return err
 	}
-	if child.mem, err = unix.Open("/proc/"+strconv.Itoa(child.tid)+"/mem", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
-		return child, fmt.Errorf("open memory: %w", err)
+	if r.mem, err = unix.Open("/proc/"+strconv.Itoa(r.tid)+"/mem", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("open memory: %w", err)
 	}
 	at, buf := l.place()
 	clear(buf)
-	if _, err := WriteMem(child.tid, at, buf); err != nil {
-		return child, fmt.Errorf("clear a list of calls: %w", gone(err))
+	if _, err := WriteMem(r.tid, at, buf); err != nil {
+		return fmt.Errorf("clear a list of calls: %w", gone(err))
 	}
-	return child, nil
+	return nil
 }
 
 // TID is the thread's number.
 func (r *Remote) TID() int { return r.tid }
 
 // Park lets the thread wait for ever, with no signals blocked but those of mask, and
-// closes r. Signals stop it; one that isn't delivered lets it wait on.
+// closes r. Signals stop it; one that isn't delivered lets it wait on. Those that came
+// meanwhile are Deferred.
 func (r *Remote) Park(mask uint64) error {
 	defer r.Close()
 	l := r.List()
@@ -282,6 +309,9 @@ func (r *Remote) Park(mask uint64) error {
 	}
 	return gone(Cont(r.tid, 0))
 }
+
+// Deferred are the signals that have come since Begin.
+func (r *Remote) Deferred() []int32 { return r.deferred }
 
 // Close releases what is held for the thread, and leaves it as it is. A second
 // Close does nothing.
