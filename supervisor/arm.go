@@ -175,7 +175,7 @@ func (t *tracer) chooseBackend(pid int) (inside int, err error) {
 	case !errors.As(err, &missing):
 		return inside, err
 	case t.s.cfg.Backend == BackendNamespaces:
-		return 0, &ownTrouble{fmt.Errorf("supervisor: Backend is namespaces, and this machine allows none: %w: "+
+		return 0, &ownTrouble{fmt.Errorf("supervisor: Backend is namespaces, and there can be none: %w: "+
 			"allow unprivileged user namespaces, or use the backend seccomp, or auto", err)}
 	}
 	<-t.s.ahead.made // which looks at it

@@ -137,7 +137,10 @@
 //   - Process ids are the host's where the sandbox has no namespaces (see [Backend]).
 //     Where it has, processes that are created at the same time have their ids in the
 //     order of their creation, and the group or session that the command was started in
-//     is number 0, unless it leads it (SysProcAttr).
+//     is number 0, unless it leads it (SysProcAttr). The process that os/exec knows stands
+//     for the command then: a signal to it alone reaches the whole group that the command
+//     leads with Setpgid, and one that is sent to all processes of a control group reaches
+//     the command twice.
 //   - Before Linux 6.10 (mseal) a program may map other memory over the supervisor's,
 //     and then change the path of an execve, or of a file that it has to open itself,
 //     until the kernel has read it.

@@ -129,7 +129,6 @@ func landlockCheck() Check {
 	return c
 }
 
-// trial runs a command in a sandbox.
 // trial runs a command, and tells whether its sandbox had namespaces.
 func trial() (ran, spaces Check) {
 	ran = Check{Name: "trial run", Detail: "no program named true to try it with"}

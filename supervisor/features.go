@@ -57,6 +57,7 @@ var features = []func(*Sandbox) feature{
 	messages,       // accept, sendto, sendmsg, recvfrom, recvmsg
 	credentialsSet, // setuid
 	others,         // processes outside
+	foreground,     // tcsetpgrp
 	dumpable,       // PR_SET_DUMPABLE
 	limits,         // processes, open files, memory
 	cpuShare,       // a share of a CPU

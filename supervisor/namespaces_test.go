@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,7 +32,9 @@ func init() {
 			return err
 		}
 		var out strings.Builder
-		cmd := exec.Command("/bin/sh", "-c", "cat /proc/sys/kernel/hostname; date +%s; od -An -N4 -tx /dev/urandom")
+		cmd := exec.Command("/bin/sh", "-c", "cat /proc/sys/kernel/hostname; date +%s; od -An -N4 -tx /dev/urandom; "+
+			// Nobody of whom the program knows nothing is its child.
+			"read children </proc/$$/task/$$/children; echo children $children; trap 'echo a child has ended' CHLD; :; :; readlink /proc/self/ns/pid; stat -c %h /proc")
 		cmd.Env, cmd.Stdout = environ(), &out
 		s, err := Start(cmd, Config{Backend: b})
 		if err != nil {
@@ -112,22 +116,28 @@ func TestNamespacesRefused(t *testing.T) {
 		}
 		return string(out)
 	}
-	without, sees := cutLine(on("auto", refuse))
-	if want := "seccomp: namespaces: make them: clone: operation not permitted"; without != want {
-		t.Errorf("got %q, want %q", without, want)
+	_, asSeccomp := cutLine(on("seccomp"))
+	for what, want := range map[string]string{
+		"clone": "seccomp: namespaces: make them: clone: operation not permitted",
+		"mount": "seccomp: namespaces: make /proc: mount(MS_REC|MS_SLAVE): operation not permitted",
+	} {
+		without, sees := cutLine(on("auto", refuse, what))
+		if without != want && !(what == "mount" && !hasNamespaces(t)) {
+			t.Errorf("got %q, want %q", without, want)
+		}
+		if sees != asSeccomp {
+			t.Errorf("as a fallback\n%s\notherwise\n%s", sees, asSeccomp)
+		}
 	}
-	if _, asSeccomp := cutLine(on("seccomp")); sees != asSeccomp {
-		t.Errorf("as a fallback\n%s\notherwise\n%s", sees, asSeccomp)
-	}
-	got := on("namespaces", refuse)
+	got := on("namespaces", refuse, "clone")
 	for _, part := range []string{"Backend is namespaces", "make them: clone: operation not permitted", "seccomp, or auto"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("the error %q doesn't say %q", got, part)
 		}
 	}
 	if hasNamespaces(t) {
-		if with, alike := cutLine(on("auto")); with != "namespaces: " || alike != sees {
-			t.Errorf("with namespaces %q\n%s\nwithout\n%s", with, alike, sees)
+		if with, alike := cutLine(on("auto")); with != "namespaces: " || alike != asSeccomp {
+			t.Errorf("with namespaces %q\n%s\nwithout\n%s", with, alike, asSeccomp)
 		}
 	}
 }
@@ -324,6 +334,110 @@ func TestUserIDs(t *testing.T) {
 	for _, b := range []Backend{BackendSeccomp, BackendAuto} {
 		if diff := cmp.Diff(lines(string(want)), lines(output(t, Config{Backend: b}, command()))); diff != "" {
 			t.Errorf("%v (-bare +sandbox):\n%s", b, diff)
+		}
+	}
+}
+
+// A command that has namespaces already, by os/exec, keeps these.
+func TestNamespacesOfItsOwn(t *testing.T) {
+	if os.Geteuid() != 0 || os.Getenv("SANDTEST_BACKEND") == "namespaces" {
+		t.Skip("it takes a privilege, and a backend that isn't prescribed")
+	}
+	cmd := sh("echo $$")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	state, out := run(t, Config{Backend: BackendAuto}, cmd)
+	if out != "1\n" || !strings.Contains(state.Stats.NoNamespaces, "Cloneflags") && os.Getenv("SANDTEST_BACKEND") == "" {
+		t.Errorf("%q, %+v", out, state.Stats)
+	}
+}
+
+// Whoever is killed while namespaces are made: Start returns, and nothing is left.
+func TestKilledWhileMade(t *testing.T) {
+	cfg := inNamespaced(t)
+	n := 40
+	if long {
+		n = 2000
+	}
+	mark := marked.New()
+	before := descriptors(t)
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for i := range n {
+		cmd := exec.Command("sleep", "1000")
+		cmd.Env = append(environ(), string(mark))
+		after := time.Duration(rnd.IntN(1500)) * time.Microsecond
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			killOneOf(mark, i%3, after, stop)
+		}()
+		s, err := Start(cmd, cfg)
+		if err == nil {
+			s.Kill()
+			_, _ = s.Wait() // it may have been killed in the middle of anything
+		}
+		close(stop)
+		<-stopped
+	}
+	if left := mark.Gone(ending); len(left) > 0 {
+		t.Errorf("%v are left", left)
+	}
+	if now := descriptors(t); len(now) > len(before) {
+		t.Errorf("there are the descriptors %v, and were %v before", now, before)
+	}
+}
+
+// killOneOf waits until so many processes have a mark, or it is stopped, and kills the last
+// of them some time later.
+func killOneOf(mark marked.Mark, more int, after time.Duration, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if list := mark.Alive(); len(list) > more {
+			for begin := time.Now(); time.Since(begin) < after; {
+			}
+			_ = unix.Kill(list[len(list)-1], unix.SIGKILL) // it may be gone, and nobody else's number is as high so soon
+			return
+		}
+	}
+}
+
+// descriptors returns what this process has open.
+func descriptors(t *testing.T) (list []string) {
+	t.Helper()
+	runtime.GC() // package os closes those of processes then
+	runtime.GC()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		target, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err == nil { // not that of the listing itself
+			list = append(list, e.Name()+": "+target)
+		}
+	}
+	return list
+}
+
+// Root who may be anybody may be so in a sandbox, too, whether or not he may mount.
+func TestOtherUsers(t *testing.T) {
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("it takes root, and the program setpriv")
+	}
+	const script = `setpriv --reuid=1234 --regid=1235 --groups 7,8 id`
+	for _, without := range []string{"", "-sys_admin"} {
+		cmd := program(t, "supervise", "/bin/sh", "-c", script)
+		if without != "" {
+			cmd.Args = append([]string{setpriv, "--bounding-set", without, "--inh-caps", without, cmd.Path}, cmd.Args[1:]...)
+			cmd.Path = setpriv
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "uid=1234 gid=1235 groups=1235,7") && !strings.Contains(string(out), "uid=1234 gid=1235 groups=7") {
+			t.Errorf("without %q: %v, %s", without, err, out)
 		}
 	}
 }

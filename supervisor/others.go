@@ -25,10 +25,11 @@ import (
 // started in, can't be sent signals.
 func others(s *Sandbox) feature {
 	f := feature{name: "others", calls: []call{{name: "prctl", errno: unix.EINVAL, conds: is(0, unix.PR_SCHED_CORE)}}}
-	if s.spaces == nil {
-		f.calls = append(f.calls, s.withoutOthers()...)
-	} else {
+	if s.spaces != nil {
 		f.calls = append(f.calls, s.withoutInit()...)
+	}
+	if s.spaces == nil || s.tracing != nil { // a trace shows them with namespaces, too
+		f.calls = append(f.calls, s.withoutOthers()...)
 	}
 	// Priorities: of a process, a group, or a user's processes.
 	for _, who := range []struct {
@@ -56,7 +57,9 @@ func (s *Sandbox) withoutOthers() []call {
 	list := []call{
 		{name: "kill", notify: func(c *Call) Answer { return s.kill(c, c.Int(0)) }},
 		{name: "fcntl", notify: func(c *Call) Answer { return s.kill(c, c.Int(2)) }, conds: is(1, unix.F_SETOWN)},
-		{name: "fcntl", errno: unix.EINVAL, conds: is(1, fSetOwnEx)},
+	}
+	if s.spaces == nil {
+		list = append(list, call{name: "fcntl", errno: unix.EINVAL, conds: is(1, fSetOwnEx)})
 	}
 	for _, name := range []string{
 		"tkill", "rt_sigqueueinfo", "pidfd_open", "prlimit64", "sched_setscheduler", "sched_getscheduler", "sched_setparam", "sched_getparam",
@@ -84,6 +87,7 @@ func (s *Sandbox) withoutInit() (list []call) {
 	for _, name := range []string{"prlimit64", "sched_setscheduler", "sched_setparam", "sched_setattr"} {
 		list = append(list, call{name: name, errno: unix.EPERM, conds: is(0, initPID)})
 	}
+	list = append(list, call{name: "setpgid", errno: unix.EPERM, conds: is(1, initPID)}) // whose group others may be in
 	if s.landlockABI < scopesSignals {
 		// The group that the command was started in may be that of the supervisor.
 		list = append(list, call{name: "kill", notify: func(c *Call) Answer { return s.kill(c, c.Int(0)) }, conds: is(0, 0)})
@@ -110,7 +114,7 @@ func (s *Sandbox) mustBeOurs(pid int32) Answer {
 // mustBeOurGroup refuses a group to which no process of the sandbox belongs, as the kernel
 // does with one of another session; 0 is a new one.
 func (s *Sandbox) mustBeOurGroup(pgid int32) Answer {
-	if pgid <= 0 || s.isOurs(int(pgid)) {
+	if pgid <= 0 || s.spaces != nil || s.isOurs(int(pgid)) {
 		return goOn
 	}
 	for _, pid := range s.threads.processes() {

@@ -221,6 +221,7 @@ func (st *processStatus) private() int64 { return st.sizes["VmData"] + st.sizes[
 var statusLines = map[string]func(*processStatus) string{
 	"State":     sameLine("R (running)"), // of who reads this, and waits for us
 	"TracerPid": sameLine("0"),
+	"CapBnd":    sameLine(fmt.Sprintf("%016x", uint64(keptCapabilities))), // a namespace of users has them all, and loses them
 	"SigQ":      sameLine("0/15000"),
 
 	"VmHWM":    func(st *processStatus) string { return kB(st.private() + st.sizes["VmExe"]) },

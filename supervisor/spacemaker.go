@@ -100,7 +100,10 @@ func (m *spaceMaker) undo(why error) error {
 	m.n.close()
 	deferred, err := m.outer.End()
 	m.resend(deferred)
-	return errors.Join(why, err)
+	if err != nil {
+		return err // the command itself can't go on
+	}
+	return why
 }
 
 // resend keeps signals for the command.

@@ -3,6 +3,9 @@
 package supervisor
 
 import (
+	"fmt"
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/sandtest/go-sandtest/cow"
@@ -91,6 +94,13 @@ func (s *Sandbox) statted(c *Call, buf uint64, st *unix.Stat_t, err error) Answe
 func (s *Sandbox) statOutside(o *outside, st *unix.Stat_t) error {
 	if err := unix.Fstat(o.fd, st); err != nil {
 		return err
+	}
+	if o.path == "/proc" {
+		const few, block = 2, 1024
+		setStatLinks(st, few, block) // the host's processes are counted otherwise
+	}
+	if ino, ok := namespaceNumber(o.path); ok {
+		st.Ino = ino
 	}
 	if o.path != "" {
 		ts := unix.NsecToTimespec(s.clock.start.UnixNano())
@@ -211,6 +221,10 @@ func (v *view) readOutside(th *thread, o *outside) (string, error) {
 	if err != nil || !magic {
 		return target, err
 	}
+	if ino, ok := namespaceNumber(target); ok {
+		kind, _, _ := strings.Cut(target, ":")
+		return fmt.Sprintf("%s:[%d]", kind, ino), nil
+	}
 	switch name {
 	case "root":
 		return "/", nil
@@ -225,6 +239,21 @@ func (v *view) readOutside(th *thread, o *outside) (string, error) {
 	}
 	defer unix.Close(fd)
 	return v.pathInside(fd, target), nil
+}
+
+// namespaceNumber returns the number of a namespace that programs are shown, by what is
+// behind its link in /proc/PID/ns (namespaces(7)): those that the first of each kind have
+// (linux/nsfs.h), so that nothing is told of the host's or the sandbox's.
+func namespaceNumber(target string) (ino uint64, ok bool) {
+	kind, rest, ok := strings.Cut(target, ":[")
+	if !ok || !strings.HasSuffix(rest, "]") {
+		return 0, false
+	}
+	ino, ok = map[string]uint64{
+		"mnt": 0xeffffff8, "net": 0xeffffff9, "time": 0xeffffffa, "cgroup": 0xeffffffb,
+		"pid": 0xeffffffc, "user": 0xeffffffd, "uts": 0xeffffffe, "ipc": 0xefffffff,
+	}[kind]
+	return ino, ok
 }
 
 // path returns where a directory is, ENOENT if it was removed.

@@ -268,3 +268,26 @@ func TestTerminalHangup(t *testing.T) {
 		t.Errorf("status %d, want 129", status)
 	}
 }
+
+// Whoever had the terminal before has it again afterwards.
+func TestTerminalGivenBack(t *testing.T) {
+	for name, script := range map[string]string{
+		"by dash":     `$SANDTEST run --clock host -- dash -c 'dash -ic "echo in"; read x; echo got $x'; read y; echo outer $y`,
+		"not by bash": `$SANDTEST run --clock host -- bash --norc -i -c 'echo in'; read x; echo got $x; read y; echo outer $y`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := exec.LookPath(strings.Fields(name)[len(strings.Fields(name))-1]); err != nil {
+				t.Skip(err)
+			}
+			cmd := exec.Command("/bin/sh", "-c", "stty -echo; export "+commandVar+"=1; "+script)
+			cmd.Env = append(os.Environ(), "SANDTEST="+sandtestCommand(t).Path)
+			term := startTerminal(t, cmd)
+			term.expect("in")
+			term.send("one\n")
+			term.expect("got one")
+			term.send("two\n")
+			term.expect("outer two")
+			term.end()
+		})
+	}
+}

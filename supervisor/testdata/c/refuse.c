@@ -1,5 +1,5 @@
 // Executes a program that can't make namespaces, as in a container whose seccomp policy
-// is that of docker run.
+// is that of docker run, or that can't mount anything in them.
 #include "raw.h"
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -9,7 +9,7 @@
 
 int main(int, char **argv)
 {
-	struct sock_filter code[] = {
+	struct sock_filter clone[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, 4, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setns, 3, 0),
@@ -19,9 +19,17 @@ int main(int, char **argv)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog prog = {sizeof code / sizeof *code, code};
+	struct sock_filter mount[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mount, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = {sizeof clone / sizeof *clone, clone};
+	if (!strcmp(argv[1], "mount"))
+		prog = (struct sock_fprog){sizeof mount / sizeof *mount, mount};
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog))
 		die("seccomp");
-	execv(argv[1], argv + 1);
-	die(argv[1]);
+	execv(argv[2], argv + 2);
+	die(argv[2]);
 }
