@@ -177,3 +177,44 @@ func TestRootBusybox(t *testing.T) {
 		t.Errorf("it says\n%s%s, want\n%s", res.Stdout, res.Stderr, want)
 	}
 }
+
+// debianRoot returns a Debian system in a directory: the one that SANDTEST_DEBIAN names, or
+// with SANDTEST_LONG one that is made for the test, which takes a minute and root.
+func debianRoot(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("SANDTEST_DEBIAN"); dir != "" {
+		return dir
+	}
+	debootstrap, err := exec.LookPath("debootstrap")
+	if os.Getenv("SANDTEST_LONG") == "" || os.Geteuid() != 0 || err != nil {
+		t.Skip("SANDTEST_DEBIAN names no Debian root; with SANDTEST_LONG, as root, debootstrap makes one")
+	}
+	root := filepath.Join(t.TempDir(), "debian")
+	tool(t, exec.Command(debootstrap, "--variant=minbase", "--include=python3-minimal,gcc,libc6-dev", "bookworm", root))
+	return root
+}
+
+// Debian's own tools work in a Debian root, the same each time, and leave it alone.
+func TestRootDebian(t *testing.T) {
+	root := debianRoot(t)
+	const script = `dpkg -l | grep -c ^ii; dpkg -s bash | grep ^Status; apt list --installed 2>/dev/null | grep -c installed; apt-cache policy bash | head -n 2
+		printf '#include <stdio.h>\nint main() { puts("compiled"); }' >/tmp/a.c; gcc -o /tmp/a /tmp/a.c && /tmp/a
+		python3 -c 'import os; print(sorted(os.listdir("/"))); print(os.path.realpath("/bin/sh"))'
+		perl -e 'print join(",", map { sprintf "%.3f", rand } 1..3), "\n"'; cat /etc/os-release | head -n 1; echo new >/var/tmp/new; cat /var/tmp/new`
+	run := func() *sandtest.Result {
+		cmd := &exec.Cmd{Path: "sh", Args: []string{"sh", "-c", script}, Dir: t.TempDir(), Env: []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}}
+		return sandtest.Run(t, cmd, sandtest.Options{Root: root})
+	}
+	first := run()
+	for _, want := range []string{"Status: install ok installed\n", "bash:\n  Installed: 5", "compiled\n", "'work']", "new\n", "/usr/bin/dash\n", "PRETTY_NAME=\"Debian"} {
+		if !strings.Contains(first.Stdout, want) {
+			t.Errorf("%q isn't in\n%s%s", want, first.Stdout, first.Stderr)
+		}
+	}
+	if second := run(); second.Stdout != first.Stdout || second.Stderr != first.Stderr {
+		t.Errorf("the second time it says\n%s%s\nand not\n%s%s", second.Stdout, second.Stderr, first.Stdout, first.Stderr)
+	}
+	if _, err := os.Stat(filepath.Join(root, "var/tmp/new")); err == nil {
+		t.Error("the root was written to")
+	}
+}
