@@ -625,8 +625,15 @@ func describe(name string, a, b *Output) (list []compare.Difference) {
 	if a.SHA256 == b.SHA256 {
 		return list
 	}
-	if max(a.Size, b.Size) > largestCompared || a.open == nil || b.open == nil {
+	if a.open == nil || b.open == nil {
 		return append(list, compare.Difference{Where: []string{"content"}, A: fmt.Sprintf("%d bytes", a.Size), B: fmt.Sprintf("%d bytes", b.Size)})
+	}
+	if max(a.Size, b.Size) > largestCompared {
+		d, err := describeLarge(a, b)
+		if err != nil {
+			d = compare.Difference{Where: []string{"content"}, A: err.Error()}
+		}
+		return append(list, d)
 	}
 	x, errA := contentOf(a)
 	y, errB := contentOf(b)
@@ -634,6 +641,20 @@ func describe(name string, a, b *Output) (list []compare.Difference) {
 		return append(list, compare.Difference{Where: []string{"content"}, A: err.Error()})
 	}
 	return append(list, compare.Files(x, y, name)...)
+}
+
+func describeLarge(a, b *Output) (d compare.Difference, err error) {
+	x, err := a.open()
+	if err != nil {
+		return d, err
+	}
+	defer x.Close()
+	y, err := b.open()
+	if err != nil {
+		return d, err
+	}
+	defer y.Close()
+	return compare.Large(x, y)
 }
 
 func contentOf(o *Output) ([]byte, error) {

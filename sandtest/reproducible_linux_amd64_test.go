@@ -281,3 +281,33 @@ func TestReproducible(t *testing.T) {
 		t.Errorf("it says %q", tb.errors)
 	}
 }
+
+// A large output is compared without being held in memory.
+func TestReproducibleLarge(t *testing.T) {
+	size := 80 << 20
+	if os.Getenv("SANDTEST_LONG") != "" {
+		size = 2 << 30
+	}
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // forgets the peak
+		t.Skip(err)
+	}
+	cmd := exec.Command("sh", "-c", fmt.Sprintf("head -c %d /dev/zero >out; date >>out", size))
+	cmd.Dir = t.TempDir()
+	report, err := sandtest.CheckReproducible(cmd, sandtest.Options{}, sandtest.Check{Vary: []string{"time"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("time: out: 28 bytes from offset %d\n", size); !strings.Contains(report.String(), want) {
+		t.Errorf("%q isn't in\n%s", want, report)
+	}
+	const most = 200 << 10 // in kB
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	var peak int
+	if _, err := fmt.Sscan(rest, &peak); err != nil || peak > most {
+		t.Errorf("the peak of memory was %d kB, %v, want at most %d", peak, err, most)
+	}
+}
