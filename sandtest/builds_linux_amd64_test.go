@@ -48,6 +48,8 @@ var realBuilds = []struct {
 		export LC_ALL=C
 		mkdir site && awk 'BEGIN { for (i = 0; i < 500; i++) { f = "site/" i ".html"; print "<h1>" i "</h1>" >f; close(f) } }'
 		{ echo '<ul>'; ls site | sed 's,.*,<li>&</li>,'; echo "</ul>"; } >index.html`, ""},
+	{"Python wheel", []string{wheelPython}, true, makeWheel, "tool-1-py3-none-any.whl: time\n"},
+	{"Python wheel, corrected", []string{wheelPython}, true, "export SOURCE_DATE_EPOCH=315532800 TZ=UTC\n" + makeWheel, ""},
 	{"npm pack", []string{"npm"}, true, `
 		mkdir p && printf '{ "name": "p", "version": "1.0.0" }\n' >p/package.json && cp src/a p/index.js
 		cd p && npm pack --silent >/dev/null && mv p-1.0.0.tgz .. && cd .. && rm -r p`, ""},
@@ -67,6 +69,13 @@ var realBuilds = []struct {
 		go build -trimpath -o app . && rm go.mod main.go`, ""},
 }
 
+// wheelPython is the system's, which has Debian's python3-setuptools and python3-wheel.
+const wheelPython = "/usr/bin/python3"
+
+const makeWheel = `
+	mkdir w && printf 'from setuptools import setup\nsetup(name="tool", version="1", py_modules=["tool"])\n' >w/setup.py && cp src/m.py w/tool.py
+	(cd w && ` + wheelPython + ` setup.py -q bdist_wheel -d ..) 2>/dev/null && rm -r w`
+
 func TestReproducibleBuilds(t *testing.T) {
 	cache := ""
 	if out, err := exec.Command("go", "env", "GOCACHE").Output(); err == nil {
@@ -80,6 +89,11 @@ func TestReproducibleBuilds(t *testing.T) {
 			for _, tool := range b.tools {
 				if _, err := exec.LookPath(tool); err != nil {
 					t.Skip(err)
+				}
+			}
+			if b.tools[0] == wheelPython {
+				if out, err := exec.Command(wheelPython, "-c", "import setuptools, wheel").CombinedOutput(); err != nil {
+					t.Skipf("%v: %s", err, out)
 				}
 			}
 			opts := sandtest.Options{}
