@@ -131,16 +131,32 @@ func (a Auxv) HideVDSO(pid int, sp uint64) error {
 	return a.Replace(pid, sp, ATSysinfoPtr, ATIgnore, base)
 }
 
+// words reads words of a process one after another, a piece of its memory at a time.
+type words struct {
+	from uint64
+	buf  [1024]byte
+	n    int
+}
+
+func (w *words) at(pid int, addr uint64) (uint64, error) {
+	if addr < w.from || addr+8 > w.from+uint64(w.n) {
+		const page = 4096
+		w.from, w.n = addr, min(len(w.buf), int(page-addr%page))
+		if err := ReadMem(pid, addr, w.buf[:w.n]); err != nil {
+			w.n = 0
+			return 0, err
+		}
+	}
+	return binary.NativeEndian.Uint64(w.buf[addr-w.from:]), nil
+}
+
 // Replace changes an entry of the vector of a program that has not started yet, in
 // its copy on the stack above sp.
 func (a Auxv) Replace(pid int, sp, old, key, value uint64) error {
 	// The stack is argc, argv, NULL, envp, NULL, auxv. No pointer in argv or envp
 	// equals the small key, so the pair is unmistakable once envp has ended.
-	var word [8]byte
-	read := func(addr uint64) (uint64, error) {
-		err := ReadMem(pid, addr, word[:])
-		return binary.NativeEndian.Uint64(word[:]), err
-	}
+	var stack words
+	read := func(addr uint64) (uint64, error) { return stack.at(pid, addr) }
 	argc, err := read(sp)
 	if err != nil {
 		return fmt.Errorf("read the stack: %w", err)
