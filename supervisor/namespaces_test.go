@@ -90,6 +90,21 @@ func TestPIDs(t *testing.T) {
 	}
 }
 
+// Process ids begin where they are to.
+func TestFirstPID(t *testing.T) {
+	cfg := inNamespaced(t)
+	// What it takes to do so isn't left open.
+	const script = "cd /proc/self/fd; echo *; echo $$ $PPID; sh -c 'echo $$ $PPID; exit'"
+	files, rest := cutLine(output(t, cfg, sh(script)))
+	if want := "2 1\n3 2\n"; rest != want {
+		t.Errorf("got %q, want %q", rest, want)
+	}
+	cfg.FirstPID = 4711
+	if got, want := output(t, cfg, sh(script)), files+"\n4711 1\n4712 4711\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // An orphan's parent is process 1, which waits for it.
 func TestOrphans(t *testing.T) {
 	cfg := inNamespaced(t)

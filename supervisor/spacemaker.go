@@ -50,7 +50,6 @@ type spaceMaker struct {
 	family *tracee.Family
 
 	outer, first, command *tracee.Remote // the deputy, init, and the command; nil until it is there
-	action                [32]byte       // what the command does with SIGCHLD, a struct sigaction of the kernel's
 }
 
 // enterNamespaces moves the command, which stands at its first instruction as pid, into
@@ -131,9 +130,6 @@ func (m *spaceMaker) make() (err error) {
 	if err := m.countFrom(m.t.s.cfg.FirstPID); err != nil {
 		return err
 	}
-	if err := m.becomeInit(); err != nil {
-		return err
-	}
 	if m.command, err = m.first.Clone(0); err != nil {
 		return cannot("create process 2", err)
 	}
@@ -142,22 +138,55 @@ func (m *spaceMaker) make() (err error) {
 
 // part lets the deputy and init wait for ever, and puts the command where it stood.
 func (m *spaceMaker) part() error {
+	if err := m.becomeInit(); err != nil {
+		return fmt.Errorf("prepare process 1: %w", err)
+	}
 	if err := m.standIn(); err != nil {
-		return err
+		return fmt.Errorf("prepare the process that stands for the command: %w", err)
 	}
 	m.resend(m.outer.Deferred())
-	if err := m.disguise(m.first); err != nil {
-		return err
-	}
-	if err := m.first.Park(^uint64(0)); err != nil {
-		return err
-	}
-	if err := m.keepSIGCHLD(); err != nil {
-		return err
-	}
 	deferred, err := m.command.End()
 	m.resend(deferred)
 	return err
+}
+
+// becomeInit lets the first process wait for ever, and leave nothing behind of those that it
+// is to wait for. It has a group of its own.
+func (m *spaceMaker) becomeInit() error {
+	const sigIgn, action = 1, 32 // struct sigaction of the kernel's
+	data := make([]byte, action, action+len(standbyName))
+	binary.NativeEndian.PutUint64(data, sigIgn)
+	at, err := m.disguise(m.first, append(data, standbyName...))
+	if err != nil {
+		return err
+	}
+	if !m.n.leads {
+		if err := unix.Setpgid(m.n.init, m.n.init); err != nil { // our child, which has executed nothing
+			return fmt.Errorf("setpgid: %w", gone(err))
+		}
+	}
+	calls := m.first.List()
+	calls.Add("rt_sigaction(SIGCHLD)", unix.SYS_RT_SIGACTION, uint64(unix.SIGCHLD), at, 0, 8)
+	calls.Add("prctl(PR_SET_NAME)", unix.SYS_PRCTL, unix.PR_SET_NAME, at+action)
+	calls.Add("close_range", unix.SYS_CLOSE_RANGE, 0, 1<<32-1, 0)
+	return calls.Park(^uint64(0))
+}
+
+// standIn lets the process that os/exec knows wait for signals. If the group of processes
+// isn't its own, it leaves it to the command: what a terminal sends that group, the
+// command is sent itself.
+func (m *spaceMaker) standIn() error {
+	at, err := m.disguise(m.outer, []byte(standbyName))
+	if err != nil {
+		return err
+	}
+	calls := m.outer.List()
+	calls.Add("prctl(PR_SET_NAME)", unix.SYS_PRCTL, unix.PR_SET_NAME, at)
+	if !m.n.leads {
+		calls.Add("setpgid", unix.SYS_SETPGID, 0, uint64(m.n.init))
+	}
+	calls.Add("close_range", unix.SYS_CLOSE_RANGE, 0, 1<<32-1, 0)
+	return calls.Park(0)
 }
 
 // judgeUser finds out whether it takes a user namespace.
@@ -353,47 +382,12 @@ func (m *spaceMaker) countFrom(first int) error {
 		return err
 	}
 	calls := m.first.List()
-	open := calls.Add("open", unix.SYS_OPENAT, 1<<64-1, at, unix.O_WRONLY) // init closes it with the rest
+	open := calls.Add("open", unix.SYS_OPENAT, 1<<64-1, at, unix.O_WRONLY)
 	write := calls.Add("write", unix.SYS_WRITE, 0, at+uint64(len(file)), uint64(len(last)))
 	open.Feed(write, 0)
+	open.Feed(calls.Add("close", unix.SYS_CLOSE), 0)
 	if err := calls.Run(); err != nil {
 		return fmt.Errorf("let process ids begin with %d (needs CONFIG_CHECKPOINT_RESTORE): %s: %w", first, file[:len(file)-1], err)
-	}
-	return clean()
-}
-
-// becomeInit makes the first process one that leaves nothing of others behind. The second
-// has to know what it was before.
-func (m *spaceMaker) becomeInit() error {
-	const sigIgn = 1
-	action := make([]byte, 2*len(m.action))
-	binary.NativeEndian.PutUint64(action, sigIgn)
-	at, clean, err := place(m.first, action)
-	if err != nil {
-		return err
-	}
-	old := at + uint64(len(m.action))
-	calls := m.first.List()
-	calls.Add("rt_sigaction(SIGCHLD)", unix.SYS_RT_SIGACTION, uint64(unix.SIGCHLD), at, old, 8)
-	if err := calls.Run(); err != nil {
-		return cannot("prepare process 1", err)
-	}
-	if err := tracee.ReadMem(m.n.init, old, m.action[:]); err != nil {
-		return fmt.Errorf("read what process 1 does with SIGCHLD: %w", err)
-	}
-	return clean()
-}
-
-// keepSIGCHLD lets the command do with SIGCHLD what it would have done.
-func (m *spaceMaker) keepSIGCHLD() error {
-	at, clean, err := place(m.command, m.action[:])
-	if err != nil {
-		return err
-	}
-	calls := m.command.List()
-	calls.Add("rt_sigaction(SIGCHLD)", unix.SYS_RT_SIGACTION, uint64(unix.SIGCHLD), at, 0, 8)
-	if err := calls.Run(); err != nil {
-		return fmt.Errorf("prepare the command: %w", err)
 	}
 	return clean()
 }
@@ -474,66 +468,26 @@ func (m *spaceMaker) leadGroup(attr *syscall.SysProcAttr) error {
 	return nil // what it has opened it closes with the rest
 }
 
-// standIn lets the process that os/exec knows wait for signals. If the group of processes
-// isn't its own, it leaves it to the command: what a terminal sends that group, the
-// command is sent itself.
-func (m *spaceMaker) standIn() error {
-	calls := m.first.List()
-	calls.Add("close_range", unix.SYS_CLOSE_RANGE, 0, 1<<32-1, 0)
-	calls.Add("setpgid", unix.SYS_SETPGID, 0, 0)
-	if err := calls.Run(); err != nil {
-		return fmt.Errorf("prepare process 1: %w", err)
-	}
-	calls = m.outer.List()
-	calls.Add("close_range", unix.SYS_CLOSE_RANGE, 0, 1<<32-1, 0)
-	if !m.n.leads {
-		calls.Add("setpgid", unix.SYS_SETPGID, 0, uint64(m.n.init))
-	}
-	if err := calls.Run(); err != nil {
-		return fmt.Errorf("prepare the process that stands for the command: %w", err)
-	}
-	if err := m.disguise(m.outer); err != nil {
-		return err
-	}
-	return m.outer.Park(0)
-}
+// standbyName is what a process that stands by is called, as a C string.
+const standbyName = "sandtest\x00"
 
 // disguise lets a process not look like the command to who looks for that by name or
-// arguments, as pkill does: it would be sent a signal more than once.
-func (m *spaceMaker) disguise(r *tracee.Remote) error {
-	const name = "sandtest"
-	at, clean, err := place(r, append([]byte(name), 0))
+// arguments, as pkill does: it would be sent a signal more than once. It also places data
+// that ends with the name, for the call that sets it.
+func (m *spaceMaker) disguise(r *tracee.Remote, data []byte) (at uint64, err error) {
+	if at, _, err = place(r, data); err != nil {
+		return 0, err
+	}
+	first, size, err := tracee.Arguments(r.TID(), r.SP())
 	if err != nil {
-		return err
-	}
-	calls := r.List()
-	calls.Add("prctl(PR_SET_NAME)", unix.SYS_PRCTL, unix.PR_SET_NAME, at)
-	if err := calls.Run(); err != nil {
-		return fmt.Errorf("name a process: %w", err)
-	}
-	if err := clean(); err != nil {
-		return err
-	}
-	// The stack of a new program: argc, the arguments, 0, the environment. What they point
-	// to lies in that order.
-	var words [8]byte
-	word := func(i uint64) uint64 {
-		if err == nil {
-			err = tracee.ReadMem(r.TID(), r.SP()+8*i, words[:])
-		}
-		return binary.NativeEndian.Uint64(words[:])
-	}
-	argc := word(0)
-	first, environ := word(1), word(argc+2)
-	if err != nil {
-		return fmt.Errorf("find the arguments of a process: %w", err)
+		return 0, fmt.Errorf("find its arguments: %w", err)
 	}
 	const most = 1 << 20 // more is nobody's name
-	if argc == 0 || environ <= first || environ-first > most {
-		return nil
+	if size > most {
+		return at, nil
 	}
-	if _, err := tracee.WriteMem(r.TID(), first, append([]byte(name), make([]byte, environ-first)...)[:environ-first]); err != nil {
-		return fmt.Errorf("overwrite the arguments of a process: %w", err)
+	if _, err := tracee.WriteMem(r.TID(), first, append([]byte(standbyName), make([]byte, size)...)[:size]); err != nil {
+		return 0, fmt.Errorf("overwrite its arguments: %w", gone(err))
 	}
-	return nil
+	return at, nil
 }

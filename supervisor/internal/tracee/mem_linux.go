@@ -150,6 +150,25 @@ func (w *words) at(pid int, addr uint64) (uint64, error) {
 	return binary.NativeEndian.Uint64(w.buf[addr-w.from:]), nil
 }
 
+// Arguments returns where the arguments of a program lie that has not started yet, above
+// sp, and how many bytes they are.
+func Arguments(pid int, sp uint64) (at, size uint64, err error) {
+	// argc, argv, NULL, envp; the strings lie in that order.
+	var stack words
+	argc, err := stack.at(pid, sp)
+	if err != nil || argc == 0 {
+		return 0, 0, err
+	}
+	if at, err = stack.at(pid, sp+8); err != nil {
+		return 0, 0, err
+	}
+	environ, err := stack.at(pid, sp+8+8*argc+8)
+	if err != nil || environ <= at {
+		return 0, 0, err // there is no environment to end them
+	}
+	return at, environ - at, nil
+}
+
 // Replace changes an entry of the vector of a program that has not started yet, in
 // its copy on the stack above sp.
 func (a Auxv) Replace(pid int, sp, old, key, value uint64) error {

@@ -288,12 +288,12 @@ func (r *Remote) comeOut(l *List) (err error) {
 // TID is the thread's number.
 func (r *Remote) TID() int { return r.tid }
 
-// Park lets the thread wait for ever, with no signals blocked but those of mask, and
-// closes r. Signals stop it; one that isn't delivered lets it wait on. Those that came
-// meanwhile are Deferred.
-func (r *Remote) Park(mask uint64) error {
+// Park lets the thread execute the list, what becomes of which nobody hears, and then wait
+// for ever with no signals blocked but those of mask, and closes its Remote. Signals stop
+// it; one that isn't delivered lets it wait on. Those that came meanwhile are Deferred.
+func (l *List) Park(mask uint64) error {
+	r := l.r
 	defer r.Close()
-	l := r.List()
 	l.Add("ppoll", unix.SYS_PPOLL)
 	at, buf := l.place()
 	if _, err := WriteMem(r.tid, at, buf); err != nil {
