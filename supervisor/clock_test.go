@@ -5,8 +5,10 @@ package supervisor
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -457,5 +459,44 @@ func TestManyExecs(t *testing.T) {
 	}
 	if state.Stats.Execs != 102 || state.Stats.Processes != 1 {
 		t.Errorf("%d programs in %d processes, want 102 in 1", state.Stats.Execs, state.Stats.Processes)
+	}
+}
+
+func init() {
+	// Does what Go's runtime does to stop the world, but that the one that is to stop has
+	// missed being asked: it stops only when it is asked again, some time later. The time
+	// that is left of that may be less than all of it.
+	programs["askagain"] = func(args []string) error {
+		left, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		var note atomic.Uint32
+		var asked, stopped atomic.Bool
+		go func() {
+			for !asked.Load() {
+			}
+			stopped.Store(true)
+		}()
+		deadline := time.Now().Add(time.Duration(left))
+		for now := time.Now(); now.Before(deadline); now = time.Now() {
+			futexWait(&note, 0, deadline.Sub(now))
+		}
+		asked.Store(true)
+		for !stopped.Load() {
+			runtime.Gosched()
+		}
+		fmt.Println("stopped")
+		return nil
+	}
+}
+
+// A thread that computes until the runtime asks it once more to stop is asked, although the
+// clock stands still meanwhile.
+func TestRuntimeAsksAgain(t *testing.T) {
+	for _, left := range []string{"100000", "99999", "1"} {
+		if got := output(t, Config{Identity: det.Identity{CPUs: 2}}, program(t, "askagain", left)); got != "stopped\n" {
+			t.Errorf("%s ns: %q", left, got)
+		}
 	}
 }

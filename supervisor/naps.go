@@ -26,7 +26,10 @@ import (
 //
 // A thread that stops all others waits on a futex until they have stopped, and asks once
 // more after 100 us, because one may not have been able to stop just then. That is a
-// nap, too: a thread that isn't asked again computes on, and the clock stands still.
+// nap, too, and so is what is left of it when something has moved the clock meanwhile: a
+// thread that isn't asked again computes on, and the clock stands still. But it asks only
+// when the clock says so. If it has napped so often that others must have had their time,
+// it waits busily, as far as the clock is concerned (busy.go), and has it move.
 //
 // A program is known as one of Go by the note with its build ID.
 //
@@ -46,6 +49,23 @@ const monitorNap = 20 * time.Microsecond
 // runtimeRetry is how long the runtime waits before it asks a thread once more to stop
 // (stopTheWorldWithSema and forEachP, runtime/proc.go).
 const runtimeRetry = 100 * time.Microsecond
+
+// retryPatience is how many such waits may end by themselves one after another, each after
+// a millisecond of real time. A machine would have to be very busy to keep a thread from
+// stopping for as long.
+const retryPatience = 500
+
+// retried notes that a wait for others to stop has ended, by itself or not.
+func (th *thread) retried(a *agenda, byItself bool) {
+	if !byItself {
+		th.retries = 0
+		return
+	}
+	if th.retries++; th.retries == retryPatience {
+		th.retries = 0
+		a.tick(th)
+	}
+}
 
 // napAllowance is how long a thread may yield at one instant.
 const napAllowance = 100 * time.Millisecond

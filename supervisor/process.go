@@ -184,6 +184,7 @@ type thread struct {
 	socket  socketWait   // the wait with a socket's timeout that it is in
 	room    int          // its room in the program's memory, counted from 1
 	naps    naps         // the agenda's
+	retries int          // see retried
 	monitor bool         // it is the monitor of Go's runtime
 	meter   meter        // the agenda's
 	pokes   atomic.Int32 // SIGSTOPs on their way that are the detector's

@@ -205,7 +205,7 @@ func (w *wait) enter(st *Stop) {
 		th.waited = func(st *Stop) { me.exit(st) }
 	}
 	switch {
-	case th.proc.naps && (w.nap || w.retry && !want.instant && want.span == runtimeRetry):
+	case th.proc.naps && (w.nap || w.retry && !want.instant && want.span <= runtimeRetry):
 		th.monitor = th.monitor || want.span == monitorNap
 		me.aside = false
 		me.nap = &th.naps
@@ -233,6 +233,9 @@ func (me *waiting) exit(st *Stop) {
 	st.t.s.agenda.remove(&me.entry)
 	st.th.sleeps.Store(nil)
 	w, result := me.wait, st.regs.Result()
+	if me.nap != nil && w.retry {
+		st.th.retried(st.t.s.agenda, result == w.ends && !me.ended)
+	}
 	left := max(me.until-st.t.s.agenda.instant(&me.entry), 0)
 	switch {
 	case !interrupted(result):
