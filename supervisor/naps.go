@@ -50,19 +50,29 @@ const monitorNap = 20 * time.Microsecond
 // (stopTheWorldWithSema and forEachP, runtime/proc.go).
 const runtimeRetry = 100 * time.Microsecond
 
+// shortestNap is the least that a yield takes from the account: what is left of a wait may
+// be a nanosecond.
+const shortestNap = 3 * time.Microsecond
+
 // retryPatience is how many such waits may end by themselves one after another, each after
 // a millisecond of real time. A machine would have to be very busy to keep a thread from
 // stopping for as long.
 const retryPatience = 500
 
+// retries reports whether a wait is one for others to stop, or what is left of it. The
+// monitor sleeps on a futex until the next timer, which may be as soon.
+func (th *thread) retries(want *timeout) bool {
+	return !want.instant && (want.span == runtimeRetry || want.span < runtimeRetry && !th.monitor)
+}
+
 // retried notes that a wait for others to stop has ended, by itself or not.
 func (th *thread) retried(a *agenda, byItself bool) {
 	if !byItself {
-		th.retries = 0
+		th.retryCount = 0
 		return
 	}
-	if th.retries++; th.retries == retryPatience {
-		th.retries = 0
+	if th.retryCount++; th.retryCount == retryPatience {
+		th.retryCount = 0
 		a.tick(th)
 	}
 }
@@ -77,7 +87,7 @@ type naps struct {
 }
 
 func (n *naps) mayYield(a *agenda, length time.Duration) bool {
-	return n.since != a.moves || n.spent+length <= napAllowance
+	return n.since != a.moves || n.spent+max(length, shortestNap) <= napAllowance
 }
 
 // yields spends length of the account, if there is enough left.
@@ -88,7 +98,7 @@ func (n *naps) yields(a *agenda, length time.Duration) bool {
 	if n.since != a.moves {
 		n.since, n.spent = a.moves, 0
 	}
-	n.spent += length
+	n.spent += max(length, shortestNap)
 	return true
 }
 

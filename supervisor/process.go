@@ -174,20 +174,20 @@ type thread struct {
 	sleeps    atomic.Pointer[wait]    // the sleep it is in, which the kernel knows as another call
 	vfork     atomic.Pointer[Process] // the last child for which it stood in vfork
 
-	delayed atomic.Bool  // its call is held back until the clock has moved
-	delay   entry        // that
-	arming  atomic.Bool  // it executes calls for the tracer
-	onExit  func(*Stop)  // what waits for the end of the call it is in
-	goneOn  *goneOn      // a wait that no handler has ended, see waits.go
-	wait    waiting      // the wait it is in
-	waited  func(*Stop)  // ends that
-	socket  socketWait   // the wait with a socket's timeout that it is in
-	room    int          // its room in the program's memory, counted from 1
-	naps    naps         // the agenda's
-	retries int          // see retried
-	monitor bool         // it is the monitor of Go's runtime
-	meter   meter        // the agenda's
-	pokes   atomic.Int32 // SIGSTOPs on their way that are the detector's
+	delayed    atomic.Bool  // its call is held back until the clock has moved
+	delay      entry        // that
+	arming     atomic.Bool  // it executes calls for the tracer
+	onExit     func(*Stop)  // what waits for the end of the call it is in
+	goneOn     *goneOn      // a wait that no handler has ended, see waits.go
+	wait       waiting      // the wait it is in
+	waited     func(*Stop)  // ends that
+	socket     socketWait   // the wait with a socket's timeout that it is in
+	room       int          // its room in the program's memory, counted from 1
+	naps       naps         // the agenda's
+	retryCount int          // see retried
+	monitor    bool         // it is the monitor of Go's runtime
+	meter      meter        // the agenda's
+	pokes      atomic.Int32 // SIGSTOPs on their way that are the detector's
 
 	affinity threadAffinity
 	fs       atomic.Pointer[fsState]     // its working directory and umask

@@ -205,7 +205,7 @@ func (w *wait) enter(st *Stop) {
 		th.waited = func(st *Stop) { me.exit(st) }
 	}
 	switch {
-	case th.proc.naps && (w.nap || w.retry && !want.instant && want.span <= runtimeRetry):
+	case th.proc.naps && (w.nap || w.retry && th.retries(&want)):
 		th.monitor = th.monitor || want.span == monitorNap
 		me.aside = false
 		me.nap = &th.naps
