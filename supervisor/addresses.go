@@ -137,7 +137,7 @@ func (s *Sandbox) bindOther(c *Call) Answer {
 		case k.domain == unix.AF_NETLINK && len(addr) >= 8 && binary.NativeEndian.Uint32(addr[4:]) == 0:
 			// The kernel would take the supervisor's number.
 			own := slices.Clone(addr)
-			binary.NativeEndian.PutUint32(own[4:], uint32(c.Process.TGID))
+			binary.NativeEndian.PutUint32(own[4:], uint32(c.s.innerOf(c.Process)))
 			if err := rawBind(k.fd, own); err != unix.EADDRINUSE {
 				return c.saidBy(err)
 			}

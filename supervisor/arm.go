@@ -14,10 +14,9 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
 )
 
 // start starts the command on the tracer's thread and arms it: it returns with
@@ -280,6 +279,20 @@ func (t *tracer) installFilter(im *image, calls *tracee.List) error {
 	t.s.listen(listener)
 	im.listener = int64(fd)
 	return nil
+}
+
+// place writes data where the list of calls won't be, and returns a function that clears
+// it: the stack of a new program is zero.
+func place(r *tracee.Remote, data []byte) (at uint64, clean func() error, err error) {
+	const listRoom = 4096
+	at = (r.SP() - listRoom - uint64(len(data))) &^ 15
+	write := func(what string, data []byte) error {
+		if _, err := tracee.WriteMem(r.TID(), at, data); err != nil {
+			return fmt.Errorf("%s arguments of calls: %w", what, err)
+		}
+		return nil
+	}
+	return at, func() error { return write("clear", make([]byte, len(data))) }, write("place", data)
 }
 
 // assembled remembers what rules assemble to: a pure function, and the same for

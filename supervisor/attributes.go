@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
 )
 
 // attributes answers what changes a file's mode, owner, times, size or extended

@@ -205,3 +205,27 @@ func hasNamespaces(t testing.TB) bool {
 	state, _ := run(t, Config{}, exec.Command("true"))
 	return state.Stats.Backend == BackendNamespaces.String()
 }
+
+// startPiped starts a command, and returns its sandbox and what it writes to standard
+// output. It is killed if it takes as long as none does, or the test ends.
+func startPiped(t *testing.T, cfg Config, cmd *exec.Cmd) (*Sandbox, *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	cmd.Stdout = w
+	s, err := Start(cmd, cfg)
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch := time.AfterFunc(ending, s.Kill)
+	t.Cleanup(func() {
+		watch.Stop()
+		s.Kill()
+		_, _ = s.Wait() // the test has judged it
+	})
+	return s, r
+}

@@ -8,8 +8,6 @@ import (
 	"math/bits"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 )
 
 // capabilities takes from a command that runs as root what only the machine's
@@ -68,18 +66,16 @@ func (im *image) dropCapabilities() error {
 	if err != nil {
 		return fmt.Errorf("read the command's capabilities: %w", err)
 	}
-	// struct __user_cap_header_struct and two of __user_cap_data_struct, below the list of
-	// calls.
-	const listRoom = 4096
+	// struct __user_cap_header_struct and two of __user_cap_data_struct.
 	b := binary.NativeEndian.AppendUint64(nil, unix.LINUX_CAPABILITY_VERSION_3)
 	for _, shift := range []int{0, 32} {
 		for _, set := range []uint64{sets.effective, sets.permitted, sets.inheritable} {
 			b = binary.NativeEndian.AppendUint32(b, uint32(set&kept>>shift))
 		}
 	}
-	at := (im.sys.SP() - listRoom - uint64(len(b))) &^ 15
-	if _, err := tracee.WriteMem(im.th.tid, at, b); err != nil {
-		return fmt.Errorf("place the capabilities: %w", err)
+	at, clean, err := place(im.sys, b)
+	if err != nil {
+		return err
 	}
 	calls := im.sys.List()
 	if sets.effective&(1<<unix.CAP_SETPCAP) != 0 {
@@ -93,7 +89,5 @@ func (im *image) dropCapabilities() error {
 		return err
 	}
 	im.th.creds.Store(nil)
-	clear(b)
-	_, err = tracee.WriteMem(im.th.tid, at, b)
-	return err
+	return clean()
 }

@@ -9,10 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/vdso"
+	"golang.org/x/sys/unix"
 )
 
 // A clock is a sandbox's time in any mode.

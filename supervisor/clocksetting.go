@@ -6,9 +6,8 @@ import (
 	"math"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/det"
+	"golang.org/x/sys/unix"
 )
 
 // clockSetting keeps programs from setting the host's clocks, and from reading

@@ -13,9 +13,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/internal/conformance"
+	"golang.org/x/sys/unix"
 )
 
 // conform carries out the scenarios of the table, or random sequences, each in a

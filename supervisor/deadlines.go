@@ -14,11 +14,10 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"github.com/sandtest/go-sandtest/vdso"
+	"golang.org/x/sys/unix"
 )
 
 // deadlines translates instants of the running clock that a program waits for.

@@ -12,9 +12,8 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/det"
+	"golang.org/x/sys/unix"
 )
 
 // A descriptor of /dev/urandom or /dev/random is a stream socket whose other end

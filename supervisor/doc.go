@@ -141,6 +141,8 @@
 //     for the command then: a signal to it alone reaches the whole group that the command
 //     leads with Setpgid, and one that is sent to all processes of a control group reaches
 //     the command twice.
+//   - Where core files may have no byte already (ulimit -Hc 0), a crash is told to the
+//     host's handler of them if kernel.core_pattern names a program.
 //   - Before Linux 6.10 (mseal) a program may map other memory over the supervisor's,
 //     and then change the path of an execve, or of a file that it has to open itself,
 //     until the kernel has read it.

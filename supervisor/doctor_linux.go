@@ -7,9 +7,8 @@ import (
 	"runtime"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/vdso"
+	"golang.org/x/sys/unix"
 )
 
 // Doctor tells what this machine allows and what is used instead.

@@ -10,12 +10,11 @@ import (
 	"slices"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"github.com/sandtest/go-sandtest/vdso"
+	"golang.org/x/sys/unix"
 )
 
 // execFiles lets programs execute what their paths mean in the view.

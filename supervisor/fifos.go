@@ -3,9 +3,8 @@
 package supervisor
 
 import (
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
 )
 
 // The open of a FIFO waits until somebody opens its other side, or a signal comes

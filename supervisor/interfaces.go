@@ -6,10 +6,9 @@ import (
 	"encoding/binary"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"golang.org/x/sys/unix"
 )
 
 // interfaces answers the old questions about the network's interfaces

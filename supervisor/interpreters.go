@@ -13,9 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
 )
 
 // The kernel finds the interpreter of a dynamic program (ld.so) at the host's path of

@@ -3,9 +3,8 @@
 package supervisor
 
 import (
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
 )
 
 // names answers what creates, moves and removes names.

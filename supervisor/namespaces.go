@@ -3,9 +3,8 @@
 package supervisor
 
 import (
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
 )
 
 // Where the machine allows it, a sandbox has namespaces of its own (namespaces(7)): of

@@ -18,10 +18,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/internal/marked"
+	"golang.org/x/sys/unix"
 )
 
 func init() {
@@ -179,19 +178,8 @@ func TestSignalsByProcess(t *testing.T) {
 			cmd.Args = append(cmd.Args, "sh", "terminated")
 			cmd.Env = append(environ(), string(mark))
 			cmd.SysProcAttr = tt.attr
-			r, w, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			cmd.Stdout = w
-			s, err := Start(cmd, Config{Clock: det.Running})
-			w.Close()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer time.AfterFunc(ending, s.Kill).Stop()
-			said := bufio.NewReader(r)
+			s, out := startPiped(t, Config{Clock: det.Running}, cmd)
+			said := bufio.NewReader(out)
 			for _, step := range []struct {
 				sig  unix.Signal
 				want string
@@ -218,19 +206,8 @@ func TestSignalsByProcess(t *testing.T) {
 func TestKilledByProcess(t *testing.T) {
 	cmd, mark := sh("sleep 1000 & echo ready; wait"), marked.New()
 	cmd.Env = append(environ(), string(mark))
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	cmd.Stdout = w
-	s, err := Start(cmd, Config{Clock: det.Running})
-	w.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer time.AfterFunc(ending, s.Kill).Stop()
-	if line, err := bufio.NewReader(r).ReadString('\n'); err != nil {
+	s, out := startPiped(t, Config{Clock: det.Running}, cmd)
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatal(line, err)
 	}
 	if err := cmd.Process.Kill(); err != nil {

@@ -8,9 +8,8 @@ import (
 	"net/netip"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"golang.org/x/sys/unix"
 )
 
 // network gives the sandbox a loopback interface of its own, and nothing else unless

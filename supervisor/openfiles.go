@@ -7,9 +7,8 @@ import (
 	"errors"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
 )
 
 // openFiles answers the opening of files.

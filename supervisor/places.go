@@ -5,9 +5,8 @@ package supervisor
 import (
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/vdso"
+	"golang.org/x/sys/unix"
 )
 
 // What the kernel is to be told in the place of a program's own words lies in memory that

@@ -5,9 +5,8 @@ package supervisor
 import (
 	"math/rand/v2"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/det"
+	"golang.org/x/sys/unix"
 )
 
 // powerLoss makes of a process that a fault kills a loss of power: everything ends, and of

@@ -6,9 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/det"
+	"golang.org/x/sys/unix"
 )
 
 // randomBytes answers getrandom.

@@ -5,9 +5,8 @@ package supervisor
 import (
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
 )
 
 // A handled signal that arrives while a thread waits for the supervisor to

@@ -14,9 +14,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
 )
 
 // How the namespaces of a sandbox are made, see namespaces.go.
@@ -54,7 +53,7 @@ type spaceMaker struct {
 
 // enterNamespaces moves the command, which stands at its first instruction as pid, into
 // namespaces of its own, and returns the number that it then has. Upon a namespaceError pid
-// stands as it did; upon another error nothing is left.
+// stands as it did; upon another error it can't go on, and neither can what inside is then.
 func (t *tracer) enterNamespaces(pid int) (inside int, err error) {
 	if err := mustBe64(pid); err != nil {
 		return 0, err
@@ -71,13 +70,7 @@ func (t *tracer) enterNamespaces(pid int) (inside int, err error) {
 	if err := m.make(); err != nil {
 		return 0, m.undo(err)
 	}
-	inside = m.command.TID()
-	if err := m.part(); err != nil {
-		m.family.Kill(inside, m.n.init, pid)
-		m.n.close()
-		return 0, err
-	}
-	return inside, nil
+	return m.command.TID(), m.part()
 }
 
 func (m *spaceMaker) closeAll() {
@@ -354,20 +347,6 @@ func (m *spaceMaker) mount() error {
 		return cannot("open it", err)
 	}
 	return nil
-}
-
-// place writes data where the list of calls won't be, and returns a function that clears
-// it: the stack of a new program is zero.
-func place(r *tracee.Remote, data []byte) (at uint64, clean func() error, err error) {
-	const listRoom = 4096
-	at = (r.SP() - listRoom - uint64(len(data))) &^ 15
-	write := func(what string, data []byte) error {
-		if _, err := tracee.WriteMem(r.TID(), at, data); err != nil {
-			return fmt.Errorf("%s arguments of calls: %w", what, err)
-		}
-		return nil
-	}
-	return at, func() error { return write("clear", make([]byte, len(data))) }, write("place", data)
 }
 
 // countFrom lets the next process be number first (proc_sys_kernel(5), ns_last_pid).

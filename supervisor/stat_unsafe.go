@@ -5,9 +5,8 @@ package supervisor
 import (
 	"unsafe"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
 )
 
 // statBytes returns the bytes of a struct as the kernel lays it out.

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
 )
 
 // statFiles answers what asks about a file.

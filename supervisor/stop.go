@@ -5,10 +5,9 @@ package supervisor
 import (
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
 )
 
 // A Stop is a thread standing at the entry of a call that a feature traps with

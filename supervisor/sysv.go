@@ -10,9 +10,8 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
 )
 
 // systemV gives a sandbox shared memory, semaphores and message queues of its own

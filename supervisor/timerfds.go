@@ -10,10 +10,9 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/vdso"
+	"golang.org/x/sys/unix"
 )
 
 // timerFDs puts timers that are descriptors on the agenda.

@@ -171,19 +171,8 @@ func TestKillBomb(t *testing.T) {
 		t.Run(fmt.Sprint(told), func(t *testing.T) {
 			cmd, mark := cmdC(path, "bomb", fmt.Sprint(most)), marked.New()
 			cmd.Env = append(cmd.Env, string(mark))
-			r, w, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			cmd.Stdout = w
-			s, err := Start(cmd, Config{})
-			w.Close()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer time.AfterFunc(ending, s.Kill).Stop()
-			scan := bufio.NewScanner(r)
+			s, out := startPiped(t, Config{}, cmd)
+			scan := bufio.NewScanner(out)
 			list := pids(t, scan, told)
 			s.Kill()
 			state, err := s.Wait()

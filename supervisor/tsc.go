@@ -3,11 +3,10 @@
 package supervisor
 
 import (
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"golang.org/x/sys/unix"
 )
 
 // timeStamps answers the instructions that read the CPU's time-stamp counter.

@@ -9,9 +9,8 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
 )
 
 // unixSockets binds and connects sockets that have a path, and tells the names of all.

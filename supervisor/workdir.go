@@ -3,10 +3,9 @@
 package supervisor
 
 import (
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"golang.org/x/sys/unix"
 )
 
 // workDir answers what sets and tells a process's directory. The kernel's own

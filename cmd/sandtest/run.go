@@ -9,7 +9,6 @@ import (
 	"time"
 
 	units "github.com/docker/go-units"
-
 	"github.com/sandtest/go-sandtest/internal/runflags"
 	"github.com/sandtest/go-sandtest/sandtest"
 )

@@ -13,7 +13,6 @@ import (
 	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
 	"github.com/sandtest/go-sandtest/internal/runflags"
 	"github.com/sandtest/go-sandtest/sandtest/script"
 )

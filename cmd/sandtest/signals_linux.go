@@ -5,9 +5,8 @@ import (
 	"os/signal"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandtest/go-sandtest/sandtest"
+	"golang.org/x/sys/unix"
 )
 
 // signals are those sent to this process, to be handed on to the command. What

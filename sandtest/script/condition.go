@@ -11,8 +11,8 @@ import (
 
 // Condition is for [testscript.Params.Condition]: [sandbox:FEATURE] holds where the
 // machine has a feature, and [sandbox] where there are sandboxes at all. Features are
-// virtual-time, fixed-addresses, landlock and namespaces (which no sandbox uses so
-// far). Other conditions are an error.
+// virtual-time, fixed-addresses, landlock and namespaces, with which process ids are the
+// same in every run. Other conditions are an error.
 func Condition(cond string) (bool, error) {
 	if cond == "sandbox" {
 		return has("trial run"), nil
@@ -25,7 +25,7 @@ func Condition(cond string) (bool, error) {
 	if !ok {
 		return false, fmt.Errorf("unknown feature %q of sandboxes; there are %s", feature, strings.Join(slices.Sorted(maps.Keys(features)), ", "))
 	}
-	return check != "" && has(check), nil
+	return has(check), nil
 }
 
 // features are the names of doctor's checks.
@@ -33,7 +33,7 @@ var features = map[string]string{
 	"virtual-time":    "virtual clock",
 	"fixed-addresses": "fixed addresses",
 	"landlock":        "Landlock",
-	"namespaces":      "",
+	"namespaces":      "namespaces",
 }
 
 func has(name string) bool {

@@ -5,6 +5,7 @@ package script_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -32,11 +33,16 @@ func TestScripts(t *testing.T) {
 }
 
 func TestCondition(t *testing.T) {
+	res, err := sandtest.Execute(exec.Command("true"), sandtest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	namespaces := res.Stats.Backend == sandtest.BackendNamespaces.String()
 	for _, tt := range []struct {
 		cond string
 		ok   bool
 		fail bool
-	}{{"sandbox", true, false}, {"sandbox:virtual-time", true, false}, {"sandbox:namespaces", false, false}, {"sandbox:magic", false, true}, {"other", false, true}} {
+	}{{"sandbox", true, false}, {"sandbox:virtual-time", true, false}, {"sandbox:namespaces", namespaces, false}, {"sandbox:magic", false, true}, {"other", false, true}} {
 		ok, err := script.Condition(tt.cond)
 		if ok != tt.ok || (err != nil) != tt.fail {
 			t.Errorf("[%s]: %v, %v", tt.cond, ok, err)

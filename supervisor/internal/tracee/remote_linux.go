@@ -149,13 +149,8 @@ const (
 func (l *List) Run() error {
 	r := l.r
 	at, buf := l.place()
-	if _, err := WriteMem(r.tid, at, buf); err != nil {
-		return fmt.Errorf("place a list of calls (process_vm_writev): %w", gone(err))
-	}
-	regs := r.saved
-	regs.jump(r.text, at)
-	if err := regs.Store(r.tid); err != nil {
-		return gone(err)
+	if err := r.jump(at, buf); err != nil {
+		return err
 	}
 	if err := r.untilTrap(); err != nil {
 		return err
@@ -183,6 +178,16 @@ func (l *List) place() (at uint64, buf []byte) {
 	size := uint64(len(l.calls))*entrySize + 8
 	at = (l.r.SP() - redZone - size) &^ 15
 	return at, l.encode(at)
+}
+
+// jump places a list, and lets the thread execute it when it goes on.
+func (r *Remote) jump(at uint64, list []byte) error {
+	if _, err := WriteMem(r.tid, at, list); err != nil {
+		return fmt.Errorf("place a list of calls (process_vm_writev): %w", gone(err))
+	}
+	regs := r.saved
+	regs.jump(r.text, at)
+	return gone(regs.Store(r.tid))
 }
 
 func (l *List) encode(at uint64) []byte {
@@ -244,19 +249,21 @@ func (r *Remote) wait() (unix.WaitStatus, error) {
 	return ws, err
 }
 
-// Clone makes the thread create a process (clone(2)), with flags besides SIGCHLD, and
-// returns a Remote of that one, which stands where the thread does. The error is an
-// errno where the call failed.
+// Clone makes a thread of a family create a process (clone(2)), with flags besides SIGCHLD,
+// and returns a Remote of that one, which stands where the thread does. The error is an
+// errno where the call failed; there is no process then.
 func (r *Remote) Clone(flags uint64) (*Remote, error) {
 	l := r.List()
 	l.Add("clone", unix.SYS_CLONE, flags|uint64(unix.SIGCHLD))
 	r.created = 0
 	if err := l.Run(); err != nil {
+		r.family.Kill(r.created)
 		return nil, err
 	}
 	child := &Remote{tid: r.created, mem: -1, saved: r.saved, mask: r.mask, text: r.text, original: r.original, family: r.family}
 	if err := child.comeOut(l); err != nil {
 		child.Close()
+		r.family.Kill(child.tid)
 		return nil, err
 	}
 	return child, nil
@@ -295,14 +302,8 @@ func (l *List) Park(mask uint64) error {
 	r := l.r
 	defer r.Close()
 	l.Add("ppoll", unix.SYS_PPOLL)
-	at, buf := l.place()
-	if _, err := WriteMem(r.tid, at, buf); err != nil {
-		return fmt.Errorf("place a list of calls (process_vm_writev): %w", gone(err))
-	}
-	regs := r.saved
-	regs.jump(r.text, at)
-	if err := regs.Store(r.tid); err != nil {
-		return gone(err)
+	if err := r.jump(l.place()); err != nil {
+		return err
 	}
 	if err := SetSigmask(r.tid, mask); err != nil {
 		return gone(err)
