@@ -27,6 +27,7 @@ type agenda struct {
 	arrived uint64
 	moves   uint64        // how often the clock was moved by anything but a nap or a tick
 	ticked  time.Duration // by busy waits since then
+	watched bool          // was found empty when it was last asked
 	bell    bell          // rings when there is something new
 }
 
@@ -53,12 +54,15 @@ type entry struct {
 	listed  bool
 }
 
-// add puts e on the agenda, anew if it was on it.
+// add puts e on the agenda, anew if it was on it. A nap is in no hurry: it is noticed
+// when everything waits, and most end by themselves.
 func (a *agenda) add(e *entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.insert(e)
-	a.bell.ring()
+	if e.nap == nil || a.watched {
+		a.bell.ring()
+	}
 }
 
 func (a *agenda) insert(e *entry) {
@@ -139,7 +143,8 @@ func (a *agenda) pending() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.clock.Elapsed()
-	return slices.ContainsFunc(a.entries, func(e *entry) bool { return e.at <= now || e.at <= a.limit && !e.aside })
+	a.watched = !slices.ContainsFunc(a.entries, func(e *entry) bool { return e.at <= now || e.at <= a.limit && !e.aside })
+	return !a.watched
 }
 
 // next lets the next thing happen, once nothing in the sandbox runs. It reports

@@ -41,6 +41,10 @@ type detector struct {
 	tid      int32
 	order    []*thread // scratch
 	busy     *thread   // was last found running
+	pause    time.Duration
+	lookout  *lookout
+	alone    bool // there can't be a lookout
+	told     bool // by the lookout that the CPU is free
 	deadlock []BlockedThread
 	ended    atomic.Bool
 	done     chan struct{}
@@ -50,6 +54,7 @@ type detector struct {
 const (
 	shortestPause = 15 * time.Microsecond
 	longestPause  = 400 * time.Microsecond
+	lookoutPause  = 100 * time.Microsecond // longer ones are worth one
 )
 
 func (s *Sandbox) detect() *detector {
@@ -83,7 +88,8 @@ func (d *detector) run() {
 			"the virtual clock needs a kernel with CONFIG_SCHEDSTATS; without it, use the running clock"))
 		return
 	}
-	pause := shortestPause
+	defer func() { d.s.placement.end(d.lookout) }()
+	d.pause = shortestPause
 	for {
 		// First the bell, then what it may have rung for: the other way round, the end
 		// could come in between and never be heard of.
@@ -93,16 +99,35 @@ func (d *detector) run() {
 			return
 		case !d.agenda.pending():
 			d.watch(heard)
-			pause = shortestPause
+			d.pause, d.told = shortestPause, false
 			continue
 		case d.idle() && d.enlist() && d.agenda.next():
-			pause = shortestPause
+			d.pause, d.told = shortestPause, false
 		}
-		if d.agenda.bell.wait(heard, pause) {
-			pause = shortestPause
+		d.rest(heard)
+	}
+}
+
+// rest waits until everything may be waiting. What has just been woken mostly waits
+// again soon. A sandbox that has been found busy for longer gets a lookout, if it can have
+// one: then it is enough to look again when the CPU is free. What waits for something else
+// than the CPU, a disk say, leaves it free and isn't idle; there, and without a lookout,
+// looks are the further apart the more there have been.
+func (d *detector) rest(heard uint32) {
+	long := d.pause > lookoutPause
+	if long && d.lookout == nil && !d.alone {
+		d.lookout = d.s.placement.post(&d.agenda.bell)
+		d.alone = d.lookout == nil
+	}
+	if d.lookout == nil || !long || d.told {
+		if d.agenda.bell.wait(heard, d.pause) {
+			d.pause = shortestPause
 		} else {
-			pause = min(2*pause, longestPause)
+			d.pause = min(2*d.pause, longestPause)
 		}
+	}
+	if d.lookout != nil && long {
+		d.told = d.lookout.wait(heard)
 	}
 }
 

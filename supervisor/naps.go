@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"github.com/sandtest/go-sandtest/vdso"
 )
 
 // Go's runtime waits for itself all the time: a thread that looks for work backs
@@ -16,8 +17,8 @@ import (
 // None of it must move the clock, or time.Since would differ from run to run. Go
 // programs themselves sleep by futex and epoll, so in a Go program a nanosleep is
 // the runtime's nap. A nap is a yield: when everything else waits, it ends and the
-// clock stays. It also ends by itself after a millisecond of real time, so that
-// the runtime gets on beside a program that computes.
+// clock stays. It also ends by itself after a millisecond of real time, or as many as
+// it asks for, up to 10, so that the runtime gets on beside a program that computes.
 //
 // The monitor takes a processor back from a thread that is stuck in a system call
 // only when the clock has moved; then naps alone would follow each other for
@@ -53,6 +54,17 @@ const runtimeRetry = 100 * time.Microsecond
 // shortestNap is the least that a yield takes from the account: what is left of a wait may
 // be a nanosecond.
 const shortestNap = 3 * time.Microsecond
+
+// longestNap is what the monitor's naps grow to.
+const longestNap = 10 * time.Millisecond
+
+// endsByItself makes a nap end when enough real time has passed.
+func (w *wait) endsByItself(st *Stop, want time.Duration) {
+	region := st.th.proc.region.Load()
+	if region != 0 && (want <= time.Millisecond || want > longestNap) {
+		st.regs.SetArg(w.arg, region+vdso.NapOffset)
+	}
+}
 
 // retryPatience is how many such waits may end by themselves one after another, each after
 // a millisecond of real time. A machine would have to be very busy to keep a thread from

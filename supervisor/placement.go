@@ -169,20 +169,26 @@ func (p *placement) single() (moves uint64, one bool) {
 }
 
 // join keeps the calling thread of the supervisor where the sandbox is.
-func (p *placement) join() {
+func (p *placement) join() { p.add(unix.Gettid()) }
+
+// part ends that.
+func (p *placement) part() { p.remove(unix.Gettid()) }
+
+// add keeps a thread of the supervisor where the sandbox is.
+func (p *placement) add(tid int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.one {
-		p.more = append(p.more, unix.Gettid())
-		_ = unix.SchedSetaffinity(0, &p.here)
+		p.more = append(p.more, tid)
+		_ = unix.SchedSetaffinity(tid, &p.here)
 	}
 }
 
-// part ends that.
-func (p *placement) part() {
+// remove forgets such a thread, which is about to end.
+func (p *placement) remove(tid int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.more = slices.DeleteFunc(p.more, func(tid int) bool { return tid == unix.Gettid() })
+	p.more = slices.DeleteFunc(p.more, func(one int) bool { return one == tid })
 }
 
 // sample returns what the threads got since the last time.

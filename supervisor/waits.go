@@ -208,9 +208,7 @@ func (w *wait) enter(st *Stop) {
 		th.monitor = th.monitor || want.span == monitorNap
 		me.aside = false
 		me.nap = &th.naps
-		if region := th.proc.region.Load(); region != 0 {
-			st.regs.SetArg(w.arg, region+vdso.NapOffset)
-		}
+		w.endsByItself(st, want.span)
 	case w.sleep:
 		th.sleeps.Store(w)
 		st.regs.SetNr(unix.SYS_PPOLL)

@@ -1,0 +1,87 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A lookout is a thread that gets a CPU when nobody else wants it (SCHED_IDLE,
+// sched(7)). On the one CPU of a sandbox it is how the detector learns that everything
+// may be waiting: it need not look again and again beside a program that computes, each
+// time in that program's way, and hears of the end of it at once.
+//
+// It says no more than that the CPU was free. Whether everything waits is for the
+// detector to find out. It takes no lock that anybody else takes: it might be kept from
+// giving it back.
+type lookout struct {
+	tid   int
+	asked atomic.Uint32 // 1: to tell once
+	ended atomic.Bool
+	bell  *bell // is woken
+}
+
+// lookoutPatience is how long the detector relies on a lookout: beside programs outside of the
+// sandbox, the CPU may never be free.
+const lookoutPatience = 2 * time.Millisecond
+
+// post puts a lookout on the sandbox's CPU. It returns nil if the sandbox has several,
+// or the kernel refuses the priority.
+func (p *placement) post(b *bell) *lookout {
+	if _, one := p.single(); !one {
+		return nil
+	}
+	l := &lookout{bell: b}
+	ready := make(chan error)
+	go l.run(ready)
+	if <-ready != nil {
+		return nil
+	}
+	p.add(l.tid)
+	return l
+}
+
+func (l *lookout) run(ready chan<- error) {
+	runtime.LockOSThread() // and never unlocked: the thread ends with its priority
+	l.tid = unix.Gettid()
+	err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_IDLE}, 0)
+	if ready <- err; err != nil {
+		return
+	}
+	for !l.ended.Load() {
+		if l.asked.Load() == 0 {
+			futexWait(&l.asked, 0, 0)
+			continue
+		}
+		l.asked.Store(0)
+		l.bell.wake()
+	}
+}
+
+// end lets the thread end, which it does when it gets a CPU.
+func (p *placement) end(l *lookout) {
+	if l != nil {
+		l.ended.Store(true)
+		l.ask()
+		p.remove(l.tid)
+	}
+}
+
+// ask has it tell when the CPU is free.
+func (l *lookout) ask() {
+	if l.asked.Swap(1) == 0 {
+		futexWake(&l.asked)
+	}
+}
+
+// wait returns when the CPU may be free, and at the latest after lookoutPatience. It reports
+// whether it was told so.
+func (l *lookout) wait(heard uint32) bool {
+	l.ask()
+	futexWait(&l.bell.rung, heard, lookoutPatience)
+	return l.asked.Load() == 0
+}
