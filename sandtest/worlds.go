@@ -57,7 +57,13 @@ var variations = []variation{
 	{"umask", "the permissions of new files: 027", func(w *setting) { w.cfg.Umask = 0o027 }},
 	{"hostname", "the name of the machine", func(w *setting) { w.opts.Hostname = fmt.Sprintf("another-host-%d", w.number) }},
 	{"kernel", "the kernel's release", func(w *setting) { w.cfg.Identity.Kernel = "5.10.0-28-another" }},
-	{"cpus", "how many CPUs there are", func(w *setting) { w.opts.CPUs = cmp.Or(w.opts.CPUs, 1) + 2 + w.number }},
+	{"cpus", "how many CPUs there are", func(w *setting) {
+		// Where it runs is a matter of the schedule.
+		if w.opts.CPUs = cmp.Or(w.opts.CPUs, 1); w.opts.CPUs == 1 {
+			w.cfg.Spread = supervisor.SpreadOne
+		}
+		w.opts.CPUs += 2 + w.number
+	}},
 	{"memory", "how much memory there is", func(w *setting) { w.cfg.Identity.Memory = cmp.Or(w.opts.Memory, supervisor.DefaultMemory) / 4 * 3 }},
 	{"fileorder", "the order in which directories are listed: reversed, then shuffled", func(w *setting) {
 		if w.cfg.Order.Reversed = true; w.number > 1 {
@@ -78,8 +84,10 @@ var variations = []variation{
 		w.cfg.Inputs = w.cfg.Inputs.AddDate(-2, -w.number, -9)
 	}},
 	{"inode", "the numbers of files (ls -i), and so the order of what sorts by them", func(w *setting) { w.cfg.Inodes = uint64(w.number) + 1 }},
-	{"schedule", "whether processes take turns on one CPU, and what else the machine does", func(w *setting) {
-		w.cfg.Parallel, w.opts.disturbance = true, uint64(w.number)+1
+	{"schedule", "whether processes take turns on one CPU, at what priority, and what else the machine does", func(w *setting) {
+		w.cfg.Spread, w.opts.disturbance = supervisor.SpreadAll, uint64(w.number)+1
+		// Worlds run side by side, and one on all CPUs would take half of the other one's.
+		w.cfg.Nice = 5
 	}},
 	{"network", "whether there is one", func(w *setting) { w.opts.Net = NetNone }},
 }
@@ -172,8 +180,8 @@ func (c *checkedCommand) in(w world) (*exec.Cmd, Options) {
 	}
 	vary := *set.cfg
 	set.opts.adjust = func(cfg *supervisor.Config) {
-		cfg.Umask, cfg.Order, cfg.Inputs, cfg.Parallel = vary.Umask, vary.Order, vary.Inputs, vary.Parallel
-		cfg.FirstPID, cfg.Inodes = vary.FirstPID, vary.Inodes
+		cfg.Umask, cfg.Order, cfg.Inputs, cfg.Spread = vary.Umask, vary.Order, vary.Inputs, vary.Spread
+		cfg.FirstPID, cfg.Inodes, cfg.Nice = vary.FirstPID, vary.Inodes, vary.Nice
 		cfg.Identity.Kernel = vary.Identity.Kernel
 		cfg.Identity.Memory = cmp.Or(vary.Identity.Memory, cfg.Identity.Memory)
 		cfg.Mounts = append(cfg.Mounts, vary.Mounts...)
@@ -182,7 +190,8 @@ func (c *checkedCommand) in(w world) (*exec.Cmd, Options) {
 }
 
 // disturb keeps a CPU busy for moments, which the seed chooses, until the function that it
-// returns is called. With seed 0 it does nothing.
+// returns is called: a third of the time at first, and less the longer it takes. With seed
+// 0 it does nothing.
 func disturb(seed uint64) (end func()) {
 	if seed == 0 {
 		return func() {}
@@ -191,13 +200,13 @@ func disturb(seed uint64) (end func()) {
 	go func() {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		moment := func() time.Duration { return time.Duration(rnd.IntN(2000)) * time.Microsecond }
-		for {
+		for began := time.Now(); ; {
 			for until := time.Now().Add(moment()); time.Now().Before(until); {
 			}
 			select {
 			case <-done:
 				return
-			case <-time.After(2 * moment()):
+			case <-time.After(time.Duration((2 + 4*time.Since(began).Seconds()) * float64(moment()))):
 			}
 		}
 	}()

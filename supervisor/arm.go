@@ -64,6 +64,9 @@ func (t *tracer) start() error {
 		err = t.prepareRoot(pid, inside, userDeathSignal)
 	}
 	t.placed(inside)
+	if err == nil {
+		err = t.makeNice(inside)
+	}
 	if err != nil {
 		t.giveUp(pid, inside)
 		waited := cmd.Wait() // closes its pipes; the process itself is gone

@@ -10,6 +10,15 @@ import (
 	"github.com/sandtest/go-sandtest/det"
 )
 
+// Spread is where a sandbox runs, whatever number of CPUs it shows.
+type Spread int
+
+const (
+	SpreadAsShown Spread = iota // on one CPU if it shows one, on all otherwise
+	SpreadOne                   // on one at a time
+	SpreadAll                   // wherever the kernel puts it
+)
+
 // A Config says what a sandbox pins. The zero Config is the default sandbox.
 type Config struct {
 	// Clock is how time runs; the zero value is [det.Virtual].
@@ -110,9 +119,13 @@ type Config struct {
 	// means the clock's start, so that nothing lies in the future.
 	Inputs time.Time
 
-	// Parallel lets the kernel choose CPUs also where one is visible. By default such a
-	// sandbox stays on one, which is faster and lets its processes take turns.
-	Parallel bool
+	// Spread says where the sandbox runs. By default one that shows a single CPU stays on
+	// one, which is faster and lets its processes take turns.
+	Spread Spread
+
+	// Nice is added to the priority value of the command (nice(2)), which it sees: 0 to 19,
+	// where 19 gets the least of a busy CPU.
+	Nice int
 
 	// OnSyscall, if not nil, is asked about calls before they are made: those that open,
 	// remove, make and rename files, execute programs, make processes, map memory, and
@@ -246,6 +259,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.FirstPID != 0 && (c.FirstPID < 2 || c.FirstPID > 1e6) {
 		return c, fmt.Errorf("supervisor: FirstPID is %d: want 2 to 1,000,000", c.FirstPID)
+	}
+	if c.Spread < SpreadAsShown || c.Spread > SpreadAll {
+		return c, fmt.Errorf("supervisor: unknown spread %d", c.Spread)
+	}
+	if c.Nice < 0 || c.Nice > 19 {
+		return c, fmt.Errorf("supervisor: Nice is %d: want 0 to 19", c.Nice)
 	}
 	var err error
 	if c.Backend, err = c.Backend.chosen(); err != nil {

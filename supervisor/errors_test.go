@@ -169,6 +169,8 @@ func TestConfigErrors(t *testing.T) {
 		{"little memory", Config{Identity: det.Identity{Memory: 1}}, "1 MiB"},
 		{"unknown clock", Config{Clock: 3}, "clock Mode(3)"},
 		{"negative clock", Config{Clock: -1}, "clock Mode(-1)"},
+		{"unknown spread", Config{Spread: 3}, "spread 3"},
+		{"negative priority value", Config{Nice: -1}, "Nice is -1"},
 		{"too early", Config{Time: time.Date(1600, 1, 1, 0, 0, 0, 0, time.UTC)}, "1600"},
 		{"too late", Config{Time: time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC)}, "2300"},
 	} {

@@ -523,7 +523,7 @@ func (o *outsider) config() Config {
 		m.At, m.Host = o.at(name), o.at(name)
 		return m
 	}
-	return Config{Parallel: true, Mounts: []cow.Mount{
+	return Config{Spread: SpreadAll, Mounts: []cow.Mount{
 		mount("denied", cow.Mount{Denied: true}), mount("parent/denied", cow.Mount{Denied: true}), mount("open", cow.Mount{Through: true}),
 	}}
 }

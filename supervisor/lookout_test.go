@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,7 +43,7 @@ func TestLookout(t *testing.T) {
 	}
 	p.end(l)
 	task := fmt.Sprintf("/proc/self/task/%d", l.tid)
-	for began := time.Now(); ; runtime.Gosched() {
+	for began := time.Now(); l.tid != os.Getpid(); runtime.Gosched() { // Go never lets the first thread end
 		if _, err := os.Stat(task); err != nil {
 			break
 		}
@@ -62,5 +64,20 @@ func TestClockMovesAfterLongWork(t *testing.T) {
 		date +%s; wait; date +%s`))
 	if want := "946684800\n946685800\n"; got != want {
 		t.Errorf("it is %q, want %q", got, want)
+	}
+}
+
+// A command gets the priority that it is to have, and its children have it too.
+func TestNice(t *testing.T) {
+	was := output(t, Config{}, sh("nice"))
+	n, err := strconv.Atoi(strings.TrimSpace(was))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintln(min(n+5, 19))
+	for _, spread := range []Spread{SpreadOne, SpreadAll} {
+		if got := output(t, Config{Nice: 5, Spread: spread}, sh("(nice)")); got != want {
+			t.Errorf("with spread %d it is %q, want %q", spread, got, want)
+		}
 	}
 }

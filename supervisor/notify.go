@@ -171,6 +171,7 @@ func (rs *receivers) start() { rs.run(func() { rs.loop(rs) }) }
 func (rs *receivers) run(serve func()) {
 	rs.wg.Add(1)
 	go func() {
+		defer rs.s.placement.stay()()
 		serve()
 		rs.wg.Done()
 	}()

@@ -3,7 +3,9 @@
 package supervisor
 
 import (
+	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,8 +21,9 @@ import (
 // because the other one sleeps meanwhile, and a program under a storm of signals
 // doesn't get on at all. So a sandbox that shows one CPU runs on one, tracer
 // included, and moves when others keep it from running while another CPU idles.
-// One that shows more runs wherever the kernel puts it; there a tracee is on the
-// tracer's CPU while it is made to execute calls.
+// The threads that answer its calls are kept there, too. One that shows more runs
+// wherever the kernel puts it; there a tracee is on the tracer's CPU while it is made to
+// execute calls.
 //
 // This is a matter of speed alone: where it can't be set, everything works all
 // the same.
@@ -50,10 +53,14 @@ func (t *tracer) place() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.one = t.s.cfg.Identity.CPUs == 1 && !t.s.cfg.Parallel; p.one {
+	if p.one = t.s.cfg.onOneCPU(); p.one {
 		p.tid = unix.Gettid()
 		p.check = time.AfterFunc(balanceEvery, t.balance)
 	}
+}
+
+func (cfg *Config) onOneCPU() bool {
+	return cfg.Spread == SpreadOne || cfg.Spread == SpreadAsShown && cfg.Identity.CPUs == 1
 }
 
 // placed ends the pinning at the start of the command pid.
@@ -76,6 +83,22 @@ func (t *tracer) leave() {
 	if p.here.Count() != 0 {
 		t.unpin()
 	}
+}
+
+// makeNice adds to the priority value of the command pid.
+func (t *tracer) makeNice(pid int) error {
+	if t.s.cfg.Nice == 0 {
+		return nil
+	}
+	const highest, zero = 19, 20 // what the call returns for 0
+	was, err := unix.Getpriority(unix.PRIO_PROCESS, pid)
+	if err == nil {
+		err = unix.Setpriority(unix.PRIO_PROCESS, pid, min(zero-was+t.s.cfg.Nice, highest))
+	}
+	if err != nil {
+		return fmt.Errorf("set its priority: %w", err)
+	}
+	return nil
 }
 
 // near runs f with the tracee tid on the tracer's CPU.
@@ -173,6 +196,23 @@ func (p *placement) join() { p.add(unix.Gettid()) }
 
 // part ends that.
 func (p *placement) part() { p.remove(unix.Gettid()) }
+
+// stay keeps the calling goroutine where the sandbox is until the function that it
+// returns is called: the kernel would rather balance what takes turns over two CPUs, and
+// each turn is several times dearer then.
+func (p *placement) stay() (end func()) {
+	if !p.one {
+		return func() {}
+	}
+	runtime.LockOSThread()
+	p.join()
+	return func() {
+		p.part()
+		if unix.SchedSetaffinity(0, &p.allowed) == nil {
+			runtime.UnlockOSThread() // otherwise the thread ends with the goroutine
+		}
+	}
+}
 
 // add keeps a thread of the supervisor where the sandbox is.
 func (p *placement) add(tid int) {
