@@ -22,7 +22,7 @@ func scriptMain(args []string) int {
 	var f runflags.Flags
 	flags := flag.NewFlagSet("sandtest script", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	update := flags.Bool("update", false, "rewrite what a cmp in the scenarios expects, where it differs")
+	update := flags.Bool("update", false, "rewrite what a cmp or changes in the scenarios expects, where it differs")
 	verbose := flags.Bool("v", false, "show what every scenario does")
 	work := flags.Bool("work", false, "keep the scenarios' directories, and tell where they are")
 	f.RegisterSandbox(flags)
@@ -46,13 +46,11 @@ func scriptMain(args []string) int {
 		f.Opts.Timeout = -1 // no limit
 	}
 	t := &scenario{verbose: *verbose || *work, out: os.Stdout}
-	testscript.RunT(t, testscript.Params{
+	testscript.RunT(t, script.Params(testscript.Params{
 		Files:         flags.Args(),
-		Cmds:          script.Commands(f.Opts),
-		Condition:     script.Condition,
 		UpdateScripts: *update,
 		TestWork:      *work,
-	})
+	}, f.Opts))
 	if t.failed {
 		return 1
 	}

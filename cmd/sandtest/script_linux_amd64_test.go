@@ -13,7 +13,7 @@ func TestScript(t *testing.T) {
 	good, bad := filepath.Join(dir, "good.txtar"), filepath.Join(dir, "bad.txtar")
 	for file, text := range map[string]string{
 		good: "sandbox sh -c 'sleep 3600; date >out'\ncmp out want\nchanges changes\n-- want --\nSat Jan  1 01:00:00 UTC 2000\n-- changes --\nA -rw-r--r-- /work/out\n",
-		bad:  "# a part\nsandbox sh -c 'pwd; cat input'\ncmp stdout want\n-- input --\nhello\n-- want --\nnothing\n",
+		bad:  "# a part\nsandbox sh -c 'pwd; cat input; mkdir new'\ncmp stdout want\nchanges changes\n-- input --\nhello\n-- want --\nnothing\n-- changes --\n",
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
@@ -29,7 +29,7 @@ func TestScript(t *testing.T) {
 	}
 	run(t, "script", "-update", bad).check(t, 0, "ok   bad\n")
 	run(t, "script", bad).check(t, 0, "ok   bad\n")
-	if text, err := os.ReadFile(bad); err != nil || !strings.Contains(string(text), "-- want --\n/work\nhello\n") {
+	if text, err := os.ReadFile(bad); err != nil || !strings.Contains(string(text), "-- want --\n/work\nhello\n-- changes --\nA drwxr-xr-x /work/new\n") {
 		t.Errorf("%v, %s", err, text)
 	}
 	out := run(t, "script", "--hostname", "box", "-v", good)

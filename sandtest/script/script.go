@@ -1,11 +1,10 @@
 // Package script runs programs of a testscript scenario in sandboxes.
 //
 //	func TestScripts(t *testing.T) {
-//		testscript.Run(t, testscript.Params{
-//			Dir:       "testdata/script",
-//			Cmds:      script.Commands(sandtest.Options{}),
-//			Condition: script.Condition,
-//		})
+//		testscript.Run(t, script.Params(testscript.Params{
+//			Dir:           "testdata/script",
+//			UpdateScripts: *update,
+//		}, sandtest.Options{}))
 //	}
 //
 // It adds two commands to those of testscript:
@@ -18,8 +17,8 @@
 //     "! sandbox" expects a failure. What the program writes is committed to the script's
 //     directory unless --changes says otherwise.
 //   - changes [FILE] compares the changes of the last sandbox with a file, or without
-//     one with nothing. changes -l lists them on standard output, for "cmp stdout FILE",
-//     which is rewritten when scripts are updated.
+//     one with nothing. A file of the script is rewritten when scripts are updated, if the
+//     commands come from [Params]. changes -l lists the changes on standard output.
 //
 // The program sees the directory of the script, $WORK, at /work, and its variables
 // name that.
@@ -53,14 +52,10 @@ import (
 )
 
 // Commands returns the commands sandbox and changes, for
-// [testscript.Params.Cmds]. opts are what flags start from; their Timeout is 10
+// [testscript.Params.Cmds]; see also [Params]. opts are what flags start from; their Timeout is 10
 // minutes unless set.
 func Commands(opts sandtest.Options) map[string]func(ts *testscript.TestScript, neg bool, args []string) {
-	c := &commands{opts: opts, scripts: map[*testscript.TestScript]*script{}}
-	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
-		"sandbox": c.sandbox,
-		"changes": c.changes,
-	}
+	return newCommands(opts).table()
 }
 
 // A script is what the commands remember about one.
@@ -68,6 +63,7 @@ type script struct {
 	defaults   []string // flags
 	last       *sandtest.Result
 	background []*job
+	expected   map[string]string // what files of the archive are to be, by their names there
 }
 
 // A job is a program that runs in the background.
@@ -333,7 +329,7 @@ func (c *commands) changes(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	file := args[0]
-	if want := ts.ReadFile(file); want != got {
+	if want := ts.ReadFile(file); want != got && !c.expects(ts, s, file, got) {
 		ts.Logf("%s", diff.Diff(file, []byte(want), "changes", []byte(got)))
 		ts.Fatalf("the changes differ from %s", file)
 	}

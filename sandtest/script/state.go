@@ -9,10 +9,22 @@ import (
 
 // commands keeps the state of each script that runs.
 type commands struct {
-	opts sandtest.Options
+	opts   sandtest.Options
+	update map[string]string // the files of scripts by name, if they are to be updated
 
 	mu      sync.Mutex
 	scripts map[*testscript.TestScript]*script
+}
+
+func newCommands(opts sandtest.Options) *commands {
+	return &commands{opts: opts, scripts: map[*testscript.TestScript]*script{}}
+}
+
+func (c *commands) table() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
+	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		"sandbox": c.sandbox,
+		"changes": c.changes,
+	}
 }
 
 // of returns the state of a script, which ends with it.
@@ -25,6 +37,7 @@ func (c *commands) of(ts *testscript.TestScript) *script {
 		c.scripts[ts] = s
 		ts.Defer(func() {
 			s.end()
+			defer ts.Check(s.rewrite(c.update[ts.Name()]))
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			delete(c.scripts, ts)
