@@ -36,6 +36,13 @@ func TestScript(t *testing.T) {
 	if out.status != 0 || !strings.Contains(out.stdout, "> sandbox sh -c") {
 		t.Errorf("status %d\n%s", out.status, out.stdout)
 	}
+	inherits := filepath.Join(dir, "inherits.txtar")
+	if err := os.WriteFile(inherits, []byte("sandbox --inherit-env true\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(t, "script", inherits); out.status != 1 || !strings.Contains(out.stdout, "the environment is the script's: use env") {
+		t.Errorf("status %d\n%s", out.status, out.stdout)
+	}
 	run(t, "script").check(t, 125, "", "no scenario given")
 	run(t, "script", filepath.Join(dir, "missing.txtar")).check(t, 125, "", "missing.txtar", "no such file")
 	run(t, "script", "--no-such-flag", good).check(t, 125, "", "no-such-flag")

@@ -3,15 +3,18 @@
 package script_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/sandtest/go-sandtest/internal/runflags"
 	"github.com/sandtest/go-sandtest/sandtest"
 	"github.com/sandtest/go-sandtest/sandtest/script"
 )
@@ -30,6 +33,32 @@ func TestScripts(t *testing.T) {
 		Dir:           "testdata",
 		UpdateScripts: os.Getenv("SANDTEST_UPDATE") != "",
 	}, sandtest.Options{}))
+}
+
+// Each flag of sandbox stands in a scenario.
+func TestScenariosOfFlags(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v, %d scenarios", err, len(files))
+	}
+	var all []byte
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, text...)
+	}
+	fs := flag.NewFlagSet("sandbox", flag.ContinueOnError)
+	new(runflags.Flags).Register(fs)
+	fs.VisitAll(func(f *flag.Flag) {
+		if f.Name == "inherit-env" {
+			return // an error here, see TestScript of cmd/sandtest
+		}
+		if !regexp.MustCompile(`(?m)^(! |\[.*\] )?sandbox .*-` + f.Name + `\b`).Match(all) {
+			t.Errorf("no scenario for -%s", f.Name)
+		}
+	})
 }
 
 // What cmp and changes expect is rewritten together, also in scripts of the same name, and
