@@ -87,7 +87,7 @@ var variations = []variation{
 	{"schedule", "whether processes take turns on one CPU, at what priority, and what else the machine does", func(w *setting) {
 		w.cfg.Spread, w.opts.disturbance = supervisor.SpreadAll, uint64(w.number)+1
 		// Worlds run side by side, and one on all CPUs would take half of the other one's.
-		w.cfg.Nice = 5
+		w.cfg.Nice = 10
 	}},
 	{"network", "whether there is one", func(w *setting) { w.opts.Net = NetNone }},
 }
@@ -190,7 +190,7 @@ func (c *checkedCommand) in(w world) (*exec.Cmd, Options) {
 }
 
 // disturb keeps a CPU busy for moments, which the seed chooses, until the function that it
-// returns is called: a third of the time at first, and less the longer it takes. With seed
+// returns is called: a quarter of the time at first, and less the longer it takes. With seed
 // 0 it does nothing.
 func disturb(seed uint64) (end func()) {
 	if seed == 0 {
@@ -206,7 +206,7 @@ func disturb(seed uint64) (end func()) {
 			select {
 			case <-done:
 				return
-			case <-time.After(time.Duration((2 + 4*time.Since(began).Seconds()) * float64(moment()))):
+			case <-time.After(time.Duration((3 + 8*time.Since(began).Seconds()) * float64(moment()))):
 			}
 		}
 	}()
