@@ -43,7 +43,8 @@ type Check struct {
 	// Stderr compares standard error, too.
 	Stderr bool
 
-	// Progress, if not nil, is told what is going on, a line at a time.
+	// Progress, if not nil, is told of each run that begins, in a line: "run 1 of 2: the
+	// first world". Finding causes takes more runs, so many as the ones before show.
 	Progress func(line string)
 }
 
@@ -253,10 +254,11 @@ func (c *checkedCommand) runAll(trials ...trial) ([]*outcome, error) {
 	list, errs := make([]*outcome, len(trials)), make([]error, len(trials))
 	var wg sync.WaitGroup
 	free := make(chan struct{}, runtime.GOMAXPROCS(0))
+	planned := c.report.Runs + len(trials)
 	for i, t := range trials {
 		free <- struct{}{}
 		c.report.Runs++
-		c.say("run %d: %s", c.report.Runs, t.why)
+		c.say("run %d of %d: %s", c.report.Runs, planned, t.why)
 		wg.Go(func() {
 			list[i], errs[i] = c.run(t)
 			<-free

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"time"
 
 	"github.com/sandtest/go-sandtest/internal/report"
 	"github.com/sandtest/go-sandtest/internal/runflags"
@@ -84,13 +83,12 @@ func (f *reproFlags) main(args []string) int {
 			return fail(exitSandbox, err)
 		}
 	}
-	began := time.Now()
-	f.check.Progress = func(line string) {
-		fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(began).Seconds(), line)
-	}
+	going := startProgress(os.Stderr)
+	f.check.Progress = going.say
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Env = f.Dir, f.Environ()
 	report, err := sandtest.CheckReproducible(cmd, f.Opts, f.check)
+	going.end()
 	if err != nil {
 		return fail(startStatus(err), err)
 	}

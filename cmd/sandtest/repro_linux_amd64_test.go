@@ -15,7 +15,7 @@ func TestRepro(t *testing.T) {
 	dir := t.TempDir()
 	repro := func(args ...string) outcome { return run(t, append([]string{"repro", "--dir", dir}, args...)...) }
 	good := repro("--", "sh", "-c", "umask 022; echo hello >out")
-	good.check(t, 0, "reproducible: 2 runs, 3 outputs the same\n", "run 1: the first world", "run 2: another world")
+	good.check(t, 0, "reproducible: 2 runs, 3 outputs the same\n", "run 1 of 2: the first world\n", "run 2 of 2: another world\n")
 	bad := repro("--vary", "all,-umask", "--json", filepath.Join(dir, "json"), "--", "sh", "-c", "date -u +%Y >out")
 	if bad.status != 1 || !strings.HasPrefix(bad.stdout, "not reproducible: 1 of 3 outputs differ\ntime: out: 2 bytes from offset 2\n") {
 		t.Errorf("status %d\n%s%s", bad.status, bad.stdout, bad.stderr)
@@ -28,7 +28,7 @@ func TestRepro(t *testing.T) {
 	if err != nil || report.Reproducible || len(report.Outputs) != 3 || len(report.Differences) != 1 || report.Differences[0].Causes[0].Variation != "time" {
 		t.Errorf("%v: %s", err, text)
 	}
-	repro("--fix", "--", "sh", "-c", "date >out; od -N4 /dev/urandom").check(t, 0, "reproducible: 2 runs, 3 outputs the same\nin one world, that of the sandbox: sandtest run makes it so\n", "run 2: the same world")
+	repro("--fix", "--", "sh", "-c", "date >out; od -N4 /dev/urandom").check(t, 0, "reproducible: 2 runs, 3 outputs the same\nin one world, that of the sandbox: sandtest run makes it so\n", "run 2 of 2: the same world")
 	repro("--", "sh", "-c", "echo broken >&2; exit 3").check(t, 125, "", "fails in the first world already: exit status 3", "broken")
 	repro("--vary", "moon", "--", "true").check(t, 125, "", `--vary: unknown variation "moon"`, "time, timezone")
 	repro("--diff", "--", "true").check(t, 125, "", "--diff and --changes are flags of sandtest run")
@@ -114,4 +114,15 @@ func TestReproManifest(t *testing.T) {
 	}
 	repro("true", "--against", file).check(t, 125, "", "is of version 7, and this sandtest knows version 1")
 	repro("true", "--against", file+"x").check(t, 125, "", "no such file")
+}
+
+// On a terminal the progress is one line, which goes away.
+func TestReproTerminal(t *testing.T) {
+	term := inTerminal(t, "repro", "--dir", t.TempDir(), "--", "true")
+	term.expect("run 2 of 2: another world")
+	term.expect("\r\x1b[K")
+	term.expect("reproducible: 2 runs, 2 outputs the same\r\n")
+	if seen := term.seen.String(); strings.Contains(seen[:strings.Index(seen, "reproducible")], "\n") {
+		t.Errorf("it takes more than a line:\n%q", seen)
+	}
 }
