@@ -27,7 +27,8 @@ type tracer struct {
 	dead    []int // processes that have ended, with a limit to them
 	forking int   // threads that are being made, with a limit to them
 	held    []heldThread
-	used    unix.Rusage // by what has ended, see tracee.WaitUsage
+	events  tracee.Events
+	used    unix.Rusage // by what has ended
 	state   State
 	ended   bool // the command has ended; everything else is killed
 
@@ -44,7 +45,7 @@ func (t *tracer) run() {
 		t.handle(tid, ws)
 	}
 	for {
-		tid, ws, err := tracee.WaitUsage(&t.used)
+		tid, ws, err := t.events.Next(&t.used)
 		if err != nil {
 			if err != unix.ECHILD {
 				t.s.fail(fmt.Errorf("supervisor: wait for the sandbox: %w", err))

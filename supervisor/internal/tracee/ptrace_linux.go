@@ -21,17 +21,13 @@ const SyscallStop = unix.SIGTRAP | 0x80
 // ECHILD means that none is left.
 func Wait() (tid int, ws unix.WaitStatus, err error) { return WaitFor(-1) }
 
-// WaitUsage is Wait, and where it tells the end of a process fills in what that and the
-// children that it has waited for have used.
-func WaitUsage(used *unix.Rusage) (tid int, ws unix.WaitStatus, err error) { return wait(-1, used) }
-
 // WaitFor waits for one thread, or for any with -1.
-func WaitFor(tid int) (int, unix.WaitStatus, error) { return wait(tid, nil) }
+func WaitFor(tid int) (int, unix.WaitStatus, error) { return wait(tid, 0, nil) }
 
-func wait(tid int, used *unix.Rusage) (int, unix.WaitStatus, error) {
+func wait(tid, flags int, used *unix.Rusage) (int, unix.WaitStatus, error) {
 	var ws unix.WaitStatus
 	for {
-		got, err := unix.Wait4(tid, &ws, unix.WALL|unix.WNOTHREAD, used)
+		got, err := unix.Wait4(tid, &ws, unix.WALL|unix.WNOTHREAD|flags, used)
 		if err == unix.EINTR {
 			continue
 		}
