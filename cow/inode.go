@@ -4,7 +4,6 @@ package cow
 
 import (
 	"encoding/binary"
-	"hash/fnv"
 	"maps"
 	"strconv"
 
@@ -136,19 +135,55 @@ type fileID struct{ dev, ino uint64 }
 
 func idOf(st *unix.Stat_t) fileID { return fileID{st.Dev, st.Ino} }
 
+// A pathHash is the hash of the beginning of a path (FNV-1a), so that what a directory's
+// entries have in common is hashed once.
+type pathHash uint64
+
+const (
+	hashBasis pathHash = 14695981039346656037
+	hashPrime pathHash = 1099511628211
+)
+
+func (h pathHash) add(s string) pathHash {
+	for i := range len(s) {
+		h = (h ^ pathHash(s[i])) * hashPrime
+	}
+	return h
+}
+
+// number is the inode number of the path.
+func (h pathHash) number() uint64 {
+	const bits = 48 // programs keep them in doubles, and in columns
+	return uint64(h)>>(64-bits) | 1<<(bits-1)
+}
+
+// hash begins with what Config.Inodes is.
+func (t *Tree) hash(path string) pathHash {
+	h := hashBasis
+	if t.numbering != 0 {
+		h = h.add(string(binary.LittleEndian.AppendUint64(nil, t.numbering)))
+	}
+	return h.add(path)
+}
+
+// hashIn returns the hash of the paths of a directory's entries, as far as they are the
+// same.
+func (t *Tree) hashIn(dir *Inode) pathHash {
+	path := dir.path()
+	if path == "/" {
+		return t.hash(path)
+	}
+	return t.hash(path).add("/")
+}
+
 // inodeNumber derives an inode number from the path at which a file is first
 // seen, how many files were made there before, and what Config.Inodes is.
 func (t *Tree) inodeNumber(path string, generation int) uint64 {
-	h := fnv.New64a()
-	if t.numbering != 0 {
-		_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, t.numbering))
-	}
-	_, _ = h.Write([]byte(path))
+	h := t.hash(path)
 	if generation > 0 {
-		_, _ = h.Write([]byte("\x00" + strconv.Itoa(generation)))
+		h = h.add("\x00" + strconv.Itoa(generation))
 	}
-	const bits = 48 // programs keep them in doubles, and in columns
-	return h.Sum64()>>(64-bits) | 1<<(bits-1)
+	return h.number()
 }
 
 // fromLower makes the inode of a file of the host that a name in dir means.
@@ -173,18 +208,27 @@ type sight struct {
 
 // see returns where a file of the host was seen first: here, if never before.
 func (t *Tree) see(id fileID, dir *Inode, name string) sight {
+	if s, ok := t.saw(id, dir, name); ok {
+		return s
+	}
+	if dir == nil {
+		return t.firstSeen(id, sight{t.inodeNumber("/", 0), nil, name})
+	}
+	return t.firstSeen(id, sight{t.hashIn(dir).add(name).number(), dir, name})
+}
+
+// saw returns where a file was seen before.
+func (t *Tree) saw(id fileID, dir *Inode, name string) (sight, bool) {
 	s, ok := t.seen[id]
-	if !ok {
-		path := "/"
-		if dir != nil {
-			path = joinPath(dir.path(), name)
-		}
-		s = sight{t.inodeNumber(path, 0), dir, name}
-		t.seen[id] = s
-	} else if dir != nil && dir.through { // files move there, and this is the last that is known
+	if ok && dir != nil && dir.through { // files move there, and this is the last that is known
 		s.dir, s.name = dir, name
 		t.seen[id] = s
 	}
+	return s, ok
+}
+
+func (t *Tree) firstSeen(id fileID, s sight) sight {
+	t.seen[id] = s
 	return s
 }
 

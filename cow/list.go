@@ -29,33 +29,37 @@ func (f *File) ReadDir() ([]Dirent, error) {
 	if dir.gone() {
 		return nil, unix.ENOENT
 	}
-	list, err := f.t.list(dir)
-	if err != nil {
-		return nil, err
-	}
-	return slices.Concat([]Dirent{{".", dir.attr.Ino, unix.S_IFDIR}, {"..", dir.parent.attr.Ino, unix.S_IFDIR}}, list), nil
+	return f.t.list(dir)
 }
 
-// list returns the names in a directory in their order.
+// list returns "." and "..", and the names in a directory in their order.
 func (t *Tree) list(dir *Inode) ([]Dirent, error) {
-	var list []Dirent
+	var names []lowerName
 	if dir.lower != "" {
-		names, err := lowerNames(dir.lower)
-		if err != nil {
+		var err error
+		if names, err = lowerNames(dir.lower); err != nil {
 			return nil, err
 		}
-		for _, n := range names {
-			if _, ok := dir.entries[n.name]; !ok {
-				list = append(list, Dirent{n.name, t.see(n.id, dir, n.name).number, n.mode})
-			}
+	}
+	list := make([]Dirent, 0, 2+len(names)+len(dir.entries))
+	list = append(list, Dirent{".", dir.attr.Ino, unix.S_IFDIR}, Dirent{"..", dir.parent.attr.Ino, unix.S_IFDIR})
+	here := t.hashIn(dir)
+	for _, n := range names {
+		if _, ok := dir.entries[n.name]; ok {
+			continue
 		}
+		s, ok := t.saw(n.id, dir, n.name)
+		if !ok {
+			s = t.firstSeen(n.id, sight{here.add(n.name).number(), dir, n.name})
+		}
+		list = append(list, Dirent{n.name, s.number, n.mode})
 	}
 	for name, in := range dir.entries {
 		if in != nil {
 			list = append(list, Dirent{name, in.attr.Ino, in.attr.Type()})
 		}
 	}
-	slices.SortFunc(list, func(a, b Dirent) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(list[2:], func(a, b Dirent) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
 }
 
@@ -94,9 +98,11 @@ func lowerNames(path string) ([]lowerName, error) {
 // appendNames parses struct linux_dirent64 (getdents(2)).
 func appendNames(names []lowerName, dev uint64, b []byte) []lowerName {
 	const reclen, typ, name = 16, 18, 19
-	for len(b) > name {
+	all := string(b) // the names stay in it
+	for at := 0; len(b) > name; {
 		size := int(binary.NativeEndian.Uint16(b[reclen:]))
-		text, _, _ := strings.Cut(string(b[name:size]), "\x00")
+		text, _, _ := strings.Cut(all[at+name:at+size], "\x00")
+		at += size
 		if text != "." && text != ".." {
 			names = append(names, lowerName{text, fileID{dev, binary.NativeEndian.Uint64(b)}, uint32(b[typ]) << 12})
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
 )
@@ -56,8 +57,19 @@ type appendDirent func(buf []byte, e det.Dirent, next int64, limit int) ([]byte,
 // several calls natively too.
 const maxDirBuffer = 1 << 20
 
+// quickDir is how large a directory may be and is still read before the next call is
+// taken. Others let another receiver go on meanwhile, which costs a change of threads.
+const quickDir = 64 << 10
+
+// waitFor locks a mutex that another call may hold for long.
+func (c *Call) waitFor(mu *sync.Mutex) {
+	if !mu.TryLock() {
+		c.Yield()
+		mu.Lock()
+	}
+}
+
 func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
-	c.Yield()
 	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
 	if err != nil {
 		if errors.Is(err, unix.EBADF) {
@@ -76,8 +88,11 @@ func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
 	// One call at a time moves the offset of a directory, as the kernel's own lock
 	// ensures, whichever processes share it.
 	lock := &s.dirLocks[(st.Dev^st.Ino)%uint64(len(s.dirLocks))]
-	lock.Lock()
+	c.waitFor(lock)
 	defer lock.Unlock()
+	if st.Size > quickDir {
+		c.Yield()
+	}
 	pos, err := unix.Seek(fd, 0, unix.SEEK_CUR)
 	if err != nil {
 		return Errno(unix.EBADF) // opened with O_PATH
@@ -120,7 +135,7 @@ func (s *Sandbox) listDir(c *Call, fd int, st *unix.Stat_t, pos int64, add appen
 // fillDirents appends the entries from a position on to buf.
 func (s *Sandbox) fillDirents(c *Call, fd int, st *unix.Stat_t, pos int64, buf []byte, limit int, add appendDirent) ([]byte, Answer) {
 	dirs := &c.Process.dirs
-	dirs.mu.Lock()
+	c.waitFor(&dirs.mu)
 	defer dirs.mu.Unlock()
 	l, err := dirs.at(c, fd, st, pos)
 	if err != nil {
@@ -250,11 +265,10 @@ func (v *view) sortedDir(fd int, st *unix.Stat_t) ([]det.Dirent, error) {
 	}
 	if f != nil {
 		entries, err := f.ReadDir()
-		list := make([]det.Dirent, len(entries))
-		for i, e := range entries {
-			list[i] = det.Dirent{Ino: e.Ino, Type: uint8(e.Type >> 12), Name: []byte(e.Name)}
+		if err != nil {
+			return nil, err
 		}
-		return list, err
+		return direntsOf(entries), nil
 	}
 	list, err := readDir(fd)
 	if err != nil {
@@ -265,6 +279,21 @@ func (v *view) sortedDir(fd int, st *unix.Stat_t) ([]det.Dirent, error) {
 		return list, err
 	}
 	return slices.DeleteFunc(list, func(e det.Dirent) bool { return !v.shownInProc(e) }), nil
+}
+
+// direntsOf turns entries into the kernel's, with all names in one piece of memory.
+func direntsOf(entries []cow.Dirent) []det.Dirent {
+	size := 0
+	for _, e := range entries {
+		size += len(e.Name)
+	}
+	names, list := make([]byte, 0, size), make([]det.Dirent, len(entries))
+	for i, e := range entries {
+		at := len(names)
+		names = append(names, e.Name...)
+		list[i] = det.Dirent{Ino: e.Ino, Type: uint8(e.Type >> 12), Name: names[at:len(names):len(names)]}
+	}
+	return list
 }
 
 // readDir reads an open directory from its beginning, sorted. It leaves the

@@ -117,6 +117,32 @@ var programs = map[string]func(args []string) error{
 		}
 		return err
 	}),
+	"stat": repeat(func() error { return unix.Stat("/etc/passwd", new(unix.Stat_t)) }),
+	"read": repeat(func() error {
+		fd, err := unix.Open("/etc/passwd", unix.O_RDONLY, 0)
+		if err != nil {
+			return err
+		}
+		var buf [512]byte
+		if _, err := unix.Read(fd, buf[:]); err != nil {
+			return err
+		}
+		return unix.Close(fd)
+	}),
+	"create": func(args []string) error {
+		n := 0
+		return repeat(func() error {
+			n++
+			fd, err := unix.Open("file"+strconv.Itoa(n), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o666)
+			if err != nil {
+				return err
+			}
+			if _, err := unix.Write(fd, []byte("a line\n")); err != nil {
+				return err
+			}
+			return unix.Close(fd)
+		})(args)
+	},
 }
 
 // repeat makes a program that does something as many times as its first argument
