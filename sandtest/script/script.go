@@ -25,8 +25,9 @@
 //
 // With -set, sandbox keeps its flags for the rest of the script instead of running
 // anything. A last argument & or &name& lets the program run in the background; it is
-// waited for by "sandbox -wait [name]", which sets standard output and error, and
-// killed at the script's end.
+// waited for by "sandbox -wait [name]", which does what wait does for those of exec, and
+// killed at the script's end. The command wait itself knows exec's alone: testscript
+// neither lets others add to its list nor take the place of its commands.
 //
 // A script fails if a program in it deadlocks or takes longer than its --timeout,
 // whatever is expected of it.
