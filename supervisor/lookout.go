@@ -25,8 +25,8 @@ type lookout struct {
 	bell  *bell // is woken
 }
 
-// lookoutPatience is how long the detector relies on a lookout: beside programs outside of the
-// sandbox, the CPU may never be free.
+// lookoutPatience is how long the detector relies on a lookout: beside programs outside of
+// the sandbox, the CPU may never be free.
 const lookoutPatience = 2 * time.Millisecond
 
 // post puts a lookout on the sandbox's CPU. It returns nil if the sandbox has several,
@@ -78,8 +78,8 @@ func (l *lookout) ask() {
 	}
 }
 
-// wait returns when the CPU may be free, and at the latest after lookoutPatience. It reports
-// whether it was told so.
+// wait returns when the CPU may be free, and at the latest after lookoutPatience. It
+// reports whether it was told so.
 func (l *lookout) wait(heard uint32) bool {
 	l.ask()
 	futexWait(&l.bell.rung, heard, lookoutPatience)

@@ -40,7 +40,7 @@ func (p *progress) say(step string) {
 
 const (
 	clearLine = "\r\x1b[K"
-	columns   = 79 // no terminal is narrower, and a line that is broken can't be taken away
+	columns   = 79 // hardly a terminal is narrower; a line that is broken can't be taken away
 )
 
 func (p *progress) show() {
