@@ -17,10 +17,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// processes is how many carry out random sequences at the same time.
+const processes = 4
+
 // conform carries out the scenarios of the table, or random sequences, each in a
-// directory of its own below the present one.
+// directory of its own below the present one; with "together", by several processes.
 func conform(args []string) error {
 	unix.Umask(0)
+	if args[0] == "together" {
+		return conformTogether(args[1])
+	}
 	for _, s := range scenarios(args[0], args[1]) {
 		dir, err := unix.Open(s.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -34,12 +40,34 @@ func conform(args []string) error {
 	return nil
 }
 
+// conformTogether lets processes carry out sequences at the same time, and prints what
+// they say one after the other.
+func conformTogether(size string) error {
+	var cmds [processes]*exec.Cmd
+	var said [processes]strings.Builder
+	for i := range cmds {
+		cmds[i] = exec.Command("/proc/self/exe", strconv.Itoa(i), size)
+		cmds[i].Stdout, cmds[i].Stderr = &said[i], os.Stderr
+		if err := cmds[i].Start(); err != nil {
+			return err
+		}
+	}
+	for i, cmd := range cmds {
+		if err := cmd.Wait(); err != nil {
+			return err
+		}
+		fmt.Print(said[i].String())
+	}
+	return nil
+}
+
 type placed struct {
 	conformance.Scenario
 	dir string
 }
 
-// scenarios are the table, or so many random sequences.
+// scenarios are the table, or so many random sequences: all of them, together, or those
+// of one of the processes.
 func scenarios(kind, size string) (list []placed) {
 	if kind == "table" {
 		for i, s := range conformance.Table(size == "full") {
@@ -48,19 +76,26 @@ func scenarios(kind, size string) (list []placed) {
 		return list
 	}
 	n, _ := strconv.Atoi(size)
-	for seed := range n {
-		list = append(list, placed{conformance.Scenario{Name: fmt.Sprint("seed ", seed), Ops: conformance.Sequence(uint64(seed), 1000)}, strconv.Itoa(seed)})
+	for seed := range uint64(n) {
+		name, process := fmt.Sprint("seed ", seed), fmt.Sprint(seed%processes)
+		switch kind {
+		case "random":
+			list = append(list, placed{conformance.Scenario{Name: name, Ops: conformance.Sequence(seed, 1000)}, strconv.FormatUint(seed, 10)})
+		case "together", process:
+			list = append(list, placed{conformance.Scenario{Name: name, Ops: conformance.SequenceWithin(seed, 1000)}, fmt.Sprintf("%s/%d", process, seed)})
+		}
 	}
 	return list
 }
 
 // What programs do to files returns and leaves the same in a sandbox as on the host.
+// Programs beside each other do, too.
 func TestConformance(t *testing.T) {
 	size, seeds := "part", "20"
 	if os.Getenv("SANDTEST_LONG") != "" {
 		size, seeds = "full", "1000"
 	}
-	for _, tt := range [][]string{{"table", size}, {"random", seeds}} {
+	for _, tt := range [][]string{{"table", size}, {"random", seeds}, {"together", seeds}} {
 		t.Run(tt[0], func(t *testing.T) {
 			bareDir, insideDir := t.TempDir(), t.TempDir()
 			t.Cleanup(func() { // before they are removed; sequences get out of their own
@@ -70,7 +105,7 @@ func TestConformance(t *testing.T) {
 			for _, s := range scenarios(tt[0], tt[1]) {
 				for _, dir := range []string{bareDir, insideDir} {
 					dir = filepath.Join(dir, s.dir)
-					if err := os.Mkdir(dir, 0o755); err != nil {
+					if err := os.MkdirAll(dir, 0o755); err != nil {
 						t.Fatal(err)
 					}
 					conformance.Sample(dir)

@@ -327,8 +327,17 @@ func Sample(dir string) {
 
 // Sequence returns n random operations on a small name space.
 func Sequence(seed uint64, n int) []Op {
+	return sequence(seed, n, []string{"a", "b", "c", "f", "l", "s", "p", "new", ".", "..", "loop"})
+}
+
+// SequenceWithin returns n random operations that lead no farther than to the directory's
+// parent.
+func SequenceWithin(seed uint64, n int) []Op {
+	return sequence(seed, n, []string{"a", "b", "c", "f", "l", "s", "p", "new", ".", "empty", "loop"})
+}
+
+func sequence(seed uint64, n int, names []string) []Op {
 	r := rand.New(rand.NewPCG(seed, 1))
-	names := []string{"a", "b", "c", "f", "l", "s", "p", "new", ".", "..", "loop"}
 	path := func() string {
 		p := names[r.IntN(8)]
 		for r.IntN(2) == 0 {
