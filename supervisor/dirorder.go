@@ -275,10 +275,10 @@ func (v *view) sortedDir(fd int, st *unix.Stat_t) ([]det.Dirent, error) {
 		return nil, err
 	}
 	at, err := fdPath(fd)
-	if err != nil || at != "/proc" {
+	if err != nil || !isProc(at) {
 		return list, err
 	}
-	return slices.DeleteFunc(list, func(e det.Dirent) bool { return !v.shownInProc(e) }), nil
+	return slices.DeleteFunc(list, func(e det.Dirent) bool { return !v.inProc(at, e.Name) }), nil
 }
 
 // direntsOf turns entries into the kernel's, with all names in one piece of memory.

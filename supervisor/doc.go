@@ -130,10 +130,9 @@
 //     published.
 //   - chroot(2) fails with EPERM. A program whose interpreter (ld.so) is another file
 //     than the host's of that path, as with [Config.Root], is executed as a copy.
-//   - /proc/PID/maps shows the host's paths, smaps what the host has loaded, limits the
-//     host's limits. All of a process's private memory is shown as resident, and nothing
-//     else, so that it is the same in every run. Most of /proc/sys shows the host's
-//     settings.
+//   - /proc/PID/limits shows the host's limits, and most of /proc/sys its settings. All of
+//     a process's private memory is shown as resident, and nothing else, so that it is the
+//     same in every run.
 //   - Process ids are the host's where the sandbox has no namespaces (see [Backend]).
 //     Where it has, processes that are created at the same time have their ids in the
 //     order of their creation, and the group or session that the command was started in

@@ -376,8 +376,8 @@ var privileged = []struct{ name, want, root string }{
 	{"mknod, disk", "EPERM", "ENXIO"},
 	{"mknod, loop device", "EPERM", "ENXIO"},
 	{"mknod, terminal", "EPERM", "ENXIO"},
-	{"the page, reopened", "EPERM", "EACCES"},
-	{"the interpreter, reopened", "EPERM", "EACCES"},
+	{"the page, reopened", "ENOENT", "ENOENT"},
+	{"the interpreter, reopened", "ENOENT", "ENOENT"},
 }
 
 // An outsider is what there is on the host that nobody in a sandbox may touch: files,

@@ -22,8 +22,7 @@ import (
 // of what it has mapped and not of what the host has loaded already; its CPU time is that
 // of getrusage (cputime.go), the other figures read 0; its CPUs are the sandbox's.
 //
-// What remains: its limits are the host's, and maps, smaps and numa_maps show what the
-// host has mapped.
+// What remains: its limits are the host's.
 
 // A processEntry is one of the numbered directories of /proc.
 type processEntry struct {
@@ -56,6 +55,10 @@ var processFiles = map[string]func(*Call, *processEntry) string{
 	"stack":          same(""),
 	"arch_status":    same(""),
 	"patch_state":    same("-1\n"),
+	"numa_maps":      same(""),
+	"maps":           (*Call).mapsText,
+	"smaps":          (*Call).smapsText,
+	"smaps_rollup":   (*Call).smapsRollupText,
 	"stat":           (*Call).statText,
 	"statm":          (*Call).statmText,
 	"status":         (*Call).statusText,

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/sandtest/go-sandtest/det"
 )
 
 // What /proc shows besides processes.
@@ -16,8 +14,8 @@ import (
 // Source: files that tell about the machine, its kernel, devices, other users' keys,
 // locks and messages, and its mounts. Eliminated: of the files in /proc itself there are
 // those whose text is the sandbox's own (synthetic.go, netfiles.go) and a few that are
-// the same everywhere; the others don't exist. A process's mounts and control group are
-// those of an imaginary machine.
+// the same everywhere; the others don't exist, nor does map_files. A process's mounts and
+// control group are those of an imaginary machine.
 //
 // What remains: most of /proc/sys shows the host's settings.
 
@@ -28,8 +26,11 @@ var procNames = map[string]bool{
 	"swaps": true, "vmstat": true,
 }
 
-// inProcTop reports whether a name in /proc is shown.
-func (v *view) inProcTop(name []byte) bool {
+// inProc reports whether a name in a directory of /proc is shown.
+func (v *view) inProc(dir string, name []byte) bool {
+	if dir != "/proc" {
+		return string(name) != "map_files" // links to files by where the host keeps them
+	}
 	if pid, err := strconv.Atoi(string(name)); err == nil {
 		return v.s.showsPID(pid)
 	}
@@ -55,6 +56,3 @@ func (s *Sandbox) openProc(path string, flags int) (int, error) {
 	}
 	return unix.Openat(s.spaces.proc, below, flags, 0)
 }
-
-// shownInProc leaves out of a listing of /proc what isn't shown.
-func (v *view) shownInProc(e det.Dirent) bool { return v.inProcTop(e.Name) }

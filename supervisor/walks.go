@@ -299,7 +299,11 @@ func (p *passage) atTop() bool {
 // lookup opens an entry. Processes that aren't the sandbox's don't exist, nor does most
 // of what tells about the host.
 func (p *passage) lookup(name string) (int, error) {
-	if p.atTop() && !p.v.inProcTop([]byte(name)) {
+	dir, err := fdPath(p.cur)
+	if err != nil {
+		return -1, err
+	}
+	if !p.v.inProc(dir, []byte(name)) {
 		return -1, unix.ENOENT
 	}
 	return unix.Openat(p.cur, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
