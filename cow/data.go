@@ -4,7 +4,6 @@ package cow
 
 import (
 	"os"
-	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -23,7 +22,7 @@ type object struct {
 // objectPath names the next object.
 func (t *Tree) objectPath() string {
 	t.objects++
-	return filepath.Join(t.upper, strconv.FormatUint(t.objects, 10))
+	return t.upper + "/" + strconv.FormatUint(t.objects, 10)
 }
 
 // newObject gives a new file an empty object.
@@ -40,10 +39,30 @@ func (t *Tree) newObject(in *Inode) error {
 	if err := unix.Lstat(o.path, &st); err != nil {
 		return err
 	}
-	o.note(&st)
-	in.object = o
-	t.known[idOf(&st)] = in
+	t.has(in, o, &st)
 	return nil
+}
+
+// has notes that an inode has an object, of which the host tells st.
+func (t *Tree) has(in *Inode, o *object, st *unix.Stat_t) {
+	o.note(st)
+	in.object = o
+	t.known[idOf(st)] = in
+}
+
+// newOpenObject gives a new regular file an empty object, and returns it open.
+func (t *Tree) newOpenObject(in *Inode, flags int) (fd int, err error) {
+	o := &object{path: t.objectPath()}
+	if fd, err = unix.Open(o.path, flags|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600); err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	t.has(in, o, &st)
+	return fd, nil
 }
 
 // materialise gives a file that so far is a text in memory its object.
@@ -219,9 +238,7 @@ func (t *Tree) copyUp(in *Inode, empty bool) error {
 		_ = unix.Unlink(o.path) // nobody knows of it
 		return err
 	}
-	o.note(&st)
-	in.object = o
-	t.known[idOf(&st)] = in
+	t.has(in, o, &st)
 	return nil
 }
 

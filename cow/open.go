@@ -15,7 +15,7 @@ import (
 func (t *Tree) Open(w *Walk, path string, flags int, mode uint32) (fd int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	o := opening{t: t, cred: w.Cred, flags: flags, mode: mode & 0o7777}
+	o := opening{t: t, cred: w.Cred, flags: flags, mode: mode & 0o7777, fd: -1}
 	if err := o.normalise(); err != nil {
 		return -1, err
 	}
@@ -36,6 +36,7 @@ type opening struct {
 	flags int
 	mode  uint32
 	isNew bool
+	fd    int // of what was made open, -1 if it is yet to be opened
 }
 
 const pathFlags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
@@ -103,8 +104,17 @@ func (o *opening) create(e *entry) (err error) {
 			return unix.Mknod(path, unix.S_IFREG|0o600, 0)
 		})
 	}
-	e.inode, err = o.t.createAt(*e, o.cred, unix.S_IFREG|o.mode, o.t.newObject)
+	e.inode, err = o.t.createAt(*e, o.cred, unix.S_IFREG|o.mode, o.newObject)
 	o.isNew = true
+	return err
+}
+
+// newObject gives a new file an empty object, and opens it in the same call.
+func (o *opening) newObject(in *Inode) (err error) {
+	if o.has(unix.O_DIRECT) { // where the layer's file system hasn't that, the file is made and not opened
+		return o.t.newObject(in)
+	}
+	o.fd, err = o.t.newOpenObject(in, o.bytesFlags())
 	return err
 }
 
@@ -128,7 +138,7 @@ func (o *opening) openTemporary(dir *Inode) (int, error) {
 	in := o.t.newInode(dir, "#"+strconv.FormatInt(o.t.serial, 10), unix.S_IFREG|o.mode, o.cred)
 	in.attr.Nlink = 0
 	in.own |= unnamed
-	if err := o.t.newObject(in); err != nil {
+	if err := o.newObject(in); err != nil {
 		return -1, err
 	}
 	o.t.inodes++
@@ -215,19 +225,26 @@ func (o *opening) ready(e entry) error {
 	return nil
 }
 
+// bytesFlags are the flags to open a file's bytes with.
+func (o *opening) bytesFlags() int {
+	return o.flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOFOLLOW | unix.O_TMPFILE | unix.O_NOATIME)
+}
+
 // openBytes opens a regular file's object, or its lower file to read.
 func (o *opening) openBytes(in *Inode) (int, error) {
-	flags := o.flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOFOLLOW | unix.O_TMPFILE | unix.O_NOATIME)
-	if in.object != nil {
-		if err := o.t.settle(in); err != nil {
-			return -1, err
-		}
-		if j := o.t.journal; j != nil && o.writes() && flags&unix.O_DSYNC != 0 {
-			j.always[in] = true
-		}
-		return unix.Open(in.object.path, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if in.object == nil {
+		return openLowerAs(in.lower, o.bytesFlags())
 	}
-	return openLowerAs(in.lower, flags)
+	if j := o.t.journal; j != nil && o.writes() && o.has(unix.O_DSYNC) {
+		j.always[in] = true
+	}
+	if o.fd >= 0 {
+		return o.fd, nil
+	}
+	if err := o.t.settle(in); err != nil {
+		return -1, err
+	}
+	return unix.Open(in.object.path, o.bytesFlags()|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 }
 
 func openLowerAs(path string, flags int) (fd int, err error) {
