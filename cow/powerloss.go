@@ -3,7 +3,9 @@
 package cow
 
 import (
+	"bytes"
 	"cmp"
+	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -21,8 +23,8 @@ import (
 type journal struct {
 	op     int // the number of the operation under way
 	undo   []undoStep
-	synced map[*Inode]syncedBytes
-	always map[*Inode]bool // that are opened so that each write is synced
+	synced map[*Inode]string // a copy of what a file held when it was last synced
+	always map[*Inode]bool   // that are opened so that each write is synced
 }
 
 // An undoStep takes back a part of an operation.
@@ -31,17 +33,11 @@ type undoStep struct {
 	do func()
 }
 
-// A syncedBytes is what a file held when it was last synced.
-type syncedBytes struct {
-	path        string // of a copy
-	size, mtime int64  // as the host told them
-}
-
 // KeepJournal prepares for [Tree.LosePower]. Removed files keep their bytes from now on.
 func (t *Tree) KeepJournal() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.journal = &journal{synced: map[*Inode]syncedBytes{}, always: map[*Inode]bool{}}
+	t.journal = &journal{synced: map[*Inode]string{}, always: map[*Inode]bool{}}
 }
 
 // begins notes that an operation begins, all of which is undone or nothing.
@@ -129,21 +125,16 @@ func (t *Tree) sync(in *Inode) error {
 		return err
 	}
 	defer unix.Close(from)
-	s := t.journal.synced[in]
-	if s.path == "" {
-		s.path = t.objectPath()
+	path, ok := t.journal.synced[in]
+	if !ok {
+		path = t.objectPath()
 	}
-	to, err := os.OpenFile(s.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer to.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(from, &st); err != nil {
-		return err
-	}
-	s.size, s.mtime = st.Size, st.Mtim.Nano()
-	t.journal.synced[in] = s
+	t.journal.synced[in] = path
 	return copyBytes(int(to.Fd()), from)
 }
 
@@ -185,7 +176,7 @@ func (t *Tree) LosePower(r *rand.Rand) error {
 const page = 4096
 
 // mix leaves of a file's pages the old ones or the new.
-func (in *Inode) mix(s syncedBytes, r *rand.Rand) error {
+func (in *Inode) mix(synced string, r *rand.Rand) error {
 	now, err := os.OpenFile(in.object.path, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -195,29 +186,25 @@ func (in *Inode) mix(s syncedBytes, r *rand.Rand) error {
 	if err := unix.Fstat(int(now.Fd()), &st); err != nil {
 		return err
 	}
-	if s.path != "" && s.size == st.Size && s.mtime == st.Mtim.Nano() {
-		return nil
-	}
-	old, size, err := in.oldBytes(s)
+	old, size, err := in.oldBytes(synced)
 	if err != nil {
 		return err
 	}
 	if old != nil {
 		defer old.Close()
 	}
-	if r.IntN(2) == 0 {
+	if size != st.Size && r.IntN(2) == 0 {
 		size = st.Size
 	}
-	b := make([]byte, page)
+	before, after := make([]byte, page), make([]byte, page)
 	for at := int64(0); at < max(size, st.Size); at += page {
-		if r.IntN(2) == 0 {
+		if err := cmp.Or(readPage(old, before, at), readPage(now, after, at)); err != nil {
+			return err
+		}
+		if bytes.Equal(before, after) || r.IntN(2) == 0 {
 			continue
 		}
-		clear(b)
-		if old != nil {
-			_, _ = old.ReadAt(b, at) // beyond its end there are zeros
-		}
-		if _, err := now.WriteAt(b, at); err != nil {
+		if _, err := now.WriteAt(before, at); err != nil {
 			return err
 		}
 	}
@@ -232,12 +219,25 @@ func (in *Inode) mix(s syncedBytes, r *rand.Rand) error {
 	return nil
 }
 
+// readPage reads a page of a file, with zeros beyond its end. Without a file there is
+// nothing else.
+func readPage(f *os.File, b []byte, at int64) error {
+	clear(b)
+	if f == nil {
+		return nil
+	}
+	if _, err := f.ReadAt(b, at); err != io.EOF {
+		return err
+	}
+	return nil
+}
+
 // oldBytes opens what a file held when it was last synced: for one of the host's that
 // never was that is what the host has, for a new one nothing.
-func (in *Inode) oldBytes(s syncedBytes) (f *os.File, size int64, err error) {
+func (in *Inode) oldBytes(synced string) (f *os.File, size int64, err error) {
 	switch {
-	case s.path != "":
-		f, err = os.Open(s.path)
+	case synced != "":
+		f, err = os.Open(synced)
 	case in.lower != "":
 		var fd int
 		if fd, err = openLower(in.lower, unix.O_RDONLY); err == nil {

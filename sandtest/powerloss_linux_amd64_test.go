@@ -18,7 +18,7 @@ var killed = sandtest.Fault{Calls: []string{"rmdir"}, Path: "end", Kill: true}
 func TestPowerLoss(t *testing.T) {
 	python := pythonItself(t)
 	const script = `
-import os
+import mmap, os
 def write(name, text, sync=False, flags=0):
     fd = os.open(name, os.O_CREAT | os.O_RDWR | flags, 0o644)
     os.write(fd, text)
@@ -31,6 +31,8 @@ fd = os.open("overwritten", os.O_RDWR); os.write(fd, b"n" * 8 * P); os.close(fd)
 write("grown", b"g" * P, sync=True)
 fd = os.open("grown", os.O_RDWR | os.O_APPEND); os.write(fd, b"h" * P); os.close(fd)
 write("always", b"a" * P, flags=os.O_DSYNC)
+fd = os.open("mapped", os.O_CREAT | os.O_RDWR, 0o644); os.ftruncate(fd, 2 * P); os.fsync(fd)
+m = mmap.mmap(fd, 2 * P); m[:P] = b"m" * P; m.flush(); m[P:] = b"n" * P
 write("old", b"old", sync=True)
 write("order", b"x", sync=True) # and all names before it
 for n in range(6): os.mkdir("d%d" % n)
@@ -52,6 +54,7 @@ os.rmdir("end")
 			printf 'synced %s\n' "$(tr -d s <synced | wc -c) $(wc -c <synced)"
 			printf 'always %s\n' "$(tr -d a <always | wc -c) $(wc -c <always)"
 			printf 'overwritten %s\n' "$(tr -d n <overwritten | tr -d o | wc -c) $(tr -d n <overwritten | wc -c)"
+			printf 'mapped %s\n' "$(tr -d '\0' <mapped | tr -d n | wc -c) $(tr -d '\0' <mapped | tr -d m | wc -c)"
 			printf 'grown %s\n' "$(tr -d '\0' <grown | tr -d g | wc -c) $(wc -c <grown)"
 			printf 'names %s\n' "$(echo d*)"
 			printf 'old %s\n' "$(tr '\0' 0 <old)"`)
@@ -78,6 +81,7 @@ os.rmdir("end")
 	}
 	check("synced", true, "0 12288")
 	check("always", true, "0 4096")
+	check("mapped", true, "4096 0", "4096 4096")
 	var pages []string
 	for n := range 9 {
 		pages = append(pages, fmt.Sprintf("0 %d", n*4096))

@@ -4,8 +4,11 @@ package supervisor
 
 import (
 	"math/rand/v2"
+	"os"
+	"strings"
 
 	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"golang.org/x/sys/unix"
 )
 
@@ -13,8 +16,8 @@ import (
 // what was written there is what may be there on a disk, as the seed draws it. For that the
 // tree is told what programs sync.
 //
-// What remains: msync syncs nothing, and of a file opened with O_SYNC or O_DSYNC all is
-// taken for synced.
+// What remains: of a file opened with O_SYNC or O_DSYNC all is taken for synced, and of one
+// whose mapping is synced (msync(2)) the whole file.
 func powerLoss(s *Sandbox) feature {
 	f := feature{name: "powerloss"}
 	if !s.cfg.PowerLoss {
@@ -24,6 +27,7 @@ func powerLoss(s *Sandbox) feature {
 	for _, name := range []string{"fsync", "fdatasync"} {
 		f.calls = append(f.calls, call{name: name, on: byStop, watch: s.synced})
 	}
+	f.calls = append(f.calls, call{name: "msync", on: byStop, watch: s.syncedMappings, conds: []seccomp.Cond{{Arg: 2, Mask: unix.MS_SYNC, Value: unix.MS_SYNC}}})
 	for _, name := range []string{"sync", "syncfs"} {
 		f.calls = append(f.calls, call{name: name, watch: func(*event) Answer {
 			if err := s.view.tree.SyncAll(); err != nil {
@@ -49,6 +53,28 @@ func (s *Sandbox) synced(e *event) Answer {
 	if f := s.view.tree.Descriptor(&st); f != nil {
 		if err := s.view.tree.Sync(f); err != nil {
 			return Fatal(err)
+		}
+	}
+	return goOn
+}
+
+// syncedMappings tells the tree of the files whose mappings are being synced.
+func (s *Sandbox) syncedMappings(e *event) Answer {
+	start := e.args[0]
+	end := start + e.args[1]
+	maps, err := os.ReadFile(e.th.taskDir() + "/maps")
+	if err != nil || start%pageSize != 0 {
+		return goOn // it is being killed, or the kernel says what is wrong
+	}
+	for line := range strings.Lines(string(maps)) {
+		m, ok := parseMapping(line)
+		if !ok || m.perms[3] != 's' || m.end <= start || m.start >= end {
+			continue
+		}
+		if f := s.view.mapped(&m); f != nil {
+			if err := s.view.tree.Sync(f); err != nil {
+				return Fatal(err)
+			}
 		}
 	}
 	return goOn
