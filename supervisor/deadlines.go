@@ -133,7 +133,7 @@ func timerfdClock(st *Stop) (clock int32, ok bool) {
 		return 0, false
 	}
 	defer unix.Close(fd)
-	n, err := fdinfo(fd, "clockid:")
+	n, err := fdinfo("/proc/self", fd, "clockid:", 10)
 	return int32(n), err == nil
 }
 

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -56,5 +57,51 @@ func TestNoFreeDescriptor(t *testing.T) {
 	want := fmt.Sprintf("/dev/null: errno %[1]d\n/proc/cpuinfo: errno %[1]d\n/dev/urandom: errno %[1]d\nuname: 0\n", int(unix.EMFILE))
 	if !strings.HasPrefix(out, want) || !strings.HasSuffix(out, "exec: status 0\n") {
 		t.Errorf("got\n%swant\n%s...exec: status 0", out, want)
+	}
+}
+
+// A script is executed by its descriptor where that stays open, and not found otherwise.
+func TestExecuteDescriptor(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3")
+	}
+	const script = `
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def execute(open_flags, inherit, fd_path, name, flags):
+    if os.fork():
+        print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+        return
+    fd = os.open(fd_path, open_flags)
+    os.set_inheritable(fd, inherit)
+    os.dup2(fd, 9, inherit)
+    argv = (ctypes.c_char_p * 3)(b"it", b"given", None)
+    libc.syscall(322, 9, name, argv, None, flags)
+    os.write(1, os.strerror(ctypes.get_errno()).encode() + b"\n")
+    os._exit(1)
+for inherit in True, False:
+    execute(os.O_RDONLY, inherit, "dir/script", b"", 0x1000)
+    execute(os.O_PATH, inherit, "dir/script", b"", 0x1000)
+    execute(os.O_PATH, inherit, "dir", b"script", 0)
+    execute(os.O_PATH, inherit, "dir", os.path.abspath("dir/script").encode(), 0)
+    execute(os.O_RDONLY, inherit, "/bin/true", b"", 0x1000)
+    execute(os.O_RDONLY, inherit, "dir", b"missing", 0)
+`
+	command := func() *exec.Cmd {
+		cmd := exec.Command(python, "-c", script)
+		cmd.Dir = t.TempDir()
+		if err := os.Mkdir(cmd.Dir+"/dir", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(cmd.Dir+"/dir/script", []byte("#!/bin/sh\necho ${0##*/} $*\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return cmd
+	}
+	if want, got := bare(t, command()), output(t, Config{}, command()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	} else {
+		t.Log(got)
 	}
 }

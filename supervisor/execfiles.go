@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -217,6 +218,10 @@ func (v *view) program(th *thread, dirfd int32, path string, flags int32) (p exe
 			return p, err
 		}
 		if name == "" || dirfd != unix.AT_FDCWD && name[0] != '/' {
+			// The interpreter would find nothing at a descriptor that is closed by then.
+			if flags, err := fdinfo(th.taskDir(), int(dirfd), "flags:", 8); err != nil || flags&unix.O_CLOEXEC != 0 {
+				return p, cmp.Or(err, error(unix.ENOENT))
+			}
 			name = fmt.Sprintf("/dev/fd/%d/%s", dirfd, name)
 			if path == "" {
 				name = name[:len(name)-1]

@@ -152,7 +152,7 @@ func (s *Sandbox) timerfdGettime(c *Call) Answer {
 func (a *agenda) disarm(e *entry) timerSpec { return a.arm(e, 0, 0, false, false) }
 
 func (s *Sandbox) newTimerFD(p *Process, fd int) (*timerFD, error) {
-	clock, err := fdinfo(fd, "clockid:")
+	clock, err := fdinfo("/proc/self", fd, "clockid:", 10)
 	if err != nil {
 		return nil, err
 	}
@@ -173,16 +173,16 @@ func (s *Sandbox) newTimerFD(p *Process, fd int) (*timerFD, error) {
 	return t, nil
 }
 
-// fdinfo returns a number from what the kernel tells of a descriptor
-// (proc_pid_fdinfo(5)).
-func fdinfo(fd int, name string) (int64, error) {
-	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+// fdinfo returns a number, in a base, from what the kernel tells of a descriptor of the
+// process at dir (proc_pid_fdinfo(5)).
+func fdinfo(dir string, fd int, name string, base int) (int64, error) {
+	text, err := os.ReadFile(dir + "/fdinfo/" + strconv.Itoa(fd))
 	if err != nil {
 		return 0, err
 	}
 	for line := range bytes.Lines(text) {
 		if v, ok := bytes.CutPrefix(line, []byte(name)); ok {
-			return strconv.ParseInt(string(bytes.TrimSpace(v)), 10, 64)
+			return strconv.ParseInt(string(bytes.TrimSpace(v)), base, 64)
 		}
 	}
 	return 0, fmt.Errorf("no %s in the description of a descriptor", name)
