@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -22,13 +21,20 @@ type agenda struct {
 	clock *det.Clock
 	limit time.Duration // what lies beyond never happens
 
-	mu      sync.Mutex
+	mu      wakingMutex
 	entries []*entry
 	arrived uint64
 	moves   uint64        // how often the clock was moved by anything but a nap or a tick
 	ticked  time.Duration // by busy waits since then
 	watched bool          // was found empty when it was last asked
 	bell    bell          // rings when there is something new
+	ring    func()        // is bell's
+}
+
+func newAgenda(clock *det.Clock, limit time.Duration) *agenda {
+	a := &agenda{clock: clock, limit: limit}
+	a.ring = a.bell.ring
+	return a
 }
 
 // An entry is one thing to happen, once or again and again.
@@ -43,7 +49,7 @@ type entry struct {
 	wall   bool   // its instant is one of the wall clock, which may be set
 
 	// happen is called with the agenda locked, with the clock at the entry's
-	// instant; it must not block. times is 1, or more if that many instants have
+	// instant; it must not block, and wakes afterwards. times is 1, or more if that many instants have
 	// passed at once.
 	happen func(times int)
 	// dropped, if not nil, reports that there is nobody left for whom to happen. It
@@ -61,7 +67,7 @@ func (a *agenda) add(e *entry) {
 	defer a.mu.Unlock()
 	a.insert(e)
 	if e.nap == nil || a.watched {
-		a.bell.ring()
+		a.mu.afterwards(a.ring)
 	}
 }
 
@@ -100,7 +106,7 @@ func (a *agenda) stepped(d time.Duration) {
 			e.at -= d
 		}
 	}
-	a.bell.ring()
+	a.mu.afterwards(a.ring)
 }
 
 // remove takes e off the agenda. It reports false if e has happened or was
@@ -219,7 +225,7 @@ func (a *agenda) arm(e *entry, at time.Duration, every time.Duration, ok, wall b
 		return was
 	}
 	a.insert(e)
-	a.bell.ring()
+	a.mu.afterwards(a.ring)
 	if now := a.now(e); at <= now {
 		times := 1
 		if every > 0 {

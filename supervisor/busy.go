@@ -64,7 +64,7 @@ func (c *Call) fromRegion() bool {
 func (a *agenda) tick(th *thread) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	defer a.bell.ring()
+	a.mu.afterwards(a.ring)
 	d := max(shortestTick, a.ticked/4)
 	meters := [...]*meter{&th.proc.meter, &th.meter}
 	for _, m := range meters {

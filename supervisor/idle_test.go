@@ -14,7 +14,7 @@ import (
 func TestDetectorEnds(t *testing.T) {
 	clock := det.NewClock(DefaultTime, func([det.Scales]int64) {})
 	for i := range runs() * 10 {
-		s := &Sandbox{agenda: &agenda{clock: clock}, receivers: &receivers{}}
+		s := &Sandbox{agenda: newAgenda(clock, 0), receivers: &receivers{}}
 		d := s.detect()
 		for began := time.Now(); time.Since(began) < time.Duration(i%100)*time.Microsecond; {
 			s.agenda.bell.ring() // it looks once more for each

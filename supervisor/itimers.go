@@ -43,7 +43,7 @@ var itimerSignal = [len(itimers{})]unix.Signal{
 }
 
 // itimer returns one of a process's timers, nil for a number that has none.
-func (p *Process) itimer(which int32) *entry {
+func (p *Process) itimer(a *agenda, which int32) *entry {
 	if which < 0 || int(which) >= len(p.itimers) {
 		return nil
 	}
@@ -56,9 +56,10 @@ func (p *Process) itimer(which int32) *entry {
 			e.meter = &p.meter
 		}
 		info := tracee.Siginfo{Signo: int32(itimerSignal[which]), Code: tracee.SITimer, PID: kernelTimer}
-		e.happen = func(int) {
+		send := func() {
 			_ = tracee.SendInfo(p.TGID, 0, &info) // it fails only when the process is gone
 		}
+		e.happen = func(int) { a.mu.afterwards(send) }
 		p.timers.Store(true)
 	}
 	return e
@@ -69,7 +70,7 @@ func (p *Process) itimer(which int32) *entry {
 const kernelTimer = -1
 
 func (s *Sandbox) setitimer(c *Call) Answer {
-	e := c.Process.itimer(c.Int(0))
+	e := c.Process.itimer(s.agenda, c.Int(0))
 	if e == nil {
 		return Errno(unix.EINVAL)
 	}
@@ -91,7 +92,7 @@ func (s *Sandbox) setitimer(c *Call) Answer {
 }
 
 func (s *Sandbox) getitimer(c *Call) Answer {
-	e := c.Process.itimer(c.Int(0))
+	e := c.Process.itimer(s.agenda, c.Int(0))
 	if e == nil {
 		return Errno(unix.EINVAL)
 	}
@@ -102,7 +103,7 @@ func (s *Sandbox) getitimer(c *Call) Answer {
 // kernel/time/itimer.c).
 func (s *Sandbox) alarm(c *Call) Answer {
 	span := time.Duration(min(uint32(c.Arg(0)), math.MaxInt32)) * time.Second
-	left := s.agenda.set(c.Process.itimer(unix.ITIMER_REAL), timerSpec{left: span}).left
+	left := s.agenda.set(c.Process.itimer(s.agenda, unix.ITIMER_REAL), timerSpec{left: span}).left
 	sec, rest := left/time.Second, left%time.Second
 	if sec == 0 && rest > 0 || rest >= time.Second/2 {
 		sec++

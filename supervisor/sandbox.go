@@ -146,7 +146,7 @@ func (s *Sandbox) prepare() (err error) {
 		}
 		if err = s.planVDSO(); err == nil {
 			if s.cfg.Clock == det.Virtual {
-				s.agenda = &agenda{clock: s.clock.virtual, limit: s.cfg.MaxVirtual}
+				s.agenda = newAgenda(s.clock.virtual, s.cfg.MaxVirtual)
 			}
 			if err = s.planNetwork(); err != nil {
 				_ = s.page.close()

@@ -137,9 +137,9 @@ func (d *detector) enlist() bool {
 		if t == nil {
 			return false
 		}
-		if runs := t.runs(); runs != t.enlisted {
-			t.enlisted = runs
-			d.enlistThread(th, runs)
+		if t.settled != t.enlisted {
+			t.enlisted = t.settled
+			d.enlistThread(th, t.settled)
 		}
 	}
 	return true
@@ -170,20 +170,20 @@ func (d *detector) enlistThread(th *thread, runs uint64) {
 	w.nr, w.result, w.runs, w.ended = b.nr, result, runs, false
 	w.at = addTime(d.agenda.clock.Elapsed(), time.Duration(tv.Nano()))
 	w.proc, w.thread = th.proc, th.index
-	w.happen = func(int) { w.end(th) }
+	w.happen = func(int) { w.end(d.agenda, th) }
 	d.agenda.mu.Unlock()
 	d.agenda.add(&w.entry)
 }
 
 // end interrupts the call, if the thread is still in it.
-func (w *socketWait) end(th *thread) {
+func (w *socketWait) end(a *agenda, th *thread) {
 	t := openTask(th.taskDir())
 	defer t.close()
 	if t.runs() != w.runs {
 		return
 	}
 	w.ended = true
-	th.poke()
+	a.mu.afterwards(th.poke)
 }
 
 // endSocketWait gives a call that has been interrupted because its time is up the

@@ -197,9 +197,10 @@ func (w *wait) enter(st *Stop) {
 	me.at, me.proc, me.thread, me.nap, me.aside = until, th.proc, th.index, nil, th.monitor
 	me.wall = want.instant && want.meter == nil && want.scale.Settable()
 	if me.happen == nil {
+		poke := th.poke
 		me.happen = func(int) {
 			me.ended = true
-			th.poke()
+			st.t.s.agenda.mu.afterwards(poke)
 		}
 		th.waited = func(st *Stop) { me.exit(st) }
 	}
