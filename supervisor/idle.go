@@ -23,8 +23,8 @@ import (
 //
 // States are read one after another. On one CPU, where the detector runs there
 // too, that is a picture of one instant if nobody else had the CPU meanwhile.
-// Otherwise it is one if every thread was blocked before and after, and none has
-// run in between, which the kernel counts (/proc/PID/schedstat).
+// Otherwise it is one if no thread has run in between, which the kernel counts
+// (/proc/PID/schedstat).
 //
 // A thread's state alone doesn't tell that it is blocked: on its way into a wait it
 // takes on the state first and looks once more whether there is something to wait
@@ -164,7 +164,7 @@ func (d *detector) watch(heard uint32) {
 // idle reports whether everything in the sandbox waits.
 func (d *detector) idle() bool {
 	received, quiet := d.quiet()
-	if !quiet || !d.still() || !d.settled() {
+	if !quiet || !d.still() {
 		return false
 	}
 	again, quiet := d.quiet()
@@ -188,79 +188,78 @@ func (d *detector) quiet() (received uint64, ok bool) {
 	return received, d.receiver != nil && d.receiver.state() == 'S' && c != nil && !c.filled()
 }
 
-// still reports whether there was an instant at which every thread was blocked.
+// still reports whether there was an instant at which every thread was blocked, and had
+// left its CPU. That was when the first was found blocked after all had been seen off
+// their CPUs, if none has run since.
 func (d *detector) still() bool {
 	d.order = d.s.threads.appendAll(d.order[:0])
+	if th := d.busy; th != nil && d.s.threads.get(th.tid) == th && !d.settle(th) {
+		return false
+	}
 	if moves, one := d.s.placement.single(); one {
-		own := d.self.runs()
-		if !d.blocked() {
-			return false
-		}
-		again, _ := d.s.placement.single()
-		return own != 0 && own == d.self.runs() && again == moves
+		return d.stillOnOne(moves)
 	}
-	for _, th := range d.order {
-		if t := d.task(th); t != nil {
-			t.seen = t.runs()
-		}
-	}
+	return d.all(d.settle) && d.all(d.waits) && d.all(d.settled)
+}
+
+// stillOnOne does so for threads that share the detector's CPU: nothing happens between
+// two of its looks, if nobody else has the CPU meanwhile.
+func (d *detector) stillOnOne(moves uint64) bool {
 	for range 2 {
-		if !d.blocked() {
+		own, fresh := d.self.runs(), false
+		if !d.all(func(th *thread) bool {
+			if !d.waits(th) {
+				return false
+			}
+			if d.settled(th) {
+				return true
+			}
+			fresh = true
+			return d.settle(th)
+		}) {
 			return false
 		}
-	}
-	for _, th := range d.order {
-		if t := d.task(th); t == nil || t.seen == 0 || t.seen != t.runs() {
-			return false
+		if !fresh {
+			again, _ := d.s.placement.single()
+			return own != 0 && own == d.self.runs() && again == moves
 		}
 	}
-	return true
+	return false
 }
 
-// settled reports whether every thread has left its CPU since it took on the state in
-// which still has found it, and none has run since.
-func (d *detector) settled() bool {
-	fresh := false
+// all reports whether something is true of each thread. It remembers of which it isn't.
+func (d *detector) all(is func(*thread) bool) bool {
 	for _, th := range d.order {
-		t := d.task(th)
-		runs := t.runs()
-		if runs == 0 {
-			return false
-		}
-		if runs == t.settled {
-			continue
-		}
-		if !t.off() || t.runs() != runs {
-			return false
-		}
-		t.settled, fresh = runs, true
-	}
-	if !fresh {
-		return true
-	}
-	if !d.blocked() {
-		return false
-	}
-	for _, th := range d.order {
-		if t := d.task(th); t == nil || t.runs() != t.settled {
-			return false
-		}
-	}
-	return true
-}
-
-// blocked looks at each thread once, first at the one that was last found
-// running.
-func (d *detector) blocked() bool {
-	if th := d.busy; th != nil && d.s.threads.get(th.tid) == th && !d.waits(th) {
-		return false
-	}
-	for _, th := range d.order {
-		if th != d.busy && !d.waits(th) {
+		if !is(th) {
 			d.busy = th
 			return false
 		}
 	}
+	return true
+}
+
+// settled reports whether a thread hasn't run since it was last seen blocked and off its
+// CPU.
+func (d *detector) settled(th *thread) bool {
+	t := d.task(th)
+	return t != nil && t.settled != 0 && t.runs() == t.settled
+}
+
+// settle reports whether a thread has been seen blocked and off its CPU, and hasn't run
+// since.
+func (d *detector) settle(th *thread) bool {
+	t := d.task(th)
+	runs := t.runs()
+	if runs == 0 {
+		return false
+	}
+	if runs == t.settled {
+		return true
+	}
+	if !d.waits(th) || !t.off() || t.runs() != runs {
+		return false
+	}
+	t.settled = runs
 	return true
 }
 
@@ -331,7 +330,6 @@ type task struct {
 	of          *thread
 	stat, sched int
 	call        int // -1 until it is needed
-	seen        uint64
 	enlisted    uint64
 	settled     uint64 // how often it had run when it was last seen off its CPU
 	dir         string
