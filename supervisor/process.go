@@ -39,6 +39,7 @@ type Process struct {
 	started        int                    // threads created so far
 	execs          uint64                 // programs executed so far
 	naps           bool                   // its program's runtime naps, see naps.go
+	stopped        bool                   // by job control, until SIGCONT was delivered
 	program        atomic.Pointer[string] // the path that it was executed by
 	rooms          *rooms                 // in its memory
 

@@ -105,10 +105,15 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 		}
 		t.s.counts.signals.Add(1)
 		sig = 0
+	case sig == unix.SIGCONT && th.proc.stopped && interruptedForGood(&regs):
+		th.goneOn = nil // the stop has ended the call
 	case interruptedForGood(&regs) && t.disposition(th, sig) == ignored:
 		t.undisturbed(th, &regs)
 	case th.goneOn != nil && t.disposition(th, sig) == caught:
 		th.goneOn = nil
+	}
+	if sig == unix.SIGCONT {
+		th.proc.stopped = false
 	}
 	t.resume(th, sig)
 }

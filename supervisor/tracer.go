@@ -90,6 +90,7 @@ func (t *tracer) stopped(th *thread, ws unix.WaitStatus) {
 		switch ws.StopSignal() {
 		case unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
 			th.listening.Store(true)
+			th.proc.stopped = true
 			_ = tracee.Listen(th.tid) // fails only when the thread was killed
 		default:
 			t.resume(th, 0)
