@@ -109,7 +109,7 @@ func (d *detector) run() {
 }
 
 // rest waits until everything may be waiting. What has just been woken mostly waits
-// again soon. A sandbox that has been found busy for longer gets a lookout, if it can have
+// again soon, and so does, after a long pause, what is new on the agenda. A sandbox that has been found busy for longer gets a lookout, if it can have
 // one: then it is enough to look again when the CPU is free. What waits for something else
 // than the CPU, a disk say, leaves it free and isn't idle; there, and without a lookout,
 // looks are the further apart the more there have been.
@@ -120,7 +120,7 @@ func (d *detector) rest(heard uint32) {
 		d.alone = d.lookout == nil
 	}
 	if d.lookout == nil || !long || d.told {
-		if d.agenda.bell.wait(heard, d.pause) {
+		if d.agenda.bell.wait(heard, d.pause) && d.pause > briefly {
 			d.pause = shortestPause
 		} else {
 			d.pause = min(2*d.pause, longestPause)
