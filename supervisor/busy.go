@@ -57,7 +57,7 @@ func (a *agenda) countRead(th *thread, full bool) {
 // vDSO's.
 func (c *Call) fromRegion() bool {
 	region := c.Process.region.Load()
-	return region != 0 && c.n.IP >= region+vdso.CodeOffset && c.n.IP < region+vdso.SharedSize
+	return region != 0 && c.n.IP >= region+vdso.CodeOffset && c.n.IP < region+vdso.MessageOffset
 }
 
 // tick moves the clock on for a thread that waits for it busily.

@@ -20,12 +20,14 @@ type placeKind int
 const (
 	messagePlace placeKind = iota // a struct msghdr, an address and control messages
 	pathPlace                     // a path, and after it a struct open_how
+	detourPlace                   // what a call's way back loads (detours.go)
 	placeKinds
 )
 
 var placeSizes = [placeKinds]struct{ offset, size, all int }{
 	messagePlace: {vdso.MessageOffset, vdso.PageSize / 2, vdso.MessageSize},
 	pathPlace:    {vdso.PathOffset, 2 * vdso.PageSize, vdso.PathSize},
+	detourPlace:  {vdso.DetourData, vdso.DetourSize, vdso.Detours * vdso.DetourSize},
 }
 
 // places is who has which place. It belongs to the tracer.

@@ -78,6 +78,9 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 	if err != nil {
 		return // killed meanwhile
 	}
+	if th.wait.detour.has(regs.PC()) {
+		t.leaveDetour(th, &regs)
+	}
 	if sig != unix.SIGSTOP {
 		t.s.stamp(th)
 	}

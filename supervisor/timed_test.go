@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/vdso"
 	"golang.org/x/sys/unix"
 )
 
@@ -158,5 +160,42 @@ func init() {
 	programs["cpusleep"] = func([]string) error {
 		ts := unix.Timespec{Sec: 1}
 		return unix.ClockNanosleep(unix.CLOCK_PROCESS_CPUTIME_ID, 0, &ts, nil)
+	}
+}
+
+// A program sees nothing of the ways by which its timed waits return, whatever ends them.
+func TestDetours(t *testing.T) {
+	path := compileC(t, "detour", false)
+	want := bare(t, cmdC(path))
+	for _, b := range []Backend{BackendSeccomp, BackendAuto} {
+		for range runs() / 25 {
+			got := succeeds(t, Config{Backend: b}, cmdC(path))
+			if diff := cmp.Diff(lines(want), lines(got)); diff != "" {
+				t.Fatalf("%v (-bare +sandbox):\n%s", b, diff)
+			}
+		}
+	}
+}
+
+// Nor in a storm of signals.
+func TestDetoursInAStorm(t *testing.T) {
+	path := compileC(t, "detour", false)
+	n := runs() * 40
+	if os.Getenv("SANDTEST_LONG") != "" {
+		n = 1_000_000
+	}
+	want := fmt.Sprintf("%d of %d kept, 0 timed out, some interrupted, some ended\n", n, n)
+	if got := succeeds(t, Config{}, cmdC(path, "storm", strconv.Itoa(n))); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Where there are more threads than detours, the others wait as exactly.
+func TestManyWait(t *testing.T) {
+	path := compileC(t, "detour", false)
+	const threads = vdso.Detours + 100
+	got := succeeds(t, Config{}, cmdC(path, strconv.Itoa(threads)))
+	if want := fmt.Sprintf("%d ended in their order\n", threads); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -55,6 +55,7 @@ type wait struct {
 	stays   bool                                                      // the kernel never restarts it
 	sets    bool                                                      // it empties three sets of descriptors
 	endless bool                                                      // its time being up doesn't end it
+	detours bool                                                      // nothing is to be done at its end but to put the registers back
 }
 
 // A timeout is what a wait is asked for: a time span, or an instant on a scale.
@@ -83,15 +84,15 @@ var untilInstant = [][]seccomp.Cond{{{Arg: 1, Mask: unix.TIMER_ABSTIME, Value: u
 var waits = []wait{
 	{name: "nanosleep", timeout: timespecAt, sleep: true, left: sleepLeft(1), nap: true},
 	{name: "clock_nanosleep", arg: 2, timeout: sleepRequest, sleep: true, until: untilInstant, left: sleepLeft(3)},
-	{name: "poll", arg: 2, conds: positive(2), timeout: milliseconds, without: forever},
+	{name: "poll", arg: 2, conds: positive(2), timeout: milliseconds, without: forever, detours: true},
 	{name: "ppoll", arg: 2, conds: hasTimeout(2), timeout: timespecAt, left: pairLeft(time.Nanosecond)},
 	{name: "select", arg: 4, conds: hasTimeout(4), timeout: selectTimeout, left: pairLeft(time.Microsecond), sets: true},
 	{name: "pselect6", arg: 4, conds: hasTimeout(4), timeout: timespecAt, left: pairLeft(time.Nanosecond), sets: true},
-	{name: "epoll_wait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true},
-	{name: "epoll_pwait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true},
-	{name: "epoll_pwait2", arg: 3, conds: hasTimeout(3), timeout: timespecAt, stays: true},
-	{name: "futex", arg: 3, anyOf: futexWaits, timeout: futexTimeout, ends: -int64(unix.ETIMEDOUT), until: futexWaits[1:], retry: true},
-	{name: "futex_waitv", arg: 3, conds: hasTimeout(3), timeout: futexVectorTimeout, ends: -int64(unix.ETIMEDOUT), until: [][]seccomp.Cond{hasTimeout(3)}},
+	{name: "epoll_wait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true, detours: true},
+	{name: "epoll_pwait", arg: 3, conds: positive(3), timeout: milliseconds, without: forever, stays: true, detours: true},
+	{name: "epoll_pwait2", arg: 3, conds: hasTimeout(3), timeout: timespecAt, stays: true, detours: true},
+	{name: "futex", arg: 3, anyOf: futexWaits, timeout: futexTimeout, ends: -int64(unix.ETIMEDOUT), until: futexWaits[1:], retry: true, detours: true},
+	{name: "futex_waitv", arg: 3, conds: hasTimeout(3), timeout: futexVectorTimeout, ends: -int64(unix.ETIMEDOUT), until: [][]seccomp.Cond{hasTimeout(3)}, detours: true},
 	{name: "rt_sigtimedwait", arg: 2, conds: hasTimeout(2), timeout: timespecAt, ends: -int64(unix.EAGAIN), stays: true},
 	{name: "semtimedop", arg: 3, conds: hasTimeout(3), timeout: timespecAt, ends: -int64(unix.EAGAIN), stays: true},
 	{name: "mq_timedsend", arg: 4, conds: hasTimeout(4), timeout: realtimeAt, ends: -int64(unix.ETIMEDOUT), until: [][]seccomp.Cond{hasTimeout(4)}},
@@ -162,11 +163,12 @@ type goneOn struct {
 // A waiting is a thread's wait under the virtual clock.
 type waiting struct {
 	entry
-	wait  *wait
-	given tracee.Regs // as the program has set them
-	until time.Duration
-	want  timeout
-	ended bool // its time was up; belongs to the agenda
+	wait   *wait
+	given  tracee.Regs // as the program has set them
+	until  time.Duration
+	want   timeout
+	ended  bool // its time was up; belongs to the agenda
+	detour detour
 }
 
 // enter puts a wait on the agenda.
@@ -177,6 +179,7 @@ func (w *wait) enter(st *Stop) {
 	}
 	th := st.th
 	me := &th.wait
+	me.forget(st.t.s.agenda)
 	me.meter = want.meter
 	now := st.t.s.agenda.instant(&me.entry)
 	until := addTime(now, want.span)
@@ -202,6 +205,7 @@ func (w *wait) enter(st *Stop) {
 			me.ended = true
 			st.t.s.agenda.mu.afterwards(poke)
 		}
+		me.dropped = me.isOver
 		th.waited = func(st *Stop) { me.exit(st) }
 	}
 	switch {
@@ -219,11 +223,14 @@ func (w *wait) enter(st *Stop) {
 	default:
 		st.regs.SetArg(w.arg, w.without)
 	}
+	told := me.nap != nil || !w.detours || !st.mayDetour() || !me.takeDetour(st)
 	_ = st.regs.Store(th.tid) // it fails only when the thread was killed
 	if !w.endless {
 		st.t.s.agenda.add(&me.entry)
 	}
-	st.OnExit(th.waited)
+	if told {
+		st.OnExit(th.waited)
+	}
 }
 
 // exit ends the wait, however it ended.
@@ -259,9 +266,9 @@ func (me *waiting) exit(st *Stop) {
 	}
 	st.regs.SetResult(result)
 	st.regs.SetNr(me.given.Nr())
-	for i := range 6 {
-		st.regs.SetArg(i, me.given.Arg(i))
-	}
+	st.regs.ReturnTo(me.given.PC())
+	me.giveBack(&st.regs)
+	me.detour.back = 0
 	_ = st.regs.Store(st.th.tid) // it fails only when the thread was killed
 }
 
@@ -318,6 +325,7 @@ func (th *thread) wasPoked() bool {
 func (s *Sandbox) leave(th *thread) {
 	if s.agenda != nil {
 		s.agenda.remove(&th.wait.entry)
+		th.wait.detour.back = 0
 		s.agenda.remove(&th.socket.entry)
 		s.agenda.remove(&th.delay)
 	}

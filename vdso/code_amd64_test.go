@@ -189,3 +189,34 @@ func checkInst(kind vdso.Kind, f function, at int, inst x86asm.Inst, isEntry map
 	}
 	return nil
 }
+
+// A detour makes a call, loads the registers from its data, and goes on at the last.
+func TestDetour(t *testing.T) {
+	code := vdso.Detour()
+	if len(code) > vdso.DetourSize {
+		t.Errorf("it has %d bytes, more than there is room for", len(code))
+	}
+	var got []string
+	for at := 0; at < len(code); {
+		inst, err := x86asm.Decode(code[at:], 64)
+		if err != nil {
+			t.Fatalf("%#x: % x: %v", at, code[at:], err)
+		}
+		if at == 0 && inst.Len != vdso.DetourResume {
+			t.Errorf("the call ends at %d, not at DetourResume", inst.Len)
+		}
+		at += inst.Len
+		text := inst.String()
+		if mem, ok := inst.Args[1].(x86asm.Mem); ok && mem.Base == x86asm.RIP {
+			text = fmt.Sprintf("%s %s, data+%d", inst.Op, inst.Args[0], vdso.DetourOffset+at+int(int32(mem.Disp))-vdso.DetourData)
+		}
+		got = append(got, text)
+	}
+	want := []string{
+		"SYSCALL", "MOV RDI, data+0", "MOV RSI, data+8", "MOV RDX, data+16", "MOV R10, data+24", "MOV R8, data+32", "MOV R9, data+40",
+		"MOV RCX, data+48", "JMP RCX",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("it is %q, want %q", got, want)
+	}
+}

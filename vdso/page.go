@@ -33,7 +33,14 @@ const (
 	// PathOffset is where PathSize more of them begin, for paths.
 	PathOffset = MessageOffset + MessageSize
 	PathSize   = 512 * PageSize
-	SlotOffset = PathOffset + PathSize // the slot page
+	// DetourOffset is where Detours pieces of code of DetourSize bytes begin, which a
+	// supervisor writes, see Detour, and DetourData where as much data for each does.
+	DetourOffset = PathOffset + PathSize
+	DetourData   = DetourOffset + Detours*DetourSize
+	Detours      = 1024
+	DetourSize   = 64
+	DetourResume = 2                               // behind the system call in it
+	SlotOffset   = DetourData + Detours*DetourSize // the slot page
 	// SharedSize is how much of the region is the same in every process, OwnSize how
 	// much is each process's own: the slot page, and in and after it room for a
 	// supervisor that passes structs to system calls.

@@ -31,6 +31,16 @@ func (r *Regs) SetResult(v int64) { r.raw.Rax = uint64(v) }
 // PC and SP are the instruction and stack pointers.
 func (r *Regs) PC() uint64 { return r.raw.Rip }
 
+// SetPC changes where the thread goes on.
+func (r *Regs) SetPC(at uint64) { r.raw.Rip = at }
+
+// ReturnTo lets the thread go on behind a system call, as if that had been made there.
+func (r *Regs) ReturnTo(at uint64) { r.raw.Rip, r.raw.Rcx = at, at }
+
+// CallSize is how long the instruction is that makes a system call: its address is so much
+// before the PC behind it.
+const CallSize = 2
+
 // SP is the stack pointer.
 func (r *Regs) SP() uint64 { return r.raw.Rsp }
 

@@ -19,6 +19,8 @@ func (r *Regs) SetNr(int)           {}
 func (r *Regs) Result() int64       { return 0 }
 func (r *Regs) SetResult(int64)     {}
 func (r *Regs) PC() uint64          { return 0 }
+func (r *Regs) SetPC(uint64)        {}
+func (r *Regs) ReturnTo(uint64)     {}
 func (r *Regs) SP() uint64          { return 0 }
 func (r *Regs) Compat() bool        { return false }
 func (r *Regs) Arg(int) uint64      { return 0 }
@@ -30,6 +32,9 @@ var runList []byte
 
 // TextSize is 0: there are no instructions to place.
 const TextSize = 0
+
+// CallSize is how long the instruction is that makes a system call.
+const CallSize = 4
 
 // AnswerTSC returns false: there is no such counter.
 func (*Regs) AnswerTSC([]byte, uint64) bool { return false }
