@@ -190,9 +190,14 @@ func (d *detector) quiet() (received uint64, ok bool) {
 
 // still reports whether there was an instant at which every thread was blocked, and had
 // left its CPU. That was when the first was found blocked after all had been seen off
-// their CPUs, if none has run since.
+// their CPUs, if none has run since, and none was made in the meantime.
 func (d *detector) still() bool {
+	added := d.s.threads.added.Load()
 	d.order = d.s.threads.appendAll(d.order[:0])
+	return d.allStill() && added == d.s.threads.added.Load()
+}
+
+func (d *detector) allStill() bool {
 	if th := d.busy; th != nil && d.s.threads.get(th.tid) == th && !d.settle(th) {
 		return false
 	}

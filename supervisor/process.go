@@ -220,8 +220,9 @@ func (p *Process) newThread(tid int, born time.Duration) *thread {
 // threads finds the threads of a sandbox by tid. The tracer writes, receivers
 // read.
 type threads struct {
-	mu sync.RWMutex
-	m  map[int]*thread
+	mu    sync.RWMutex
+	m     map[int]*thread
+	added atomic.Uint64 // so far
 }
 
 func (ts *threads) get(tid int) *thread {
@@ -262,6 +263,7 @@ func (ts *threads) add(th *thread) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	ts.m[th.tid] = th
+	ts.added.Add(1)
 }
 
 func (ts *threads) remove(tid int) {
