@@ -296,10 +296,12 @@ func TestPolicyRace(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "secret"), []byte("secret"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, mode := range []string{"memory", "link", "exec"} {
+	for _, mode := range []string{"memory", "link", "exec", "null", "bad"} {
 		cmd := exec.Command(exe, mode, n)
-		if mode == "exec" {
+		execs := mode != "memory" && mode != "link"
+		if execs {
 			cmd.Args[2] = "200"
+			cmd.Stdin = strings.NewReader("")
 		}
 		cmd.Dir = dir
 		var asked atomic.Int64
@@ -314,7 +316,7 @@ func TestPolicyRace(t *testing.T) {
 			t.Fatal(err)
 		}
 		res, err := p.Result()
-		if mode == "exec" && err != nil && strings.Contains(err.Error(), "and judged with") {
+		if execs && err != nil && strings.Contains(err.Error(), "and judged with") {
 			continue // which is the end of it
 		}
 		if err != nil {

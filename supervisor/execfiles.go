@@ -102,7 +102,7 @@ func (s *Sandbox) exec(st *Stop, dirfd int32, argument int, flags int32) {
 	}
 	st.th.execPath = path
 	p, err := s.view.program(st.th, dirfd, path, flags)
-	st.th.scripted = p.script != nil
+	st.th.script = p.script
 	if err == nil && p.host != "" {
 		st.th.executes, err = p.identify()
 	}

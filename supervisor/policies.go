@@ -171,11 +171,15 @@ func (p *policy) judge(e *event) Answer {
 	}
 	if i := slices.Index(e.sig.kinds, argArgv); i >= 0 {
 		const most, longest = 1 << 17, 1 << 17 // MAX_ARG_STRLEN, linux/binfmts.h
-		var more bool
-		if ev.Argv, more, _ = e.strings(e.args[i], most, longest); more {
+		argv, more, err := e.strings(e.args[i], most, longest)
+		switch {
+		case err != nil:
+			return Errno(unix.EFAULT) // which another thread may make good, for the kernel
+		case more:
 			return Errno(unix.E2BIG) // nobody could judge all of them
 		}
-		th.argv = slices.Clone(ev.Argv)
+		ev.Argv = argv
+		th.argv = &judgedArgv{slices.Clone(argv)}
 	}
 	var refusal error
 	if a.IsValid() {
@@ -444,16 +448,28 @@ func (p *policy) onTracer(e *event, ev Event) (Verdict, error) {
 	}
 }
 
-// verify makes sure that a program was executed with the arguments that were judged.
+// A judgedArgv are the arguments with which a program was judged.
+type judgedArgv struct{ list []string }
+
+// verify makes sure that a program was executed with the arguments that were judged; a
+// script's interpreter has its own before them.
 func (p *policy) verify(im *image) error {
-	want := im.th.argv
-	im.th.argv = nil
-	if len(want) == 0 {
+	th := im.th
+	judged := th.argv
+	th.argv = nil
+	if judged == nil {
 		return nil
 	}
-	got := commandLine(im.th.proc.TGID)
-	rest := want[1:] // an interpreter has its own before them
-	if len(got) < len(want) || !slices.Equal(got[len(got)-len(rest):], rest) || len(got) == len(want) && got[0] != want[0] && !im.th.scripted {
+	want := judged.list
+	switch {
+	case th.script != nil && len(want) > 0:
+		want = slices.Concat(th.script, want[1:])
+	case th.script != nil:
+		want = th.script
+	case len(want) == 0:
+		want = []string{""} // the kernel's (bprm_execve, fs/exec.c)
+	}
+	if got := commandLine(th.proc.TGID); !slices.Equal(got, want) {
 		return fmt.Errorf("it was executed with the arguments %q, and judged with %q", got, want)
 	}
 	return nil

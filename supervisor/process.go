@@ -203,8 +203,8 @@ type thread struct {
 
 	executes executed                  // the program that it is to execute
 	judged   atomic.Pointer[judgement] // of the call that it is in
-	argv     []string                  // with which the program that it executes was judged
-	scripted bool                      // that is a script
+	argv     *judgedArgv               // of the program that it executes, nil if nobody has judged them
+	script   []string                  // if that is a script, the arguments before its own
 
 	interrupted *traced // the call that a signal has interrupted; belongs to the trace
 

@@ -326,7 +326,7 @@ func (t *tracer) execed(th *thread) {
 	want := caller.executes
 	caller.executes = executed{}
 	th.execName = caller.execName
-	th.argv, th.scripted = caller.argv, caller.scripted
+	th.argv, th.script = caller.argv, caller.script
 	if path := caller.execPath; path != "" {
 		p.program.Store(&path)
 	}

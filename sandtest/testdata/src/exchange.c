@@ -3,6 +3,8 @@
 // memory N: opens a path that a second thread rewrites from "public" to "secret".
 // link N:   opens a link that a second thread lets lead to one or the other.
 // exec N:   executes a program with an argument that a second thread rewrites.
+// null N:   executes one with an argument that comes and goes.
+// bad N:    executes one with an argument that is a bad pointer for a while.
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -22,6 +24,18 @@ static void *rewrite(void *arg) {
 			__asm__ volatile("" ::: "memory"); // both are to be seen
 			memcpy(name, "public", 6);
 			__asm__ volatile("" ::: "memory");
+		}
+	return arg;
+}
+
+static char *volatile args[] = {"/bin/echo", 0, 0};
+static char *hidden;
+
+static void *change(void *arg) {
+	while (!done)
+		for (int i = 0; i < 100; i++) {
+			args[1] = "secret";
+			args[1] = hidden;
 		}
 	return arg;
 }
@@ -55,15 +69,18 @@ int main(int argc, char **argv) {
 	if (write(fd, "public", 6) != 6)
 		return 2;
 	close(fd);
-	pthread_create(&t, 0, strcmp(argv[1], "link") ? rewrite : relink, 0);
+	int pointer = !strcmp(argv[1], "null") || !strcmp(argv[1], "bad");
+	hidden = strcmp(argv[1], "bad") ? 0 : (char *)8;
+	pthread_create(&t, 0, pointer ? change : strcmp(argv[1], "link") ? rewrite : relink, 0);
 	for (int i = 0; i < n; i++) {
 		if (!strcmp(argv[1], "memory"))
 			look(name);
 		else if (!strcmp(argv[1], "link"))
 			look("link");
 		else if (!vfork()) {
-			char *args[] = {"/bin/cat", name, 0};
-			execv(args[0], args);
+			if (!pointer)
+				args[1] = name;
+			execv(args[0], (char **)args);
 			_exit(0);
 		}
 	}
