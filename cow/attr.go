@@ -32,6 +32,9 @@ func (t *Tree) Descriptor(st *unix.Stat_t) *File {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if in := t.known[idOf(st)]; in != nil {
+		if in.object != nil && in.object.dropped && in.isRegular() {
+			t.settleTo(in, st)
+		}
 		return &File{t, entry{inode: in}}
 	}
 	s, ok := t.seen[idOf(st)]
@@ -39,6 +42,17 @@ func (t *Tree) Descriptor(st *unix.Stat_t) *File {
 		return nil
 	}
 	return &File{t, entry{dir: s.dir, name: s.name, inode: t.fromLower(s.dir, s.name, joinPath(s.dir.lower, s.name), st)}}
+}
+
+// Identity returns the file that a file of the host stands for, nil if that isn't known to
+// be one of the tree.
+func (t *Tree) Identity(dev, ino uint64) *File {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if in := t.known[fileID{dev, ino}]; in != nil {
+		return &File{t, entry{inode: in}}
+	}
+	return nil
 }
 
 // Inode returns the file's inode, by which a directory can be walked from.
@@ -223,25 +237,29 @@ func (f *File) Truncate(cred *Cred, size int64) error {
 	if err != nil {
 		return err
 	}
-	return f.t.truncate(in, size, cred)
+	return f.t.truncate(in, size, cred, f.e.held)
 }
 
 // truncate sets the size of a file that has bytes of its own.
-func (t *Tree) truncate(in *Inode, size int64, cred *Cred) error {
+func (t *Tree) truncate(in *Inode, size int64, cred *Cred, held int) error {
 	if !cred.SetID {
 		in.loseSetID()
 	}
+	path := in.object.path
+	if in.object.dropped {
+		path = heldPath(held)
+	}
 	var st unix.Stat_t
-	if err := unix.Lstat(in.object.path, &st); err != nil {
+	if err := unix.Stat(path, &st); err != nil {
 		return err
 	}
 	if growth := size - st.Size; growth > 0 && t.reserve(growth) < growth {
 		return unix.ENOSPC
 	}
-	if err := unix.Truncate(in.object.path, size); err != nil {
+	if err := unix.Truncate(path, size); err != nil {
 		return err
 	}
-	if err := unix.Lstat(in.object.path, &st); err != nil {
+	if err := unix.Stat(path, &st); err != nil {
 		return err
 	}
 	in.object.note(&st)

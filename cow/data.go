@@ -13,7 +13,8 @@ import (
 // An object is the bytes of a file of the upper layer: a regular file or a FIFO
 // with a number for a name.
 type object struct {
-	path string
+	path    string
+	dropped bool // it has lost its name with the file: only descriptors are left of it
 	// What the host told of it when its times were last looked at.
 	size         int64
 	mtime, ctime int64
@@ -97,7 +98,7 @@ func (o *object) note(st *unix.Stat_t) {
 // them.
 func (t *Tree) drop(in *Inode) {
 	if in.object != nil && t.journal == nil {
-		_ = unix.Unlink(in.object.path) // what is left goes with the upper directory
+		in.object.dropped = unix.Unlink(in.object.path) == nil // what is left goes with the upper directory
 	}
 	if in.own&made != 0 {
 		t.inodes--
@@ -108,14 +109,11 @@ func (t *Tree) drop(in *Inode) {
 // time of now. Writing itself is between the program and the kernel.
 func (t *Tree) settle(in *Inode) error {
 	o := in.object
-	if o == nil || !in.isRegular() {
-		return nil
+	if o == nil || o.dropped || !in.isRegular() {
+		return nil // of what was dropped, Descriptor tells
 	}
 	var st unix.Stat_t
-	switch err := unix.Lstat(o.path, &st); {
-	case err == unix.ENOENT && in.attr.Nlink == 0:
-		return nil // only descriptors are left of it
-	case err != nil:
+	if err := unix.Lstat(o.path, &st); err != nil {
 		return err
 	}
 	t.settleTo(in, &st)
@@ -175,7 +173,7 @@ func (t *Tree) reserve(n int64) int64 {
 func (t *Tree) used() (sum int64) {
 	seen := map[*Inode]bool{} // under the host's file's identity, too
 	for _, in := range t.known {
-		if in.object == nil || !in.isRegular() || seen[in] {
+		if in.object == nil || in.object.dropped || !in.isRegular() || seen[in] {
 			continue
 		}
 		seen[in] = true
@@ -192,6 +190,14 @@ func (f *File) InLayer() bool {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
 	return f.e.inode.object != nil
+}
+
+// Nameless reports whether the file has lost its name and its bytes are nowhere but behind
+// descriptors.
+func (f *File) Nameless() bool {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	return f.e.inode.object != nil && f.e.inode.object.dropped
 }
 
 // copyUp gives a file its own bytes, a copy of the lower file's unless it is about

@@ -12,7 +12,8 @@ import (
 // Executable checks that a file may be executed and returns a path of the host at
 // which the kernel finds it. Its last component is that of the path given, by
 // which a program has asked for the file: the kernel names the process by it
-// (execve(2)).
+// (execve(2)). It is empty for a file that has lost its name ([File.Nameless]), which is
+// executed by its descriptor.
 func (f *File) Executable(cred *Cred, path string) (host string, err error) {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
@@ -33,6 +34,9 @@ func (f *File) Executable(cred *Cred, path string) (host string, err error) {
 		if err != nil {
 			return "", err
 		}
+	}
+	if in.object.dropped {
+		return "", unix.Chmod(heldPath(f.e.held), 0o755)
 	}
 	if err := unix.Chmod(in.object.path, 0o755); err != nil {
 		return "", err
@@ -87,6 +91,9 @@ func (t *Tree) nameObject(path, name string, link func(old, path string) error) 
 func (f *File) Bytes() (fd int, err error) {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
+	if o := f.e.inode.object; o != nil && o.dropped {
+		return unix.Open(heldPath(f.e.held), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
 	return f.t.openToRead(f.e.inode)
 }
 
@@ -110,7 +117,11 @@ func (t *Tree) openToRead(in *Inode) (int, error) {
 func (f *File) Path() string {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
-	in := f.e.inode
+	return f.e.inode.where()
+}
+
+// where returns where a file is, see [File.Path].
+func (in *Inode) where() string {
 	if in.isDir() {
 		return in.path()
 	}

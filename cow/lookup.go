@@ -17,6 +17,11 @@ type Walk struct {
 	Resolve uint64
 	// File is what an empty path means; nil makes it an error.
 	File *File
+	// Held, if not 0, is a descriptor of File's bytes, for a file that has lost its name
+	// ([File.Nameless]), and HeldAt a path of /proc by which the walker finds it, if there
+	// is one.
+	Held   int
+	HeldAt string
 	// Links is how many symbolic links have been followed before.
 	Links int
 	// NoFollow takes a symbolic link at the end for itself, unless slashes follow it.
@@ -52,6 +57,7 @@ type entry struct {
 	name    string
 	inode   *Inode // nil if there is nothing
 	last    last
+	held    int  // see Walk.Held
 	slashed bool // slashes follow the last component, which so has to be a directory
 }
 
@@ -73,7 +79,12 @@ func (t *Tree) walk(w *Walk, path string) (entry, error) {
 	}
 	switch {
 	case path == "" && w.File != nil:
-		return w.File.e, nil
+		e := w.File.e
+		e.held = w.Held
+		if w.Check != nil {
+			return e, w.Check(e.path())
+		}
+		return e, nil
 	case path == "":
 		return entry{}, unix.ENOENT
 	case len(path) >= unix.PathMax:
@@ -94,8 +105,8 @@ func (t *Tree) walk(w *Walk, path string) (entry, error) {
 
 // path is the entry's, by which the walk came to it.
 func (e *entry) path() string {
-	if e.last != lastName {
-		return e.inode.path()
+	if e.last != lastName || e.dir == nil {
+		return e.inode.where()
 	}
 	return joinPath(e.dir.path(), e.name)
 }

@@ -143,7 +143,7 @@ func (o *opening) openTemporary(dir *Inode) (int, error) {
 	}
 	o.t.inodes++
 	o.isNew = true
-	return o.openBytes(in)
+	return o.openBytes(in, 0)
 }
 
 // openFile checks the caller's rights and opens something that exists.
@@ -169,7 +169,7 @@ func (o *opening) openFile(e entry) (int, error) {
 	if err := o.ready(e); err != nil {
 		return -1, err
 	}
-	return o.openBytes(in)
+	return o.openBytes(in, e.held)
 }
 
 // allowed checks the caller's rights (may_open, fs/namei.c).
@@ -220,7 +220,7 @@ func (o *opening) ready(e entry) error {
 		in.losing = true
 	}
 	if truncates {
-		return o.t.truncate(in, 0, o.cred)
+		return o.t.truncate(in, 0, o.cred, e.held)
 	}
 	return nil
 }
@@ -230,8 +230,11 @@ func (o *opening) bytesFlags() int {
 	return o.flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOFOLLOW | unix.O_TMPFILE | unix.O_NOATIME)
 }
 
+// heldPath is a path of what a descriptor holds.
+func heldPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
 // openBytes opens a regular file's object, or its lower file to read.
-func (o *opening) openBytes(in *Inode) (int, error) {
+func (o *opening) openBytes(in *Inode, held int) (int, error) {
 	if in.object == nil {
 		return openLowerAs(in.lower, o.bytesFlags())
 	}
@@ -240,6 +243,9 @@ func (o *opening) openBytes(in *Inode) (int, error) {
 	}
 	if o.fd >= 0 {
 		return o.fd, nil
+	}
+	if in.object.dropped {
+		return unix.Open(heldPath(held), o.bytesFlags()|unix.O_CLOEXEC, 0)
 	}
 	if err := o.t.settle(in); err != nil {
 		return -1, err

@@ -46,10 +46,9 @@ func (t *Tree) unlink(e entry) error {
 	}
 	t.undoesPlace(in)
 	if !in.isDir() {
-		if in.attr.Nlink > 1 {
-			if err := t.keep(e.dir, e.name, in); err != nil {
-				return err
-			}
+		// Who has it open goes on with it, whatever gets its name.
+		if err := t.keep(e.dir, e.name, in); err != nil {
+			return err
 		}
 		in.attr.Nlink--
 		in.touch(false)

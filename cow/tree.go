@@ -171,7 +171,23 @@ func (t *Tree) mountAll(mounts []Mount) error {
 			return fmt.Errorf("mount %q at %q: %w", m.Host, m.At, err)
 		}
 	}
+	t.forgetOutside()
 	return nil
+}
+
+// forgetOutside forgets the host's directories that were walked through to find those that
+// are mounted: whoever has one open has nothing of the tree.
+func (t *Tree) forgetOutside() {
+	for id, in := range t.known {
+		if !in.isUnder(t.root) {
+			delete(t.known, id)
+		}
+	}
+	for id, s := range t.seen {
+		if s.dir == nil || !s.dir.isUnder(t.root) {
+			delete(t.seen, id)
+		}
+	}
 }
 
 func (t *Tree) hostRoot() (*Inode, error) {
@@ -266,6 +282,9 @@ func (t *Tree) mount(dir *Inode, at string) error {
 	}
 	name := names[len(names)-1]
 	dir.parent, dir.name, dir.mount = parent, name, true
+	if dir.isDir() && dir.lower != "" {
+		dir.attr.Ino = t.inodeNumber(at, 0) // wherever it is on the host
+	}
 	if dir.isRegular() && dir.lower != "" { // its identity leads to the place where it is shown
 		if err := t.keep(parent, name, dir); err != nil {
 			return err

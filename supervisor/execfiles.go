@@ -207,6 +207,9 @@ func (v *view) program(th *thread, dirfd int32, path string, flags int32) (p exe
 		if err != nil {
 			return p, err
 		}
+		if !ok && f.Nameless() {
+			return execution{host: host}, nil // as above
+		}
 		if !ok {
 			as := name
 			if as == "" {
@@ -260,6 +263,9 @@ func (v *view) executable(th *thread, dirfd int32, name string, flags walkFlags)
 		}
 		if host, err = f.Executable(w.Cred, as); err != nil {
 			return err
+		}
+		if w.Held != 0 {
+			host = w.HeldAt
 		}
 		fd, err := f.Bytes()
 		if err == unix.EACCES {

@@ -87,7 +87,7 @@ func (v *view) mapped(m *mapping) *cow.File {
 			return f
 		}
 	}
-	return v.tree.Descriptor(&unix.Stat_t{Dev: m.dev, Ino: m.ino, Mode: unix.S_IFREG})
+	return v.tree.Identity(m.dev, m.ino)
 }
 
 // inside makes of a mapping what the sandbox knows of it.

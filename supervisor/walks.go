@@ -76,6 +76,11 @@ func (v *view) atRestricted(th *thread, dirfd int32, path string, flags walkFlag
 		return err
 	}
 	w.Cred = own.fs
+	defer func() {
+		if w.Held != 0 {
+			unix.Close(w.Held)
+		}
+	}()
 	f, err := v.begin(th, w, dirfd, path, flags)
 	if err != nil {
 		return err
@@ -149,6 +154,7 @@ func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string) (f *co
 	}
 	if w.File = v.tree.Descriptor(&st); w.File != nil {
 		w.Base = w.File.Inode()
+		keep = retain(w, fd, "")
 		return nil, nil
 	}
 	host, err := fdPath(fd)
@@ -175,6 +181,15 @@ func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string) (f *co
 	}
 	w.Base = w.File.Inode()
 	return nil, nil
+}
+
+// retain lets a walk have the descriptor of its file, if it needs that.
+func retain(w *cow.Walk, fd int, at string) bool {
+	if w.Held != 0 || !w.File.Nameless() {
+		return false
+	}
+	w.Held, w.HeldAt = fd, at
+	return true
 }
 
 // shown finds a file of the host by its path, nil if the tree doesn't show it.
@@ -383,10 +398,14 @@ func (p *passage) jump(name string) (back bool, path string, err error) {
 		p.w.Base = file.Inode()
 		path = "./" + p.rest()
 	case file != nil:
-		p.w.File = file
-	case more || isProc(host):
+		if p.w.File = file; retain(p.w, fd, dir+"/"+name) {
+			return true, path, nil
+		}
+	case isProc(host):
 		p.step(fd)
 		return false, "", nil
+	case more:
+		err = unix.EACCES // a directory that the command was given
 	default:
 		// An open file without a name: what its descriptor may do, a new one may.
 		return false, "", &outside{fd: fd, magic: dir + "/" + name, readOnly: link.Mode&0o200 == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG}
