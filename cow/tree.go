@@ -260,27 +260,16 @@ func (in *Inode) old(start int64) {
 	in.attr.Mtime, in.attr.Ctime, in.attr.Atime, in.attr.Btime = start, start, start, start
 }
 
-// mount puts a directory where it is to be seen.
+// mount puts a directory where it is to be seen. What is at the end of a link, a file of
+// the host's is mounted at the end of, as mount(2) does.
 func (t *Tree) mount(dir *Inode, at string) error {
-	parent := t.root
-	names := strings.Split(strings.Trim(at, "/"), "/")
-	for _, name := range names[:len(names)-1] {
-		in, err := t.child(parent, name)
-		if err != nil {
-			return err
-		}
-		if in == nil {
-			in = t.newInode(parent, name, unix.S_IFDIR|0o755, &Cred{})
-			in.old(t.start)
-			in.parent, in.name, in.mount = parent, name, true
-			parent.entries[name] = in
-		}
-		if !in.isDir() {
-			return unix.ENOTDIR
-		}
-		parent = in
+	parent, name, err := t.mountPoint(at, dir.lower != "")
+	if err != nil {
+		return err
 	}
-	name := names[len(names)-1]
+	if there := parent.entries[name]; there != nil && there.foreign != "" && dir.foreign == "" {
+		return errForeign
+	}
 	dir.parent, dir.name, dir.mount = parent, name, true
 	if dir.isDir() && dir.lower != "" {
 		dir.attr.Ino = t.inodeNumber(at, 0) // wherever it is on the host
@@ -292,6 +281,59 @@ func (t *Tree) mount(dir *Inode, at string) error {
 	}
 	parent.entries[name] = dir
 	return nil
+}
+
+var errForeign = errors.New("it is the kernel's, and nothing can be mounted in it")
+
+// mountPoint finds the directory and name of a place to mount at, and makes the directories
+// that are missing on the way. With follow a link there is followed.
+func (t *Tree) mountPoint(at string, follow bool) (parent *Inode, name string, err error) {
+	parent = t.root
+	names := strings.Split(at, "/")
+	for links := 0; len(names) > 0; {
+		name, names = names[0], names[1:]
+		switch name {
+		case "", ".":
+			continue
+		case "..":
+			parent = parent.parent
+			continue
+		}
+		if parent.foreign != "" {
+			return nil, "", errForeign
+		}
+		in, err := t.child(parent, name)
+		switch {
+		case err != nil:
+			return nil, "", err
+		case in != nil && in.isSymlink() && (follow || len(names) > 0):
+			if links++; links > maxLinks {
+				return nil, "", unix.ELOOP
+			}
+			if strings.HasPrefix(in.target, "/") {
+				parent = t.root
+			}
+			names = append(strings.Split(in.target, "/"), names...)
+		case len(names) == 0:
+			return parent, name, nil
+		case in == nil:
+			parent = t.mountDir(parent, name)
+		case !in.isDir():
+			return nil, "", unix.ENOTDIR
+		default:
+			parent = in
+		}
+	}
+	return nil, "", unix.EBUSY // a link that leads to a directory by its "." or ".."
+}
+
+// mountDir makes a directory on the way to a mount.
+func (t *Tree) mountDir(parent *Inode, name string) *Inode {
+	in := t.newInode(parent, name, unix.S_IFDIR|0o755, &Cred{})
+	in.old(t.start)
+	in.parent, in.name, in.mount = parent, name, true
+	parent.entries[name] = in
+	return in
 }
 
 // touch notes that a directory has changed, or with modified false only its

@@ -86,8 +86,11 @@ func isDir(path string) bool {
 
 // within shows a file of the command's root at its path there, if it exists.
 func (o Options) within(path string) []cow.Mount {
-	host := filepath.Join(o.Root, path)
-	if _, err := os.Lstat(host); err != nil {
+	if o.Root == "" {
+		return visible(path)
+	}
+	host, err := inRoot(o.Root, path)
+	if err != nil {
 		return nil
 	}
 	return []cow.Mount{{At: path, Host: host}}
@@ -111,18 +114,7 @@ func (o Options) shown(cmd *exec.Cmd) ([]cow.Mount, error) {
 		mount cow.Mount
 	}{{"Read", o.Read, cow.Mount{}}, {"Write", o.Write, cow.Mount{Through: true}}, {"Deny", o.Deny, cow.Mount{Denied: true}}} {
 		for _, path := range kind.paths {
-			at, err := filepath.Abs(path)
-			host := at
-			if o.Root != "" {
-				at, err = path, nil
-				if !filepath.IsAbs(path) {
-					err = fmt.Errorf("%q is no absolute path: it is one in Root", path)
-				}
-				host = filepath.Join(o.Root, at)
-			}
-			if err == nil {
-				_, err = os.Stat(host)
-			}
+			at, host, err := o.place(path)
 			if err != nil {
 				return nil, fmt.Errorf("sandtest: %s: %w", kind.name, err)
 			}
@@ -156,6 +148,21 @@ func (o Options) shown(cmd *exec.Cmd) ([]cow.Mount, error) {
 	}
 	slices.SortStableFunc(list, func(a, b cow.Mount) int { return strings.Count(a.At, "/") - strings.Count(b.At, "/") })
 	return list, nil
+}
+
+// place returns where a path of the options is for the command, and where on the host.
+func (o Options) place(path string) (at, host string, err error) {
+	if o.Root == "" {
+		if at, err = filepath.Abs(path); err == nil {
+			_, err = os.Stat(at)
+		}
+		return at, at, err
+	}
+	if !filepath.IsAbs(path) {
+		return "", "", fmt.Errorf("%q is no absolute path: it is one in Root", path)
+	}
+	host, err = inRoot(o.Root, path)
+	return path, host, err
 }
 
 // programPath is the command's path as os/exec means it: relative to its

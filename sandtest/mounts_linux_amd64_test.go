@@ -143,3 +143,98 @@ func TestInRoot(t *testing.T) {
 		t.Errorf("the root shown in itself: %v", err)
 	}
 }
+
+// A mount is seen at its place, also where that lies in the command's directory, at a link
+// or below one, and nowhere in /proc.
+func TestMountPlaces(t *testing.T) {
+	data := t.TempDir()
+	if err := os.WriteFile(filepath.Join(data, "here"), []byte("text"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		work, at, want string
+	}{
+		{"", "/work/q", "here\n"}, {"", "/work/q/r/s", "here\n"}, {"", "/work", "here\n"}, {"/w/x", "/w/x/q", "here\n"}, {"/w/x", "/w", "here\nx\n"},
+		{sandtest.InPlace, "DIR/q", "here\n"}, {"", "/var/run/new", "here\n"}, {"", "/opt/new/er", "here\n"},
+		{"", "/proc/x", "nothing can be mounted in it"}, {"", "/proc", "nothing can be mounted in it"}, {"", "/etc/passwd/x", "not a directory"},
+	} {
+		dir := t.TempDir()
+		at := strings.Replace(tt.at, "DIR", dir, 1)
+		cmd := exec.Command("ls", at)
+		cmd.Dir = dir
+		res, err := sandtest.Execute(cmd, sandtest.Options{Work: tt.work, Mounts: []sandtest.Mount{{Host: data, Path: at}}})
+		if err != nil {
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("at %s: %v, want %q", tt.at, err, tt.want)
+			}
+			continue
+		}
+		if res.Stdout != tt.want {
+			t.Errorf("at %s: %q %q, want %q", tt.at, res.Stdout, res.Stderr, tt.want)
+		}
+		if err := res.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The paths of the options are paths in Root, and so are the links that they lead through.
+func TestRootLinks(t *testing.T) {
+	root, outside := t.TempDir(), t.TempDir()
+	for _, dir := range []string{"run", "var", "etc", "bin"} {
+		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Skip(err)
+	}
+	tool(t, exec.Command("cp", busybox, filepath.Join(root, "bin/busybox")))
+	for link, target := range map[string]string{"var/run": "/run", "lost": outside, "lib64": "/etc"} {
+		if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("/bin/busybox", "sh", "-c", "echo text >/var/run/x; busybox ls /lib64 /")
+	cmd.Env = []string{"PATH=/bin"}
+	res := sandtest.Run(t, cmd, sandtest.Options{Root: root, Read: []string{"/bin"}, Write: []string{"/var/run"}})
+	if want := "/:\nbin\ndev\netc\nlib64\nproc\nsys\ntmp\nvar\nwork\n\n/lib64:\n"; res.Stdout != want {
+		t.Errorf("it prints %q %q, want %q", res.Stdout, res.Stderr, want)
+	}
+	if text, err := os.ReadFile(filepath.Join(root, "run/x")); string(text) != "text\n" {
+		t.Errorf("in the root there is %q, %v", text, err)
+	}
+	for _, opts := range []sandtest.Options{{Write: []string{"/lost"}}, {Read: []string{"/lost"}}, {Deny: []string{"/lost"}}} {
+		opts.Root = root
+		if _, err := sandtest.Execute(exec.Command("/bin/busybox", "true"), opts); err == nil || !strings.Contains(err.Error(), "no such file") {
+			t.Errorf("%+v leads out of the root: %v", opts, err)
+		}
+	}
+}
+
+// A directory that the command was given leads to nothing that it isn't to see.
+func TestInheritedDirectory(t *testing.T) {
+	given := t.TempDir()
+	if err := os.WriteFile(filepath.Join(given, "f"), []byte("text"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, opts := range []sandtest.Options{
+		{Read: []string{"/usr", "/bin"}}, {Root: t.TempDir(), Mounts: []sandtest.Mount{{Host: "/usr", Path: "/usr"}, {Host: "/bin", Path: "/bin"}, {Host: "/lib", Path: "/lib"}, {Host: "/lib64", Path: "/lib64"}}},
+	} {
+		for _, dir := range []string{given, "/etc", "/"} {
+			f, err := os.Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			cmd := exec.Command("/bin/sh", "-c", `for p in .. ../.. ../../etc ../etc/passwd . f passwd etc; do
+				ls -d /proc/self/fd/3/$p && echo "sees $p"; head -c 5 /proc/self/fd/3/$p && echo "reads $p"; touch /proc/self/fd/3/$p/new && echo "writes $p"; done`)
+			cmd.ExtraFiles = []*os.File{f}
+			res := sandtest.Run(t, cmd, opts)
+			if strings.Contains(res.Stdout, "s ") || res.Signal != 0 {
+				t.Errorf("%+v, given %s: %q, %s", opts, dir, res.Stdout, res.Stderr)
+			}
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -131,10 +132,15 @@ func (v *view) mounts(dir string) []cow.Mount {
 		v.atRoot = true // which can't be shown in itself, and is not what one in another root is to see
 		return list
 	}
-	if work != "/" && work != "" {
-		list = append(list, cow.Mount{At: work, Host: dir})
+	if work == "/" || work == "" {
+		return list
 	}
-	return list
+	// What is mounted there or below goes on top of it.
+	i := slices.IndexFunc(list, func(m cow.Mount) bool { return m.At == work || strings.HasPrefix(m.At, work+"/") })
+	if i < 0 {
+		i = len(list)
+	}
+	return slices.Insert(list, i, cow.Mount{At: work, Host: dir})
 }
 
 func exists(file string) bool {
