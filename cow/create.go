@@ -138,6 +138,8 @@ func (t *Tree) Link(from *Walk, old string, to *Walk, path string) error {
 		return unix.EPERM
 	case src.inode.attr.Nlink == 0 && src.inode.own&unnamed == 0:
 		return unix.ENOENT
+	case t.protects && !from.Cred.mayLink(src.inode):
+		return unix.EPERM
 	}
 	if src.inode.through != e.dir.through || src.inode.readOnly != e.dir.readOnly {
 		return unix.EXDEV

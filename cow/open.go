@@ -39,7 +39,8 @@ type opening struct {
 	fd    int // of what was made open, -1 if it is yet to be opened
 }
 
-const pathFlags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+// PathFlags are those that O_PATH goes with (open(2)).
+const PathFlags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 
 // normalise checks flags that contradict each other (build_open_flags, fs/open.c).
 func (o *opening) normalise() error {
@@ -48,7 +49,7 @@ func (o *opening) normalise() error {
 	case f&tmpfile != 0 && (f&unix.O_TMPFILE != unix.O_TMPFILE || f&unix.O_ACCMODE == unix.O_RDONLY || f&unix.O_CREAT != 0):
 		return unix.EINVAL
 	case f&unix.O_PATH != 0:
-		o.flags &= pathFlags
+		o.flags &= PathFlags
 	case f&(unix.O_CREAT|unix.O_DIRECTORY) == unix.O_CREAT|unix.O_DIRECTORY:
 		return unix.EINVAL
 	}
@@ -78,10 +79,10 @@ func (o *opening) open(e entry) (int, error) {
 		return -1, err
 	}
 	switch {
-	case e.inode.isSymlink() && !o.has(unix.O_PATH):
-		return -1, unix.ELOOP
 	case o.has(unix.O_DIRECTORY) && !e.inode.isDir():
 		return -1, unix.ENOTDIR
+	case e.inode.isSymlink() && !o.has(unix.O_PATH):
+		return -1, unix.ELOOP
 	case o.has(unix.O_PATH):
 		return -1, o.openPath(e)
 	case e.inode.isDir() && (o.writes() || o.has(unix.O_CREAT) || o.has(unix.O_TRUNC)) && !o.has(unix.O_TMPFILE):
@@ -137,7 +138,9 @@ func (o *opening) openTemporary(dir *Inode) (int, error) {
 	o.t.serial++
 	in := o.t.newInode(dir, "#"+strconv.FormatInt(o.t.serial, 10), unix.S_IFREG|o.mode, o.cred)
 	in.attr.Nlink = 0
-	in.own |= unnamed
+	if !o.has(unix.O_EXCL) {
+		in.own |= unnamed
+	}
 	if err := o.newObject(in); err != nil {
 		return -1, err
 	}
@@ -227,7 +230,11 @@ func (o *opening) ready(e entry) error {
 
 // bytesFlags are the flags to open a file's bytes with.
 func (o *opening) bytesFlags() int {
-	return o.flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOFOLLOW | unix.O_TMPFILE | unix.O_NOATIME)
+	flags := o.flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_TMPFILE)
+	if o.flags&unix.O_TMPFILE != unix.O_TMPFILE {
+		flags |= o.flags & unix.O_DIRECTORY
+	}
+	return flags
 }
 
 // heldPath is a path of what a descriptor holds.
@@ -245,16 +252,16 @@ func (o *opening) openBytes(in *Inode, held int) (int, error) {
 		return o.fd, nil
 	}
 	if in.object.dropped {
-		return unix.Open(heldPath(held), o.bytesFlags()|unix.O_CLOEXEC, 0)
+		return unix.Open(heldPath(held), o.bytesFlags()&^unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	}
 	if err := o.t.settle(in); err != nil {
 		return -1, err
 	}
-	return unix.Open(in.object.path, o.bytesFlags()|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	return unix.Open(in.object.path, o.bytesFlags()|unix.O_CLOEXEC, 0)
 }
 
 func openLowerAs(path string, flags int) (fd int, err error) {
-	return openUnlinked(path, flags|unix.O_NOFOLLOW|unix.O_NOCTTY)
+	return openUnlinked(path, flags|unix.O_NOCTTY)
 }
 
 func truncateLower(path string, size int64) error {
@@ -315,7 +322,6 @@ func (o *opening) special(e entry) error {
 // openDir opens a directory. One that has none on the host is stood in for by an
 // empty one.
 func (t *Tree) openDir(in *Inode, flags int) (int, error) {
-	flags &^= unix.O_NOFOLLOW | unix.O_NOATIME
 	if in.lower != "" {
 		return openLowerAs(in.lower, flags)
 	}

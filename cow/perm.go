@@ -72,6 +72,14 @@ func (c *Cred) may(in *Inode, want uint32) error {
 	return unix.EACCES
 }
 
+// mayLink reports whether c may give a file another name where that is protected
+// (may_linkat, fs/namei.c).
+func (c *Cred) mayLink(in *Inode) bool {
+	const setGroup = unix.S_ISGID | 0o010
+	safe := in.isRegular() && in.attr.Mode&unix.S_ISUID == 0 && in.attr.Mode&setGroup != setGroup
+	return c.owns(in) || safe && c.may(in, mayRead|mayWrite) == nil
+}
+
 // mayCreate reports whether c may enter a new name in dir.
 func (c *Cred) mayCreate(dir *Inode) error {
 	if dir.gone() {

@@ -32,6 +32,9 @@ type Config struct {
 	// Inodes selects the inode numbers: each value gives other ones, and the same ones in
 	// each tree.
 	Inodes uint64
+	// ProtectLinks keeps users from linking to files of others that they couldn't read and
+	// write (fs.protected_hardlinks, proc_sys_fs(5)).
+	ProtectLinks bool
 }
 
 // A Mount shows a directory.
@@ -94,6 +97,7 @@ type Tree struct {
 	mounts  []Mount
 
 	hides     bool   // a mount is Denied
+	protects  bool   // see Config.ProtectLinks
 	numbering uint64 // see Config.Inodes
 
 	maxBytes, maxInodes int64
@@ -106,7 +110,7 @@ type Tree struct {
 // New returns a tree that nobody has written to.
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
-		upper: cfg.Upper, start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes,
+		upper: cfg.Upper, start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks,
 		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, named: map[string]string{}, mounts: cfg.Mounts,
 	}
 	t.change = func() int64 { return t.start } // what is there from the beginning is no change

@@ -50,7 +50,7 @@ func attributes(s *Sandbox) feature {
 	}{{"", (*Call).lookup, 0}, {"l", (*Call).lookup, unix.AT_SYMLINK_NOFOLLOW}, {"f", (*Call).lookupOpen, 0}} {
 		find := func(c *Call, do func(*cow.File, *cow.Cred) error) error {
 			if kind.prefix == "f" {
-				return c.lookupFD(c.Int(0), do)
+				return c.lookupFD(c.Int(0), forIO, do)
 			}
 			return kind.find(c, cwd, c.Arg(0), followFlag(kind.flags), do)
 		}
@@ -67,7 +67,7 @@ func attributes(s *Sandbox) feature {
 type finder = func(c *Call, dirfd int32, path uint64, flags walkFlags, do func(*cow.File, *cow.Cred) error) error
 
 func (c *Call) lookupOpen(fd int32, _ uint64, _ walkFlags, do func(*cow.File, *cow.Cred) error) error {
-	return c.lookupFD(fd, do)
+	return c.lookupFD(fd, forIO, do)
 }
 
 type bound = func(dirfd int32, path uint64, flags walkFlags, do func(*cow.File, *cow.Cred) error) error
@@ -98,9 +98,6 @@ func (c *Call) settable(err error) Answer {
 
 // utimes sets times, given in pairs of words, or for utime(2) in single words.
 func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size int, flags int32) Answer {
-	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
-		return Errno(unix.EINVAL)
-	}
 	set := [2]int64{cow.TimeNow, cow.TimeNow}
 	if times != 0 {
 		b := c.scratch(2 * size)
@@ -123,9 +120,15 @@ func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size 
 			}
 		}
 	}
+	switch {
+	case set == [2]int64{cow.TimeOmit, cow.TimeOmit}:
+		return Return(0) // the kernel doesn't even look at the path
+	case flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0:
+		return Errno(unix.EINVAL)
+	}
 	do := func(f *cow.File, cred *cow.Cred) error { return f.SetTimes(cred, set[0], set[1]) }
 	if path == 0 && dirfd != unix.AT_FDCWD && unit != time.Second {
-		return c.settable(c.lookupFD(dirfd, do))
+		return c.settable(c.lookupFD(dirfd, forIO, do))
 	}
 	return c.settable(c.lookup(dirfd, path, followFlag(flags), do))
 }

@@ -112,9 +112,8 @@
 //   - The cpuid instruction tells about the host, and under the running clock
 //     rdtsc does. Under the virtual clock each rdtsc costs some 45 us; the dynamic
 //     linker makes eight at every start.
-//   - A descriptor that was opened for reading before another process writes to a
-//     file of the host goes on reading the host's bytes, and a lock on it is
-//     another one, as with overlayfs.
+//   - A descriptor that was opened for reading before a file of the host's is first
+//     written to, by whichever process, goes on reading the host's bytes.
 //   - inotify has nothing to tell: watching a file fails with ENOSPC, upon which
 //     programs look for themselves. Handles of files are refused (EOPNOTSUPP).
 //   - Who is at the other end of a Unix socket's connection (SO_PEERCRED) is the
@@ -145,6 +144,8 @@
 //   - Before Linux 6.10 (mseal) a program may map other memory over the supervisor's,
 //     and then change the path of an execve, or of a file that it has to open itself,
 //     until the kernel has read it.
+//   - An open that fails because its process may have no more descriptors (EMFILE) has made
+//     the file, or emptied it.
 //   - A lock on a file of the host that the command only reads (flock, fcntl) is one on
 //     the host's file.
 //   - As root it has no power over the machine (capabilities(7)): it deals with files and

@@ -23,6 +23,9 @@ func TestHeldFiles(t *testing.T) {
 	})
 }
 
+// Corners of the calls that take paths and descriptors.
+func TestFileEdges(t *testing.T) { compareScript(t, "edges.py", func(string) {}) }
+
 // compareScript runs a program of testdata bare and on each backend, in a directory that
 // prepare has filled.
 func compareScript(t *testing.T, name string, prepare func(dir string)) {

@@ -75,6 +75,9 @@ func (s *Sandbox) link(c *Call, oldfd int32, old uint64, newfd int32, path uint6
 		follow |= emptyPath
 	}
 	err := c.at(oldfd, old, follow, func(from *cow.Walk, old string) error {
+		if _, err := s.view.tree.Lookup(from, old); err != nil {
+			return err // whatever is wrong with the new name
+		}
 		return c.at(newfd, path, noFollow, func(to *cow.Walk, path string) error {
 			return s.view.tree.Link(from, old, to, path)
 		})

@@ -35,6 +35,10 @@ func openFiles(s *Sandbox) feature {
 
 const pageSize = 4096
 
+// knownOpenFlags are those that there are (VALID_OPEN_FLAGS, linux/fcntl.h).
+const knownOpenFlags = unix.O_ACCMODE | unix.O_CREAT | unix.O_EXCL | unix.O_NOCTTY | unix.O_TRUNC | unix.O_APPEND | unix.O_NONBLOCK | unix.O_SYNC |
+	unix.O_ASYNC | unix.O_DIRECT | 0o100000 | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_NOATIME | unix.O_CLOEXEC | unix.O_PATH | unix.O_TMPFILE
+
 // resolveCached asks for what can be answered without waiting (openat2(2)).
 const resolveCached = 0x20
 
@@ -63,7 +67,7 @@ func (s *Sandbox) openat2(c *Call) Answer {
 	creates := flags&unix.O_CREAT != 0 || flags&unix.O_TMPFILE == unix.O_TMPFILE
 	switch {
 	case resolve&^known != 0, resolve&(unix.RESOLVE_BENEATH|unix.RESOLVE_IN_ROOT) == unix.RESOLVE_BENEATH|unix.RESOLVE_IN_ROOT,
-		mode&^0o7777 != 0, mode != 0 && !creates, flags>>32 != 0:
+		mode&^0o7777 != 0, mode != 0 && !creates, flags&^knownOpenFlags != 0, flags&unix.O_PATH != 0 && flags&^cow.PathFlags != 0:
 		return Errno(unix.EINVAL)
 	case resolve&resolveCached != 0:
 		return Errno(unix.EAGAIN) // the caller asks again without

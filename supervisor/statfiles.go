@@ -67,7 +67,7 @@ func (s *Sandbox) stat(c *Call, dirfd int32, path, buf uint64, flags int32) Answ
 
 func (s *Sandbox) fstat(c *Call, fd int32, buf uint64) Answer {
 	st := c.statBuf()
-	err := c.lookupFD(fd, func(f *cow.File, _ *cow.Cred) error {
+	err := c.lookupFD(fd, 0, func(f *cow.File, _ *cow.Cred) error {
 		a, err := f.Stat()
 		s.view.saw(&a)
 		fillStat(st, &a)
@@ -134,7 +134,7 @@ func (s *Sandbox) statx(c *Call) Answer {
 	}
 	var err error
 	if path == 0 && flags&unix.AT_EMPTY_PATH != 0 && dirfd >= 0 {
-		err = c.lookupFD(dirfd, find)
+		err = c.lookupFD(dirfd, 0, find)
 	} else {
 		err = c.lookup(dirfd, path, followFlag(flags), find)
 	}
@@ -186,8 +186,14 @@ func (s *Sandbox) readlink(c *Call, dirfd int32, path, buf uint64, size int32) A
 		return Errno(unix.EINVAL)
 	}
 	target := ""
-	err := c.lookup(dirfd, path, noFollow|emptyPath, func(f *cow.File, _ *cow.Cred) (err error) {
-		target, err = f.Readlink()
+	err := c.at(dirfd, path, noFollow|emptyPath, func(w *cow.Walk, path string) error {
+		f, err := s.view.tree.Lookup(w, path)
+		if err == nil {
+			target, err = f.Readlink()
+		}
+		if err == unix.EINVAL && path == "" {
+			err = unix.ENOENT
+		}
 		return err
 	})
 	if o := isOutside(err); o != nil {
@@ -195,7 +201,6 @@ func (s *Sandbox) readlink(c *Call, dirfd int32, path, buf uint64, size int32) A
 		unix.Close(o.fd)
 	}
 	if err != nil {
-		// Natively, too, an empty path is only told apart from a missing file by this.
 		return c.done(err)
 	}
 	b := []byte(target)[:min(len(target), int(size))]
@@ -281,7 +286,7 @@ func (s *Sandbox) statfs(c *Call) Answer {
 }
 
 func (s *Sandbox) fstatfs(c *Call) Answer {
-	err := c.lookupFD(c.Int(0), func(*cow.File, *cow.Cred) error { return nil })
+	err := c.lookupFD(c.Int(0), 0, func(*cow.File, *cow.Cred) error { return nil })
 	return c.replyStatfs(c.Arg(1), err)
 }
 

@@ -57,7 +57,7 @@ func newView(s *Sandbox) (v *view, err error) {
 		return nil, fmt.Errorf("supervisor: make a directory for what is written: %w", err)
 	}
 	v.upper = v.dir.path
-	v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes})
+	v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes, ProtectLinks: linksAreProtected()})
 	if err != nil {
 		_ = v.discard()
 		return nil, fmt.Errorf("supervisor: %w", err)
@@ -70,6 +70,12 @@ func newView(s *Sandbox) (v *view, err error) {
 	}
 	return v, nil
 }
+
+// linksAreProtected is the kernel's setting, which a program may look up.
+var linksAreProtected = sync.OnceValue(func() bool {
+	text, err := os.ReadFile("/proc/sys/fs/protected_hardlinks")
+	return err == nil && strings.TrimSpace(string(text)) == "1"
+})
 
 // resume takes the files of a sandbox that has ended.
 func (v *view) resume(before *Sandbox) error {

@@ -25,6 +25,7 @@ type walkFlags uint8
 const (
 	noFollow  walkFlags = 1 << iota // a symbolic link at the end is taken for itself
 	emptyPath                       // an empty path means what it begins at
+	forIO                           // a descriptor that is only a path's (O_PATH) is none
 )
 
 // follow returns noFollow if flag, one of the AT_ flags, is among flags.
@@ -129,11 +130,11 @@ func (v *view) begin(th *thread, w *cow.Walk, dirfd int32, path string, flags wa
 		w.Base, w.File = at.dir, at.dir.File()
 		return nil, nil
 	}
-	return v.beginAt(th, w, dirfd, path)
+	return v.beginAt(th, w, dirfd, path, flags)
 }
 
 // beginAt lets a path begin at a descriptor.
-func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string) (f *cow.Foreign, err error) {
+func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string, flags walkFlags) (f *cow.Foreign, err error) {
 	fd, err := th.proc.fd(th.tid, dirfd)
 	if err != nil {
 		return nil, err
@@ -147,6 +148,11 @@ func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string) (f *co
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
+	}
+	if flags&forIO != 0 {
+		if kept, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || kept&unix.O_PATH != 0 {
+			return nil, unix.EBADF
+		}
 	}
 	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if path != "" && !isDir {
@@ -162,6 +168,11 @@ func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string) (f *co
 		return nil, err
 	}
 	proc := isProc(host)
+	if st.Mode&unix.S_IFMT == unix.S_IFCHR { // a terminal, whose name programs look for
+		if w.File, err = v.shown(host, &st); err != nil || w.File != nil {
+			return nil, err
+		}
+	}
 	if path == "" && (!isDir || proc) {
 		if !proc {
 			host = ""
@@ -416,7 +427,8 @@ func (p *passage) jump(name string) (back bool, path string, err error) {
 
 // fileOf finds the file of the tree that an open file is, nil if it is none.
 func (v *view) fileOf(fd int, st *unix.Stat_t, byPath bool) (*cow.File, error) {
-	if f := v.tree.Descriptor(st); f != nil || !byPath && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+	kind := st.Mode & unix.S_IFMT
+	if f := v.tree.Descriptor(st); f != nil || !byPath && kind != unix.S_IFDIR && kind != unix.S_IFCHR {
 		return f, nil
 	}
 	host, err := fdPath(fd)
@@ -549,11 +561,11 @@ func (c *Call) lookup(dirfd int32, path uint64, flags walkFlags, do func(f *cow.
 }
 
 // lookupFD finds what a descriptor of the caller has open.
-func (c *Call) lookupFD(fd int32, do func(f *cow.File, cred *cow.Cred) error) error {
+func (c *Call) lookupFD(fd int32, flags walkFlags, do func(f *cow.File, cred *cow.Cred) error) error {
 	if fd < 0 {
 		return unix.EBADF // AT_FDCWD is no descriptor
 	}
-	return c.s.view.at(c.thread, fd, "", emptyPath, func(w *cow.Walk, path string) error {
+	return c.s.view.at(c.thread, fd, "", emptyPath|flags, func(w *cow.Walk, path string) error {
 		f, err := c.s.view.tree.Lookup(w, path)
 		if err != nil {
 			return err
