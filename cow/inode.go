@@ -29,6 +29,7 @@ type Inode struct {
 
 	// Where it is; for anything but a directory, where it was last entered or seen.
 	parent *Inode // of a directory itself for the root, nil once it was removed
+	above  *Inode // of a directory that was removed, its parent then
 	name   string // in its parent
 
 	// Of a directory.
@@ -98,6 +99,9 @@ func (in *Inode) gone() bool { return in.parent == nil }
 
 // path returns where a directory is.
 func (in *Inode) path() string {
+	if in.above != nil {
+		return joinPath(in.above.path(), in.name) + " (deleted)"
+	}
 	if in.parent == nil {
 		return "(deleted)"
 	}
@@ -115,6 +119,20 @@ func (in *Inode) appendPath(b *[]byte) {
 	}
 	in.parent.appendPath(b)
 	*b = append(append(*b, '/'), in.name...)
+}
+
+// remove takes a directory from where it is. It is there no more, but still below its
+// parent for who stands in it.
+func (in *Inode) remove() {
+	in.above, in.parent, in.attr.Nlink = in.parent, nil, 0
+}
+
+// up is the directory that ".." means, nil if that isn't known.
+func (in *Inode) up() *Inode {
+	if in.parent == nil {
+		return in.above
+	}
+	return in.parent
 }
 
 // isUnder reports whether in is dir or lies below it.

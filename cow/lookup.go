@@ -238,10 +238,9 @@ func (p *walker) step(e *entry, name string, more bool) (link bool, err error) {
 		if p.w.Resolve&unix.RESOLVE_BENEATH != 0 && p.cur == p.start() {
 			return false, unix.EXDEV
 		}
-		if p.cur.parent == nil {
+		if e.inode = p.cur.up(); e.inode == nil {
 			return false, unix.ENOENT
 		}
-		e.inode = p.cur.parent
 		return false, nil
 	}
 	if p.w.create && e.slashed {

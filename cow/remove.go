@@ -57,7 +57,7 @@ func (t *Tree) unlink(e entry) error {
 		return err
 	}
 	if in.isDir() {
-		in.parent = nil
+		in.remove()
 		if in.own&made != 0 {
 			t.inodes--
 		}

@@ -116,7 +116,7 @@ func (t *Tree) unlinkThrough(e entry) error {
 			if err := unix.Rmdir(host); err != nil {
 				return err
 			}
-			e.inode.parent = nil
+			e.inode.remove()
 			return nil
 		}
 		return unix.Unlink(host)
@@ -147,7 +147,7 @@ func (m *move) through(flags uint32) error {
 	case m.exchange:
 		place(m.dst.inode, &m.src)
 	case m.dst.inode != nil && m.dst.inode.isDir():
-		m.dst.inode.parent = nil
+		m.dst.inode.remove()
 	}
 	place(m.src.inode, &m.dst)
 	return nil

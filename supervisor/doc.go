@@ -113,7 +113,8 @@
 //     rdtsc does. Under the virtual clock each rdtsc costs some 45 us; the dynamic
 //     linker makes eight at every start.
 //   - A descriptor that was opened for reading before a file of the host's is first
-//     written to, by whichever process, goes on reading the host's bytes.
+//     written to, by whichever process, goes on reading the host's bytes, and a lock on it
+//     is another one, as with overlayfs.
 //   - inotify has nothing to tell: watching a file fails with ENOSPC, upon which
 //     programs look for themselves. Handles of files are refused (EOPNOTSUPP).
 //   - Who is at the other end of a Unix socket's connection (SO_PEERCRED) is the

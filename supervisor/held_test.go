@@ -26,6 +26,15 @@ func TestHeldFiles(t *testing.T) {
 // Corners of the calls that take paths and descriptors.
 func TestFileEdges(t *testing.T) { compareScript(t, "edges.py", func(string) {}) }
 
+// Directories that are removed while somebody is in them.
+func TestGoneDirectories(t *testing.T) {
+	compareScript(t, "gone.py", func(dir string) {
+		if err := os.MkdirAll(filepath.Join(dir, "old", "inner"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // compareScript runs a program of testdata bare and on each backend, in a directory that
 // prepare has filled.
 func compareScript(t *testing.T, name string, prepare func(dir string)) {

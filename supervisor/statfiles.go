@@ -234,7 +234,11 @@ func (v *view) readOutside(th *thread, o *outside) (string, error) {
 		return "/", nil
 	case "cwd":
 		if other := v.threadOf(at); other != nil {
-			return other.fs.Load().at().path()
+			path, err := other.fs.Load().at().path()
+			if path != "" {
+				err = nil // removed, as it says
+			}
+			return path, err
 		}
 	}
 	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_CLOEXEC, 0)

@@ -1,0 +1,36 @@
+# Directories that are removed while somebody is in them.
+import errno, os
+def show(what, f):
+    try: print(what, f())
+    except OSError as e: print(what, errno.errorcode[e.errno])
+def below(path): return path.replace(os.path.realpath(top), "TOP") if isinstance(path, str) else path
+top = os.getcwd()
+for kind in "old", "new":
+    if kind == "new":
+        os.makedirs("new/inner")
+    os.chdir(top + "/" + kind + "/inner")
+    fd = os.open(".", os.O_RDONLY)
+    os.rmdir("../inner")
+    show("getcwd", os.getcwd)
+    show("its link", lambda: below(os.readlink("/proc/self/cwd")))
+    show("the descriptor's", lambda: below(os.readlink("/proc/self/fd/%d" % fd)))
+    st = os.fstat(fd)
+    print("links", st.st_nlink, st == os.stat("."), st == os.stat("/proc/self/cwd"))
+    print("above", os.stat("..") == os.stat(top + "/" + kind), os.stat("..", dir_fd=fd) == os.stat(top + "/" + kind))
+    show("list", lambda: os.listdir("."))
+    show("list above", lambda: os.listdir(".."))
+    show("open above", lambda: os.close(os.open("../..", os.O_RDONLY, dir_fd=fd)))
+    show("make", lambda: os.mkdir("x"))
+    show("open new", lambda: open("x", "w"))
+    show("open", lambda: open("x"))
+    show("stat", lambda: os.stat("x"))
+    show("make beside", lambda: os.mkdir("../beside"))
+    show("back by descriptor", lambda: os.fchdir(fd))
+    show("up", lambda: os.chdir(".."))
+    print(below(os.getcwd()))
+    os.mkdir("inner")
+    os.chdir("inner")
+    os.rmdir(top + "/" + kind + "/inner"), os.rmdir(top + "/" + kind + "/beside"), os.rmdir(top + "/" + kind)
+    show("up twice", lambda: os.chdir("../.."))
+    show("where", lambda: below(os.getcwd()))
+    os.close(fd)
