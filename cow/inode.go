@@ -28,9 +28,10 @@ type Inode struct {
 	own    ownership
 
 	// Where it is; for anything but a directory, where it was last entered or seen.
-	parent *Inode // of a directory itself for the root, nil once it was removed
-	above  *Inode // of a directory that was removed, its parent then
-	name   string // in its parent
+	parent *Inode   // of a directory itself for the root, nil once it was removed
+	above  *Inode   // of a directory that was removed, its parent then
+	origin pathHash // of a directory, of the path at which it was first seen, and what separates its entries from that
+	name   string   // in its parent
 
 	// Of a directory.
 	entries map[string]*Inode // what the tree knows; nil is a whiteout
@@ -184,16 +185,6 @@ func (t *Tree) hash(path string) pathHash {
 	return h.add(path)
 }
 
-// hashIn returns the hash of the paths of a directory's entries, as far as they are the
-// same.
-func (t *Tree) hashIn(dir *Inode) pathHash {
-	path := dir.path()
-	if path == "/" {
-		return t.hash(path)
-	}
-	return t.hash(path).add("/")
-}
-
 // inodeNumber derives an inode number from the path at which a file is first
 // seen, how many files were made there before, and what Config.Inodes is.
 func (t *Tree) inodeNumber(path string, generation int) uint64 {
@@ -208,10 +199,15 @@ func (t *Tree) inodeNumber(path string, generation int) uint64 {
 func (t *Tree) fromLower(dir *Inode, name, lower string, st *unix.Stat_t) *Inode {
 	in := &Inode{tree: t, lower: lower, attr: t.attrOf(st), through: dir != nil && dir.through, readOnly: dir != nil && dir.readOnly}
 	in.attr.Ino = t.see(idOf(st), dir, name).number
-	if in.isDir() {
-		in.attr.Size, in.attr.Nlink = DirSize, DirLinks
-	} else {
+	if !in.isDir() {
 		in.parent, in.name = dir, name
+		return in
+	}
+	in.attr.Size, in.attr.Nlink = DirSize, DirLinks
+	if dir == nil {
+		in.origin = t.hash("/")
+	} else {
+		in.origin = dir.origin.add(name).add("/")
 	}
 	return in
 }
@@ -232,7 +228,7 @@ func (t *Tree) see(id fileID, dir *Inode, name string) sight {
 	if dir == nil {
 		return t.firstSeen(id, sight{t.inodeNumber("/", 0), nil, name})
 	}
-	return t.firstSeen(id, sight{t.hashIn(dir).add(name).number(), dir, name})
+	return t.firstSeen(id, sight{dir.origin.add(name).number(), dir, name})
 }
 
 // saw returns where a file was seen before.

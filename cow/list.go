@@ -40,17 +40,18 @@ func (t *Tree) list(dir *Inode) ([]Dirent, error) {
 		if names, err = lowerNames(dir.lower); err != nil {
 			return nil, err
 		}
+		// A file with several names has its number by the first.
+		slices.SortFunc(names, func(a, b lowerName) int { return strings.Compare(a.name, b.name) })
 	}
 	list := make([]Dirent, 0, 2+len(names)+len(dir.entries))
 	list = append(list, Dirent{".", dir.attr.Ino, unix.S_IFDIR}, Dirent{"..", dir.parent.attr.Ino, unix.S_IFDIR})
-	here := t.hashIn(dir)
 	for _, n := range names {
 		if _, ok := dir.entries[n.name]; ok {
 			continue
 		}
 		s, ok := t.saw(n.id, dir, n.name)
 		if !ok {
-			s = t.firstSeen(n.id, sight{here.add(n.name).number(), dir, n.name})
+			s = t.firstSeen(n.id, sight{dir.origin.add(n.name).number(), dir, n.name})
 		}
 		list = append(list, Dirent{n.name, s.number, n.mode})
 	}

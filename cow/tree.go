@@ -158,7 +158,7 @@ func (t *Tree) mountAll(mounts []Mount) error {
 		}
 		if m.At == "/" {
 			t.root = dirs[i]
-			t.root.parent, t.root.name, t.root.mount = t.root, "", true
+			t.root.parent, t.root.name, t.root.mount, t.root.origin = t.root, "", true, t.hash("/")
 		}
 	}
 	if t.root == nil {
@@ -276,7 +276,7 @@ func (t *Tree) mount(dir *Inode, at string) error {
 	}
 	dir.parent, dir.name, dir.mount = parent, name, true
 	if dir.isDir() && dir.lower != "" {
-		dir.attr.Ino = t.inodeNumber(at, 0) // wherever it is on the host
+		dir.attr.Ino, dir.origin = t.inodeNumber(at, 0), t.hash(at).add("/") // wherever it is on the host
 	}
 	if dir.isRegular() && dir.lower != "" { // its identity leads to the place where it is shown
 		if err := t.keep(parent, name, dir); err != nil {

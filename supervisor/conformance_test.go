@@ -81,6 +81,8 @@ func scenarios(kind, size string) (list []placed) {
 		switch kind {
 		case "random":
 			list = append(list, placed{conformance.Scenario{Name: name, Ops: conformance.Sequence(seed, 1000)}, strconv.FormatUint(seed, 10)})
+		case "held":
+			list = append(list, placed{conformance.Scenario{Name: name, Ops: conformance.SequenceHeld(seed, 1000)}, fmt.Sprintf("held/%d", seed)})
 		case "together", process:
 			list = append(list, placed{conformance.Scenario{Name: name, Ops: conformance.SequenceWithin(seed, 1000)}, fmt.Sprintf("%s/%d", process, seed)})
 		}
@@ -95,7 +97,7 @@ func TestConformance(t *testing.T) {
 	if os.Getenv("SANDTEST_LONG") != "" {
 		size, seeds = "full", "1000"
 	}
-	for _, tt := range [][]string{{"table", size}, {"random", seeds}, {"together", seeds}} {
+	for _, tt := range [][]string{{"table", size}, {"random", seeds}, {"together", seeds}, {"held", seeds}} {
 		t.Run(tt[0], func(t *testing.T) {
 			bareDir, insideDir := t.TempDir(), t.TempDir()
 			t.Cleanup(func() { // before they are removed; sequences get out of their own
