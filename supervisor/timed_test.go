@@ -193,7 +193,7 @@ func TestDetoursInAStorm(t *testing.T) {
 // Where there are more threads than detours, the others wait as exactly.
 func TestManyWait(t *testing.T) {
 	path := compileC(t, "detour", false)
-	const threads = vdso.Detours + 100
+	const threads = vdso.Detours + 50
 	got := succeeds(t, Config{}, cmdC(path, strconv.Itoa(threads)))
 	if want := fmt.Sprintf("%d ended in their order\n", threads); got != want {
 		t.Errorf("got %q, want %q", got, want)

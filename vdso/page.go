@@ -37,7 +37,7 @@ const (
 	// supervisor writes, see Detour, and DetourData where as much data for each does.
 	DetourOffset = PathOffset + PathSize
 	DetourData   = DetourOffset + Detours*DetourSize
-	Detours      = 1024
+	Detours      = 512
 	DetourSize   = 64
 	DetourResume = 2                               // behind the system call in it
 	SlotOffset   = DetourData + Detours*DetourSize // the slot page
