@@ -173,19 +173,22 @@ func (d *detector) idle() bool {
 
 // quiet reports whether no call is being received or answered, and how many have
 // been received. One that the kernel is just handing over shows in the inbox or,
-// for a moment before that, in the state of the receiver's thread.
+// for a moment before that, in the state of the receiver's thread. A call moves on while
+// this looks, so it is looked for in the order in which it does.
 func (d *detector) quiet() (received uint64, ok bool) {
 	rs := d.s.receivers
 	received = rs.received.Load()
-	if rs.open.Load() != 0 || rs.listener.Pending() || d.s.netlinks.working() || d.s.feeds.working() {
+	if rs.listener.Pending() || d.s.netlinks.working() || d.s.feeds.working() {
 		return received, false
 	}
 	if tid := rs.tid.Load(); d.receiver == nil || d.tid != tid {
 		d.receiver.close()
 		d.receiver, d.tid = openTask("/proc/self/task/"+strconv.Itoa(int(tid))), tid
 	}
-	c := rs.inbox.Load()
-	return received, d.receiver != nil && d.receiver.state() == 'S' && c != nil && !c.filled()
+	if c := rs.inbox.Load(); c == nil || d.receiver == nil || d.receiver.state() != 'S' || c.filled() {
+		return received, false
+	}
+	return received, rs.open.Load() == 0 && rs.received.Load() == received
 }
 
 // still reports whether there was an instant at which every thread was blocked, and had
