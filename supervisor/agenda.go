@@ -42,11 +42,12 @@ type entry struct {
 	at     time.Duration // by the clock since its start
 	every  time.Duration // between this time and the next; 0: once
 	proc   *Process
-	thread int    // its index in the process, 0 for what belongs to the process as a whole
-	nap    *naps  // if it is a yield: whose account it goes on
-	meter  *meter // if it follows CPU time instead of the clock
-	aside  bool   // it happens once the clock has come there, but never moves it
-	wall   bool   // its instant is one of the wall clock, which may be set
+	thread int     // its index in the process, 0 for what belongs to the process as a whole
+	wakes  *thread // which goes on then, if that is known
+	nap    *naps   // if it is a yield: whose account it goes on
+	meter  *meter  // if it follows CPU time instead of the clock
+	aside  bool    // it happens once the clock has come there, but never moves it
+	wall   bool    // its instant is one of the wall clock, which may be set
 
 	// happen is called with the agenda locked, with the clock at the entry's
 	// instant; it must not block, and wakes afterwards. times is 1, or more if that many instants have
@@ -154,26 +155,26 @@ func (a *agenda) pending() bool {
 }
 
 // next lets the next thing happen, once nothing in the sandbox runs. It reports
-// false if there is nothing.
-func (a *agenda) next() bool {
+// false if there is nothing, and otherwise which thread goes on, if that is known.
+func (a *agenda) next() (wakes *thread, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	first := a.first()
 	if first == nil {
-		return false
+		return nil, false
 	}
 	now := a.clock.Elapsed()
 	if first.nap != nil && first.nap.yields(a, first.at-now) {
 		a.delete(first)
 		first.happen(1)
-		return true
+		return first.wakes, true
 	}
 	if first.nap == nil && first.at > now {
 		a.moved()
 	}
 	a.clock.AdvanceTo(first.at)
 	a.happen(first, 1)
-	return true
+	return first.wakes, true
 }
 
 // first returns what is to happen next, nil if nothing ever is.

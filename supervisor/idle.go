@@ -45,6 +45,7 @@ type detector struct {
 	lookout  *lookout
 	alone    bool // there can't be a lookout
 	told     bool // by the lookout that the CPU is free
+	jumps    int  // so far
 	deadlock []BlockedThread
 	ended    atomic.Bool
 	done     chan struct{}
@@ -54,7 +55,8 @@ type detector struct {
 const (
 	shortestPause = 15 * time.Microsecond
 	longestPause  = 400 * time.Microsecond
-	lookoutPause  = 100 * time.Microsecond // longer ones are worth one
+	lookoutPause  = 100 * time.Microsecond // longer ones are worth a lookout
+	lookoutJumps  = 3                      // and so are more jumps
 )
 
 func (s *Sandbox) detect() *detector {
@@ -101,33 +103,45 @@ func (d *detector) run() {
 			d.watch(heard)
 			d.pause, d.told = shortestPause, false
 			continue
-		case d.idle() && d.enlist() && d.agenda.next():
+		case d.idle() && d.enlist() && d.goOn():
 			d.pause, d.told = shortestPause, false
 		}
 		d.rest(heard)
 	}
 }
 
+// goOn lets the next thing happen. Who is woken by it is looked at first.
+func (d *detector) goOn() bool {
+	wakes, ok := d.agenda.next()
+	if wakes != nil {
+		d.busy = wakes
+	}
+	d.jumps++
+	return ok
+}
+
 // rest waits until everything may be waiting. What has just been woken mostly waits
-// again soon, and so does, after a long pause, what is new on the agenda. A sandbox that has been found busy for longer gets a lookout, if it can have
-// one: then it is enough to look again when the CPU is free. What waits for something else
-// than the CPU, a disk say, leaves it free and isn't idle; there, and without a lookout,
-// looks are the further apart the more there have been.
+// again soon, and so does, after a long pause, what is new on the agenda. A sandbox that
+// has been found busy for longer, or often, gets a lookout, if it can have one: then it is
+// enough to look again when the CPU is free, and now and then beside programs outside of
+// the sandbox that want it too. What waits for something else than the CPU, a disk say,
+// leaves it free and isn't idle; there, and without a lookout, looks are the further apart
+// the more there have been.
 func (d *detector) rest(heard uint32) {
-	long := d.pause > lookoutPause
-	if long && d.lookout == nil && !d.alone {
+	if d.lookout == nil && !d.alone && (d.pause > lookoutPause || d.jumps > lookoutJumps) {
 		d.lookout = d.s.placement.post(&d.agenda.bell)
 		d.alone = d.lookout == nil
 	}
-	if d.lookout == nil || !long || d.told {
+	if d.lookout == nil || d.told {
 		if d.agenda.bell.wait(heard, d.pause) && d.pause > briefly {
 			d.pause = shortestPause
 		} else {
 			d.pause = min(2*d.pause, longestPause)
 		}
 	}
-	if d.lookout != nil && long {
-		d.told = d.lookout.wait(heard)
+	if d.lookout != nil {
+		d.told = d.lookout.wait(heard, 5*d.pause)
+		d.pause = min(2*d.pause, longestPause)
 	}
 }
 

@@ -25,10 +25,6 @@ type lookout struct {
 	bell  *bell // is woken
 }
 
-// lookoutPatience is how long the detector relies on a lookout: beside programs outside of
-// the sandbox, the CPU may never be free.
-const lookoutPatience = 2 * time.Millisecond
-
 // post puts a lookout on the sandbox's CPU. It returns nil if the sandbox has several,
 // or the kernel refuses the priority.
 func (p *placement) post(b *bell) *lookout {
@@ -78,10 +74,10 @@ func (l *lookout) ask() {
 	}
 }
 
-// wait returns when the CPU may be free, and at the latest after lookoutPatience. It
-// reports whether it was told so.
-func (l *lookout) wait(heard uint32) bool {
+// wait returns when the CPU may be free, and at the latest after patience: beside programs
+// outside of the sandbox it may never be. It reports whether it was told so.
+func (l *lookout) wait(heard uint32, patience time.Duration) bool {
 	l.ask()
-	futexWait(&l.bell.rung, heard, lookoutPatience)
+	futexWait(&l.bell.rung, heard, patience)
 	return l.asked.Load() == 0
 }

@@ -35,7 +35,7 @@ func TestLookout(t *testing.T) {
 		t.Skip("the kernel refuses SCHED_IDLE")
 	}
 	for range 100 {
-		for began := time.Now(); !l.wait(b.heard()); {
+		for began := time.Now(); !l.wait(b.heard(), time.Millisecond); {
 			if time.Since(began) > ending {
 				t.Fatal("it doesn't tell")
 			}

@@ -197,7 +197,7 @@ func (w *wait) enter(st *Stop) {
 	}
 	th.goneOn = nil
 	me.wait, me.given, me.until, me.want, me.ended = w, st.regs, until, want, false
-	me.at, me.proc, me.thread, me.nap, me.aside = until, th.proc, th.index, nil, th.monitor
+	me.at, me.proc, me.thread, me.wakes, me.nap, me.aside = until, th.proc, th.index, th, nil, th.monitor
 	me.wall = want.instant && want.meter == nil && want.scale.Settable()
 	if me.happen == nil {
 		poke := th.poke
