@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -238,25 +239,60 @@ u.sendto(b"abc", ("::1", 53)); u.sendmsg([b"x"], [], 0, ("::1", 53))`
 	}
 }
 
-// A callback that doesn't answer fails the run; nothing is allowed because of that.
+// A callback that doesn't answer fails the run, whatever thread of the sandbox's asks it:
+// nothing is allowed because of that, and nothing asked any more.
 func TestPolicySlow(t *testing.T) {
-	dir := t.TempDir()
-	cmd := exec.Command("sh", "-c", "echo before; mkdir a; echo after")
-	cmd.Dir = dir
-	release := make(chan struct{})
-	defer close(release)
-	p, err := sandtest.Begin(cmd, sandtest.Options{OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
-		if e.Name == "mkdir" {
-			<-release
+	for call, text := range map[string]string{"mkdir": `mkdir("a", 0777) of process 0.1`, "execve": `["mkdir", "a"]`} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			release := make(chan struct{})
+			defer close(release)
+			err := askedOnce(t, call, func() { <-release })
+			if err == nil || !strings.Contains(err.Error(), "OnSyscall hadn't answered after 5s: ") || !strings.Contains(err.Error(), text) {
+				t.Errorf("the error is %v, want one at %s", err, text)
+			}
+		})
+	}
+}
+
+// So does one that ends its goroutine, at once.
+func TestPolicyGoexit(t *testing.T) {
+	for call, text := range map[string]string{
+		"mkdir": `mkdir("a", 0777) of process 0.1`, "execve": `["mkdir", "a"]`, "fork": " of process 0", "exit_group": "exit_group of process 0.1",
+	} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			err := askedOnce(t, call, runtime.Goexit)
+			if err == nil || !strings.Contains(err.Error(), "OnSyscall has ended its goroutine (t.Fatal?) at ") || !strings.Contains(err.Error(), text) {
+				t.Errorf("the error is %v, want one at %s", err, text)
+			}
+		})
+	}
+}
+
+// askedOnce runs a program whose callback does what never returns at a call, and returns
+// the error. The shell tries to execute mkdir along its path.
+func askedOnce(t *testing.T, call string, never func()) error {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", "mkdir a; sleep 1000000")
+	cmd.Dir = t.TempDir()
+	cmd.Env = []string{"PATH=/usr/bin:/bin:/usr/bin:/bin"}
+	var asked atomic.Int64
+	p, err := sandtest.Begin(cmd, sandtest.Options{Clock: sandtest.Running, Events: []string{"exit_group"}, OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+		if e.Name == call || call == "fork" && (e.Name == "vfork" || e.Name == "clone") {
+			asked.Add(1)
+			never()
 		}
 		return sandtest.Allow
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Result(); err == nil || !strings.Contains(err.Error(), `OnSyscall hadn't answered after 5s: mkdir("a", 0777) of process 0.1`) {
-		t.Errorf("the error is %v", err)
+	_, err = p.Result()
+	if n := asked.Load(); n != 1 {
+		t.Errorf("it was asked about %s %d times, want once", call, n)
 	}
+	return err
 }
 
 // While a callback thinks, other processes go on.

@@ -153,6 +153,13 @@ func (p *policy) judge(e *event) Answer {
 		return goOn
 	}
 	th.judged.Store(nil)
+	exits := e.sig.name == "exit" || e.sig.name == "exit_group"
+	switch failed := e.s.hasFailed(); {
+	case failed && exits:
+		return goOn
+	case failed: // nobody is asked any more
+		return Errno(unix.EIO)
+	}
 	j := new(judgement)
 	ev := Event{
 		Name: e.sig.name, Category: e.sig.category, PID: e.s.innerOf(th.proc), Lineage: th.proc.Lineage, Thread: th.index,
@@ -186,7 +193,7 @@ func (p *policy) judge(e *event) Answer {
 		refusal = p.rules.network(e.s.lineOf(th.proc), a, e.sig.name == "bind")
 	}
 	ev.Denied = ev.Denied || refusal != nil
-	if refused := e.s.table.refuses(e.nr, &e.args); refused || e.sig.name == "exit" || e.sig.name == "exit_group" {
+	if refused := e.s.table.refuses(e.nr, &e.args); refused || exits {
 		p.report(e.th, ev)
 		return goOn
 	}
@@ -299,7 +306,15 @@ func (p *policy) findAddress(e *event, j *judgement) (netip.AddrPort, error) {
 // or can't fail.
 func (p *policy) report(th *thread, ev Event) {
 	p.reports.Go(func() {
-		if p.ask(&ev).audit {
+		returned := false
+		defer func() {
+			if !returned {
+				p.s.fail(fmt.Errorf("supervisor: %w", unwound(ev.Name, th)))
+			}
+		}()
+		v := p.ask(&ev)
+		returned = true
+		if v.audit {
 			p.list(th, ev)
 		}
 	})
@@ -389,7 +404,7 @@ func (w *watchdog) unwound() {
 		panic(r)
 	}
 	if c := w.e.call; !w.stop() {
-		c.s.fail(fmt.Errorf("supervisor: OnSyscall has ended its goroutine (t.Fatal?) at %s of process %s", w.e, w.e.th.proc.Lineage))
+		c.s.fail(fmt.Errorf("supervisor: %w", unwound(w.e.String(), w.e.th)))
 		if !c.yielded {
 			c.Yield()
 		}
@@ -433,16 +448,29 @@ func tooLate(e *event) error {
 	return fmt.Errorf("OnSyscall hadn't answered after %v: %s of process %s", judging, e, e.th.proc.Lineage)
 }
 
+// unwound is the error of a callback that has ended its goroutine at a call.
+func unwound(call string, th *thread) error {
+	return fmt.Errorf("OnSyscall has ended its goroutine (t.Fatal?) at %s of process %s", call, th.proc.Lineage)
+}
+
 // onTracer runs the callback on a goroutine of its own: one that never returns must not
 // hold up the tracer.
 func (p *policy) onTracer(e *event, ev Event) (Verdict, error) {
 	said := make(chan Verdict, 1)
-	go func() { said <- p.ask(&ev) }()
+	go func() {
+		defer close(said) // also where it doesn't return
+		said <- p.ask(&ev)
+	}()
 	timer := time.NewTimer(judging)
 	defer timer.Stop()
 	select {
-	case v := <-said:
+	case v, ok := <-said:
+		if !ok {
+			return Verdict{}, unwound(e.String(), e.th)
+		}
 		return v, nil
+	case <-e.s.failed: // elsewhere
+		return DenyWith(unix.EIO), nil
 	case <-timer.C:
 		return Verdict{}, tooLate(e)
 	}

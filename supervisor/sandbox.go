@@ -81,8 +81,9 @@ type Sandbox struct {
 	waitErr  error // what os/exec says at the end
 	copied   *copying
 
-	errMu sync.Mutex
-	err   error
+	errMu  sync.Mutex
+	err    error
+	failed chan struct{} // closed when err is set
 }
 
 // Start starts cmd in a sandbox. cmd keeps the meaning it has for os/exec (Env,
@@ -110,7 +111,7 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	if err := errors.Join(checkEvents(&cfg), checkHandlers(cfg.Handlers), checkCalls(&cfg)); err != nil {
 		return nil, err
 	}
-	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, empty: make(chan struct{}), done: make(chan struct{}), began: time.Now()}
+	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, empty: make(chan struct{}), done: make(chan struct{}), failed: make(chan struct{}), began: time.Now()}
 	s.threads.m = map[int]*thread{}
 	if s.landlockABI = landlockABI(); s.landlockABI < cfg.MinLandlock {
 		return nil, fmt.Errorf("supervisor: MinLandlock is %d, and this kernel has Landlock ABI %d (0 is none): "+
@@ -322,9 +323,20 @@ func (s *Sandbox) fail(err error) {
 	s.errMu.Lock()
 	if s.err == nil {
 		s.err = err
+		close(s.failed)
 	}
 	s.errMu.Unlock()
 	s.Kill()
+}
+
+// hasFailed reports whether the sandbox itself has failed.
+func (s *Sandbox) hasFailed() bool {
+	select {
+	case <-s.failed:
+		return true
+	default:
+		return false
+	}
 }
 
 // counts are the statistics of a sandbox.
