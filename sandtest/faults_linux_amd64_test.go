@@ -2,6 +2,7 @@ package sandtest_test
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,6 +46,7 @@ def try_(name, f):
 		{"mkdir:error=28", "mkdir a 2>&1 | grep -o 'No space.*'", "No space left on device\n", 1},
 		{"openat:path=secret:error=EACCES", "echo x >secret; echo x >other; ls", "other\n", 1},
 		{"openat:path=/work/d/*:error=EACCES", "mkdir d; echo x >d/a; ln -s d/b l; echo x >l; echo x >c; ls", "c\nd\nl\n", 2},
+		{`openat:path=a\:b:error=EACCES`, "echo x >a:b; echo x >a; ls", "a\n", 1},
 		{"%file:path=/work/gone:error=EIO", "mkdir gone; echo >gone; ls", "", 2},
 		{"execve:path=date:error=EPERM", "date; echo $?; true", "126\n", -1},
 		{"mkdir:when=2:process=0.1:error=EIO", "(mkdir a); sh -c 'mkdir b; mkdir c'; ls", "a\nb\nc\n", 0},
@@ -167,7 +169,20 @@ func TestFaultErrors(t *testing.T) {
 		{"read:error=EIO:when=5..3", "before the first"},
 		{"read:error=EIO:fd=thing", "want one of file, dir, pipe"},
 		{"read:error=EIO:path=[", "syntax error in pattern"},
-		{"read:what=1", "want error, short, delay"},
+		{"read:what=1", `"what=1": want one of error, short, delay`},
+		{"read:error=EIO:", `"": want one of error, short, delay`},
+		{"read:error=", `"error=": want error=VALUE`},
+		{"read:error", `"error": want error=VALUE`},
+		{"read:error=EIO:path=", `"path=": want path=VALUE`},
+		{"read:error=EIO:share=0", `"share=0": want more than 0, less than 1`},
+		{"read:error=EIO:share=NaN", "share is NaN: want more than 0, less than 1"},
+		{"read:error=EIO:share=1", "share is 1: want more than 0, less than 1"},
+		{"read:delay=0s", `"delay=0s": want a time span that isn't 0`},
+		{"read:kill=no", `"kill=no": kill has no value`},
+		{"read:kill=", `"kill=": kill has no value`},
+		{"read:kill:kill", `"kill": kill was given before`},
+		{"read:error=EIO:path=a:path=b", `"path=b": path was given before`},
+		{`read:error=EIO:path=a\\:b`, `"b": want one of error`},
 	} {
 		if _, err := supervisor.ParseFault(tt.spec); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("ParseFault(%q): %v, want %q", tt.spec, err, tt.want)
@@ -189,6 +204,14 @@ func TestFaultErrors(t *testing.T) {
 	want := sandtest.Fault{Calls: []string{"connect", "bind"}, Path: "*.sock", Program: "x", Process: "0.1", First: 2, Last: 9, Step: 3, Share: 0.25, Error: unix.EACCES}
 	if diff := cmp.Diff(want, f); diff != "" {
 		t.Errorf("ParseFault (-want +got):\n%s", diff)
+	}
+	for spec, path := range map[string]string{`a\:b`: "a:b", `\:\:`: "::", `a\*\:`: `a\*:`, `a\\`: `a\\`} {
+		if got := fault(t, "open:path="+spec+":kill"); got.Path != path || !got.Kill {
+			t.Errorf("path=%s is %q (kill: %v), want %q", spec, got.Path, got.Kill, path)
+		}
+	}
+	if _, err := sandtest.Execute(exec.Command("true"), sandtest.Options{Faults: []sandtest.Fault{{Calls: []string{"read"}, Error: unix.EIO, Share: math.NaN()}}}); err == nil || !strings.Contains(err.Error(), "fault 1: share is NaN") {
+		t.Errorf("a share that is no number: %v", err)
 	}
 }
 

@@ -97,7 +97,7 @@ func (f *Fault) check() error {
 		return fmt.Errorf("it has %d effects: want one of error, short, delay, signal and kill", effects)
 	case f.Delay < 0:
 		return fmt.Errorf("delay is %v: want a time span that isn't negative", f.Delay)
-	case f.Share < 0 || f.Share >= 1:
+	case !(f.Share >= 0 && f.Share < 1): // or no number
 		return fmt.Errorf("share is %v: want more than 0, less than 1", f.Share)
 	case f.Last != 0 && f.Last < f.First:
 		return fmt.Errorf("the last call is %d, before the first, %d", f.Last, f.First)
@@ -131,20 +131,58 @@ func (f *Fault) matches(name string) bool {
 // ParseFault parses CALL[,CALL...][:KEY=VALUE...]. The keys are error (ENOSPC, or a
 // number), short (bytes), delay (5s), signal (SIGTERM), kill (without a value), and path,
 // fd, program, process, share and when: N is the N-th call, N+ that and all after it,
-// N+S each S-th from there, N..M and N..M+S those up to M.
+// N+S each S-th from there, N..M and N..M+S those up to M. A colon in a value is \:, all
+// else that follows a backslash is left to the patterns.
 func ParseFault(spec string) (f Fault, err error) {
-	parts := strings.Split(spec, ":")
+	parts := splitAtColons(spec)
 	if parts[0] != "" {
 		f.Calls = strings.Split(parts[0], ",")
 	}
+	given := map[string]bool{}
 	for _, part := range parts[1:] {
-		key, value, _ := strings.Cut(part, "=")
-		if err := f.set(key, value); err != nil {
-			return f, fmt.Errorf("%s: %w", part, err)
+		key, value, valued := strings.Cut(part, "=")
+		switch {
+		case !slices.Contains(faultKeys, key):
+			err = fmt.Errorf("want one of %s", strings.Join(faultKeys, ", "))
+		case given[key]:
+			err = fmt.Errorf("%s was given before", key)
+		case key == "kill" && valued:
+			err = errors.New("kill has no value")
+		case key != "kill" && value == "":
+			err = fmt.Errorf("want %s=VALUE", key)
+		default:
+			err = f.set(key, value)
 		}
+		if err != nil {
+			return f, fmt.Errorf("%q: %w", part, err)
+		}
+		given[key] = true
 	}
 	return f, f.check()
 }
+
+// splitAtColons splits a specification where a colon doesn't follow a backslash.
+func splitAtColons(spec string) (parts []string) {
+	var b strings.Builder
+	for i := 0; i < len(spec); i++ {
+		switch {
+		case spec[i] == ':':
+			parts = append(parts, b.String())
+			b.Reset()
+		case spec[i] == '\\' && i+1 < len(spec):
+			if i++; spec[i] != ':' {
+				b.WriteByte('\\')
+			}
+			b.WriteByte(spec[i])
+		default:
+			b.WriteByte(spec[i])
+		}
+	}
+	return append(parts, b.String())
+}
+
+// faultKeys are what a specification may set.
+var faultKeys = []string{"error", "short", "delay", "signal", "kill", "path", "fd", "program", "process", "share", "when"}
 
 func (f *Fault) set(key, value string) (err error) {
 	switch key {
@@ -155,7 +193,9 @@ func (f *Fault) set(key, value string) (err error) {
 			err = errors.New("want at least a byte")
 		}
 	case "delay":
-		f.Delay, err = time.ParseDuration(value)
+		if f.Delay, err = time.ParseDuration(value); err == nil && f.Delay == 0 {
+			err = errors.New("want a time span that isn't 0")
+		}
 	case "signal":
 		f.Signal, err = signalNamed(value)
 	case "kill":
@@ -169,11 +209,11 @@ func (f *Fault) set(key, value string) (err error) {
 	case "process":
 		f.Process = det.Lineage(value)
 	case "share":
-		f.Share, err = strconv.ParseFloat(value, 64)
+		if f.Share, err = strconv.ParseFloat(value, 64); err == nil && f.Share == 0 {
+			err = errors.New("want more than 0, less than 1")
+		}
 	case "when":
 		err = f.setWhen(value)
-	default:
-		err = errors.New("want error, short, delay, signal, kill, path, fd, program, process, share or when")
 	}
 	return err
 }

@@ -14,7 +14,7 @@ func errnoNamed(name string) (syscall.Errno, error) {
 		return syscall.Errno(n), nil
 	}
 	const most = 4095
-	for e := syscall.Errno(1); e <= most; e++ {
+	for e := syscall.Errno(1); e <= most && name != ""; e++ { // some have no name
 		if unix.ErrnoName(e) == name {
 			return e, nil
 		}

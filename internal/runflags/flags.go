@@ -136,7 +136,7 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 	fs.Var((*list)(&f.Opts.DenyCalls), "deny-call", "fail the system call `NAME` with EPERM; may be repeated")
 	fs.Var((*list)(&f.Opts.AllowCalls), "allow-call", "allow the system call `NAME`, which otherwise fails, where that is possible; may be repeated")
 	fs.BoolVar(&f.Opts.NoHugePages, "no-huge-pages", false, "switch transparent huge pages off")
-	fs.Func("fault", "make calls fail: `SPEC` is CALL[,CALL...][:error=E|:short=N|:delay=D|:signal=S|:kill][:when=N][:path=P][:fd=KIND][:program=P][:process=L][:share=X], as in write:path=*.db:when=3:error=ENOSPC; may be repeated", func(s string) error {
+	fs.Func("fault", "make calls fail: `SPEC` is CALL[,CALL...][:error=E|:short=N|:delay=D|:signal=S|:kill][:when=N][:path=P][:fd=KIND][:program=P][:process=L][:share=X], as in write:path=*.db:when=3:error=ENOSPC; a colon in P is written \\:; may be repeated", func(s string) error {
 		fault, err := supervisor.ParseFault(s)
 		f.Opts.Faults, f.faults = append(f.Opts.Faults, fault), append(f.faults, s)
 		return err
