@@ -47,6 +47,10 @@ def try_(name, f):
 		{"openat:path=secret:error=EACCES", "echo x >secret; echo x >other; ls", "other\n", 1},
 		{"openat:path=/work/d/*:error=EACCES", "mkdir d; echo x >d/a; ln -s d/b l; echo x >l; echo x >c; ls", "c\nd\nl\n", 2},
 		{`openat:path=a\:b:error=EACCES`, "echo x >a:b; echo x >a; ls", "a\n", 1},
+		{"bind,sendmsg:path=*s:error=EACCES", python + `
+import socket
+for name in "s", "\0abs", "t": try_(name, lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).bind(name))
+try_("send", lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendmsg([b"x"], [], 0, "s"))`, "s Permission denied\n\x00abs Permission denied\nt None\nsend Permission denied\n", 3},
 		{"%file:path=/work/gone:error=EIO", "mkdir gone; echo >gone; ls", "", 2},
 		{"execve:path=date:error=EPERM", "date; echo $?; true", "126\n", -1},
 		{"mkdir:when=2:process=0.1:error=EIO", "(mkdir a); sh -c 'mkdir b; mkdir c'; ls", "a\nb\nc\n", 0},

@@ -67,6 +67,18 @@ func TestPolicy(t *testing.T) {
 			}
 			return sandtest.Allow
 		}, "unshare: unshare failed: Operation not permitted\n", []string{"0.1 unshare"}},
+		{"sockets with a path", `python3 -ISBc '
+import socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind("s"); open("t", "w")
+u = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+for f in lambda: u.connect("./s"), lambda: u.sendto(b"x", "/work/s"), lambda: u.sendmsg([b"x"], [], 0, "s"), lambda: s.send(b"x"):
+    try: f()
+    except OSError as e: print(e.strerror)'`, func(e *sandtest.Event) sandtest.Verdict {
+			if e.Category == supervisor.NetworkCall && e.Name != "bind" && e.Path == "/work/s" {
+				return sandtest.Deny
+			}
+			return sandtest.Allow
+		}, "Operation not permitted\nOperation not permitted\nOperation not permitted\nTransport endpoint is not connected\n", nil},
 		{"scripts", "printf '#!/bin/sh -e\\necho script $@\\n' >s; chmod +x s; ./s a b", func(e *sandtest.Event) sandtest.Verdict {
 			if e.Path == "/work/s" && e.Name == "execve" {
 				return sandtest.Audit
@@ -76,7 +88,11 @@ func TestPolicy(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.Command("sh", "-c", tt.script)
+			script := tt.script
+			if strings.HasPrefix(script, "python3 ") {
+				script = strings.Replace(script, "python3", pythonItself(t)[0], 1)
+			}
+			cmd := exec.Command("sh", "-c", script)
 			cmd.Dir = t.TempDir()
 			cmd.Env = append(sandtest.Environ(), "LC_ALL=C")
 			res := sandtest.Run(t, cmd, sandtest.Options{OnSyscall: tt.judge, Events: []string{"linkat", "unshare"}})
@@ -214,28 +230,47 @@ func TestPolicyReports(t *testing.T) {
 	}
 }
 
-// The addresses that a callback sees are the sandbox's.
+// The addresses that a callback sees are the sandbox's, each written in one way.
 func TestPolicyNetwork(t *testing.T) {
 	python := pythonItself(t)
 	const script = `
-import socket
+import ctypes, os, socket, struct
+libc = ctypes.CDLL(None)
 s = socket.socket(); s.bind(("127.0.0.1", 80)); s.listen()
 c = socket.create_connection(("127.0.0.1", 80))
 u = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); u.bind(("::1", 53))
-u.sendto(b"abc", ("::1", 53)); u.sendmsg([b"x"], [], 0, ("::1", 53))`
+u.sendto(b"abc", ("::1", 53)); u.sendmsg([b"x"], [], 0, ("::1", 53))
+socket.socket(socket.AF_INET6).connect(("::ffff:127.0.0.1", 80))
+m = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); m.bind(("::ffff:127.0.0.1", 54)); m.sendto(b"x", ("::ffff:127.0.0.1", 54))
+a = struct.pack("=HH4s8x", socket.AF_UNSPEC, socket.htons(55), socket.inet_aton("127.0.0.1")) # an old way to say AF_INET
+v = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); libc.sendto(v.fileno(), b"x", 1, 0, a, len(a))
+os.mkdir("d"); os.symlink("d/sock", "link"); os.symlink("nowhere", "dangling")
+f = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); f.bind("d/../d/sock")
+try: socket.socket(socket.AF_UNIX).bind("dangling")
+except OSError as e: print(e.strerror)
+g = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); g.connect("link"); g.send(b"x")
+g = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); g.sendto(b"xy", "link"); g.sendmsg([b"x"], [], 0, "d/sock")
+h = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); h.bind("\0abstract"); g.sendto(b"xyz", "\0abstract")`
 	var mu sync.Mutex
 	var seen []string
-	res := sandtest.Run(t, exec.Command(python[0], append(python[1:], "-c", script)...), sandtest.Options{OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
-		if e.Category == supervisor.NetworkCall && e.Host != "" {
+	cmd := exec.Command(python[0], append(python[1:], "-c", script)...)
+	cmd.Dir = t.TempDir()
+	res := sandtest.Run(t, cmd, sandtest.Options{OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+		if e.Category == supervisor.NetworkCall {
 			mu.Lock()
 			defer mu.Unlock()
-			seen = append(seen, fmt.Sprint(e.Name, " ", e.Host, " ", e.Port, " ", e.Size))
+			seen = append(seen, fmt.Sprint(e.Name, " ", e.Host, " ", e.Port, " ", e.Path, " ", e.Size))
 		}
 		return sandtest.Allow
 	}})
-	want := []string{"bind 127.0.0.1 80 0", "connect 127.0.0.1 80 0", "bind ::1 53 0", "sendto ::1 53 3", "sendmsg ::1 53 0"}
-	if diff := cmp.Diff(want, seen); diff != "" {
-		t.Errorf("what was seen (-want +got):\n%s\n%s", diff, res.Stderr)
+	want := []string{
+		"bind 127.0.0.1 80  0", "connect 127.0.0.1 80  0", "bind ::1 53  0", "sendto ::1 53  3", "sendmsg ::1 53  0",
+		"connect 127.0.0.1 80  0", "bind 127.0.0.1 54  0", "sendto 127.0.0.1 54  1", "sendto 127.0.0.1 55  1",
+		"bind  0 /work/d/sock 0", "bind  0 /work/dangling 0", "connect  0 /work/d/sock 0", "sendto  0  1",
+		"sendto  0 /work/d/sock 2", "sendmsg  0 /work/d/sock 0", "bind  0 @abstract 0", "sendto  0 @abstract 3",
+	}
+	if diff := cmp.Diff(want, seen); diff != "" || res.Stdout != "Address already in use\n" {
+		t.Errorf("what was seen (-want +got):\n%s\n%s%s", diff, res.Stdout, res.Stderr)
 	}
 }
 

@@ -3,7 +3,8 @@
 package supervisor
 
 import (
-	"strings"
+	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,13 +31,61 @@ func (e *event) about() (paths []string, fd string, offset int64) {
 			if fd == "" {
 				paths, fd, offset = e.aboutFD(e.int(i), paths)
 			}
-		case argSocket:
-			if text := e.address(e.args[i], e.int(i+1)); strings.HasPrefix(text, `"`) && !strings.HasPrefix(text, `"@`) {
-				paths = append(paths, e.canonical(unix.AT_FDCWD, strings.Trim(text, `"`), true))
-			}
 		}
 	}
+	_, addr := e.socketAddress(nil)
+	switch name, kind := unixName(addr); kind {
+	case unixFile:
+		paths = append(paths, e.canonical(unix.AT_FDCWD, name, e.sig.name != "bind"))
+	case unixAbstract:
+		paths = append(paths, name)
+	}
 	return paths, fd, offset
+}
+
+// socketAddress returns the address that a call binds, connects or sends to, as the
+// program has written it, and where; nil if there is none. The header of a message is read
+// from what was judged.
+func (e *event) socketAddress(j *judgement) (at uint64, addr []byte) {
+	size := int32(0)
+	if i := slices.Index(e.sig.kinds, argSocket); i >= 0 {
+		at, size = e.args[i], e.int(i+1)
+	} else if e.sig.name == "sendmsg" || e.sig.name == "sendmmsg" {
+		hdr := make([]byte, msghdrSize)
+		if !j.read(e.args[1], hdr) && e.read(e.args[1], hdr) != nil {
+			return 0, nil
+		}
+		at, size = binary.NativeEndian.Uint64(hdr[msgName:]), int32(binary.NativeEndian.Uint32(hdr[msgNameLen:]))
+	}
+	if at == 0 || size < 2 || size > mostOfAnAddress {
+		return 0, nil
+	}
+	addr = make([]byte, size)
+	if e.read(at, addr) != nil {
+		return 0, nil
+	}
+	return at, addr
+}
+
+// A unixKind is what kind of name an address of a Unix socket is.
+type unixKind int
+
+const (
+	unixNone     unixKind = iota // it isn't such an address, or has no name
+	unixFile                     // a path
+	unixAbstract                 // written with an @
+)
+
+// unixName returns the name in an address.
+func unixName(addr []byte) (string, unixKind) {
+	switch {
+	case len(addr) <= 2 || familyOf(addr) != unix.AF_UNIX:
+		return "", unixNone
+	case addr[2] == 0:
+		return "@" + string(addr[3:]), unixAbstract
+	}
+	path, _, _ := stringsCut(addr[2:])
+	return path, unixFile
 }
 
 // follows reports whether a call follows a symbolic link at the end of the path that is

@@ -274,11 +274,8 @@ func (e *event) address(at uint64, size int32) string {
 	}
 	switch family := binary.NativeEndian.Uint16(b); family {
 	case unix.AF_UNIX:
-		if len(b) > 2 && b[2] == 0 {
-			return strconv.Quote("@" + string(b[3:]))
-		}
-		path, _, _ := stringsCut(b[2:])
-		return strconv.Quote(path)
+		name, _ := unixName(b)
+		return strconv.Quote(name)
 	case unix.AF_INET, unix.AF_INET6:
 		if a, err := parseAddress(b); err == nil {
 			return a.String()

@@ -27,8 +27,9 @@ type Fault struct {
 	Calls []string
 
 	// Path is a pattern (path.Match) that a path the call names must match, or the path
-	// of its descriptor's file, as the command sees it and with links followed. A pattern
-	// without a slash is compared with the last element. Empty means any.
+	// of its descriptor's file, as the command sees it and with links followed; an abstract
+	// Unix socket is @NAME. A pattern without a slash is compared with the last element.
+	// Empty means any.
 	Path string
 	// FD is what the call's first descriptor must be: file, dir, pipe, socket, terminal,
 	// device or other. Empty means any, or none.

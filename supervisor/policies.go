@@ -172,10 +172,7 @@ func (p *policy) judge(e *event) Answer {
 		ev.Program = *program
 	}
 	p.findPaths(e, j, &ev)
-	a, err := p.findAddress(e, j)
-	if err == nil && a.IsValid() {
-		ev.Host, ev.Port = a.Addr().String(), a.Port()
-	}
+	a := p.findAddress(e, j, &ev)
 	if i := slices.Index(e.sig.kinds, argArgv); i >= 0 {
 		const most, longest = 1 << 17, 1 << 17 // MAX_ARG_STRLEN, linux/binfmts.h
 		argv, more, err := e.strings(e.args[i], most, longest)
@@ -279,27 +276,44 @@ func (p *policy) findPath(e *event, j *judgement, ev *Event, dirfd int32, name s
 
 // findAddress finds where a call connects, binds or sends to, and keeps what was read. It
 // is invalid for a call without an address of the Internet.
-func (p *policy) findAddress(e *event, j *judgement) (netip.AddrPort, error) {
-	at, size := uint64(0), int32(0)
-	if i := slices.Index(e.sig.kinds, argSocket); i >= 0 {
-		at, size = e.args[i], e.int(i+1)
-	} else if e.sig.name == "sendmsg" || e.sig.name == "sendmmsg" {
+func (p *policy) findAddress(e *event, j *judgement, ev *Event) (a netip.AddrPort) {
+	if e.sig.name == "sendmsg" || e.sig.name == "sendmmsg" {
 		hdr := make([]byte, msghdrSize)
-		if err := e.read(e.args[1], hdr); err != nil {
-			return netip.AddrPort{}, err
+		if e.read(e.args[1], hdr) == nil {
+			j.spans = append(j.spans, span{e.args[1], hdr})
 		}
-		j.spans = append(j.spans, span{e.args[1], hdr})
-		at, size = binary.NativeEndian.Uint64(hdr[msgName:]), int32(binary.NativeEndian.Uint32(hdr[msgNameLen:]))
 	}
-	if at == 0 || size < 2 || size > mostOfAnAddress {
-		return netip.AddrPort{}, nil
-	}
-	b := make([]byte, size)
-	if err := e.read(at, b); err != nil {
-		return netip.AddrPort{}, err
+	at, b := e.socketAddress(j)
+	if b == nil {
+		return a
 	}
 	j.spans = append(j.spans, span{at, b})
-	return parseAddress(b)
+	switch name, kind := unixName(b); kind {
+	case unixFile:
+		ev.Path = p.findPath(e, j, ev, unix.AT_FDCWD, name, e.sig.name != "bind")
+	case unixAbstract:
+		ev.Path = name
+	}
+	if a, err := parseAddress(e.ofFamily(b)); err == nil {
+		a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+		ev.Host, ev.Port = a.Addr().String(), a.Port()
+		return a
+	}
+	return a
+}
+
+// ofFamily returns an address with the family of the call's socket where it has none:
+// who binds or sends may leave it out.
+func (e *event) ofFamily(b []byte) []byte {
+	if familyOf(b) != unix.AF_UNSPEC || e.sig.name == "connect" { // which disconnects
+		return b
+	}
+	k, ok, err := socketOf(e.th.proc, e.th.tid, e.int(0))
+	if err != nil || !ok {
+		return b
+	}
+	defer k.close()
+	return append(binary.NativeEndian.AppendUint16(nil, uint16(k.domain)), b[2:]...)
 }
 
 // report tells the callback of a call without waiting for what it says: it fails anyhow,

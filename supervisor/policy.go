@@ -23,10 +23,11 @@ type Event struct {
 	Program string
 	// Path is the first path that the call names, as the command sees it, with links
 	// followed; the path of the file of its first descriptor, if it names none. To is the
-	// second one (rename, link).
+	// second one (rename, link). The Unix socket to which a call connects, binds or sends
+	// has a path, too, or is @NAME if its name is abstract (unix(7)).
 	Path, To string
 	// Host and Port are where a call connects, binds, or sends to: an address, as the
-	// command sees it.
+	// command sees it. One of IPv4 is written as such also where a socket of IPv6 uses it.
 	Host string
 	Port uint16
 	// Size is how many bytes the call maps, reads or writes, 0 if it doesn't.
