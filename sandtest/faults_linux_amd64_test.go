@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -307,7 +308,7 @@ func TestSweep(t *testing.T) {
 		return f
 	}
 	f := sweep()
-	if diff := cmp.Diff([]string{"0:3_fsync_/work/config.new@13_EIO"}, f.list); diff != "" {
+	if diff := cmp.Diff([]string{"p0:3_fsync_/work/config.new@13_EIO"}, f.list); diff != "" {
 		t.Errorf("calls whose errors saver doesn't look at (-want +got):\n%s", diff)
 	}
 	if f.runs != 8 {
@@ -316,6 +317,57 @@ func TestSweep(t *testing.T) {
 	if f := sweep("-careful"); f.list != nil {
 		t.Errorf("careful, it doesn't look at those of %q", f.list)
 	}
+}
+
+// The name of each call, given to -run, selects it alone.
+func TestSweepNames(t *testing.T) {
+	dir := t.TempDir()
+	var mu sync.Mutex
+	var names []string
+	t.Run("calls", func(t *testing.T) {
+		cmd := exec.Command("sh", "-c", `f='f (1)+x[$|'; for i in 1 2 3 4 5 6 7 8 9 10; do (: >"$f"); done; : >"$f"; mkdir -p d/e; echo x >d/e/.f; echo x >d/e/xf`)
+		cmd.Dir = dir
+		sandtest.Sweep(t, cmd, sandtest.Options{Faults: []sandtest.Fault{
+			{Calls: []string{"openat"}, Path: "/work/*", Error: unix.EIO},
+			{Calls: []string{"write"}, Path: "/work/d/e/*", Short: 1},
+			{Calls: []string{"write"}, Path: "/work/d/e/*", Short: 10},
+		}}, func(t *testing.T, res *sandtest.Result) {
+			mu.Lock()
+			defer mu.Unlock()
+			names = append(names, strings.TrimPrefix(t.Name(), "TestSweepNames/"))
+		})
+	})
+	for _, name := range names {
+		if got := selected(t, name, names); !slices.Equal(got, []string{name}) {
+			t.Errorf("-run %s selects %q", name, got)
+		}
+	}
+	for _, want := range []string{"calls/none", "calls/p0:1_openat_/work/f__1__x____EIO", "calls/p0.10:1_openat_/work/f__1__x____EIO",
+		"calls/p0:2_write_/work/d/e/xf@0_short=1", "calls/p0:2:3_write_/work/d/e/xf@0_short=10"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("there is no %s among %q", want, names)
+		}
+	}
+}
+
+// selected returns the names that -run would select by a pattern.
+func selected(t *testing.T, pattern string, names []string) (list []string) {
+	t.Helper()
+	want := strings.Split(pattern, "/")
+	for _, name := range names {
+		got, ok := strings.Split(name, "/"), true
+		for i := range min(len(want), len(got)) {
+			matched, err := regexp.MatchString(want[i], got[i])
+			if err != nil {
+				t.Errorf("-run %s: %v", pattern, err)
+			}
+			ok = ok && matched
+		}
+		if ok {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 // sqlite loses nothing that it has said is there, wherever it is killed.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/sandtest/go-sandtest/supervisor"
 )
@@ -17,10 +18,10 @@ import (
 // calls are counted; then once for each of them, in parallel, as a subtest that is
 // named after the call:
 //
-//	0.1:17 write /work/db@4096 ENOSPC
+//	p0.1:17 write /work/db@4096 ENOSPC
 //
 // is the 17th call of process 0.1, a write to /work/db at 4,096 bytes. So -run repeats
-// just that one. Every run begins with the same files, and the same calls are made up to
+// just that one: what means something else there, in a path, is an underscore. Every run begins with the same files, and the same calls are made up to
 // the one that fails. The calls of the dynamic linker are left out.
 //
 // Which calls are to fail and how is what opts.Faults say; of those First, Last, Step and
@@ -55,9 +56,10 @@ func Sweep(t *testing.T, cmd *exec.Cmd, opts Options, check func(t *testing.T, r
 	if points == nil && ran && !t.Failed() { // not among what -run asks for
 		points = sw.count(t)
 	}
-	for _, point := range points {
+	names := sw.names(points)
+	for i, point := range points {
 		if !point.Loader {
-			t.Run(sw.name(point), func(t *testing.T) {
+			t.Run(names[i], func(t *testing.T) {
 				t.Parallel()
 				sw.run(t, point)
 			})
@@ -113,18 +115,45 @@ func (sw *sweep) run(t *testing.T, point supervisor.FaultHit) {
 	sw.check(t, res)
 }
 
-// name says which call it is and what becomes of it.
+// names returns what the subtests are called. Each, as a pattern for -run, matches itself
+// alone: that is compared between slashes, with any part of a name, so what comes before
+// the first slash is unique and has an end on both sides. Where several faults hit a call,
+// the later ones have their place in the list there, from 1.
+func (sw *sweep) names(points []supervisor.FaultHit) []string {
+	names := make([]string, len(points))
+	taken := map[string]bool{}
+	for i, point := range points {
+		which := fmt.Sprintf("p%s:%d", point.Process, point.N)
+		if taken[which+" "+point.Call] {
+			which += fmt.Sprintf(":%d", point.Fault+1)
+		}
+		taken[which+" "+point.Call] = true
+		names[i] = which + " " + sw.name(point)
+	}
+	return names
+}
+
+// name says what is called, and what becomes of it.
 func (sw *sweep) name(point supervisor.FaultHit) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s:%d %s", point.Process, point.N, point.Call)
+	text := point.Call
 	switch {
 	case point.Path != "" && point.FD == "file":
-		fmt.Fprintf(&b, " %s@%d", point.Path, point.Offset)
+		text += fmt.Sprintf(" %s@%d", plain(point.Path), point.Offset)
 	case point.Path != "":
-		fmt.Fprintf(&b, " %s", point.Path)
+		text += " " + plain(point.Path)
 	case point.FD != "":
-		fmt.Fprintf(&b, " %s", point.FD)
+		text += " " + point.FD
 	}
-	fmt.Fprintf(&b, " %s", effectOf(&sw.opts.Faults[point.Fault]))
-	return b.String()
+	return text + " " + effectOf(&sw.opts.Faults[point.Fault])
+}
+
+// plain returns a path without what is special to a regular expression, to a shell, or to
+// package testing. A point matches itself.
+func plain(path string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("./_-,:=@%", r) {
+			return r
+		}
+		return '_'
+	}, path)
 }
