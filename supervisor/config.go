@@ -139,9 +139,10 @@ type Config struct {
 	Events []string
 
 	// DenyCalls are names of system calls that fail with EPERM, besides those that do so
-	// anyway. AllowCalls are some of those: they reach the kernel, which judges by the
-	// user's rights; what they tell or change is the host's. Calls by which a program could
-	// get out of the sandbox can't be allowed, that is an error.
+	// anyway; those by which the sandbox prepares programs, such as mmap, are an error.
+	// AllowCalls are some of those that fail anyway: they reach the kernel, which judges by
+	// the user's rights; what they tell or change is the host's. Calls by which a program
+	// could get out of the sandbox can't be allowed, that is an error.
 	DenyCalls, AllowCalls []string
 
 	// NoHugePages switches transparent huge pages off (prctl(2), PR_SET_THP_DISABLE), so

@@ -88,6 +88,10 @@ var allowable = []string{
 	"userfaultfd", "add_key", "request_key", "keyctl", "perf_event_open", "cachestat", "sysfs", "ustat", "lsm_get_self_attr", "lsm_list_modules",
 }
 
+// preparing are the calls that each program makes for the supervisor under the filter,
+// before its first instruction, on one kernel or another.
+var preparing = []string{"mmap", "mseal", "close", "prctl", "capset", "landlock_restrict_self"}
+
 // checkCalls explains names of calls that can't be meant.
 func checkCalls(cfg *Config) error {
 	for _, name := range cfg.DenyCalls {
@@ -96,6 +100,10 @@ func checkCalls(cfg *Config) error {
 		}
 		if name == "execve" || name == "exit_group" || name == "rt_sigreturn" {
 			return fmt.Errorf("supervisor: DenyCalls: nothing runs without %s", name)
+		}
+		if slices.Contains(preparing, name) {
+			return fmt.Errorf("supervisor: DenyCalls: %q can't be denied: programs are prepared with it, when the filter is there already; "+
+				"OnSyscall and Faults can fail those that programs make", name)
 		}
 	}
 	for _, name := range cfg.AllowCalls {

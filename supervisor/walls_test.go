@@ -226,6 +226,10 @@ func TestCalls(t *testing.T) {
 		{Config{AllowCalls: []string{"mount"}}, `AllowCalls: "mount" can't be allowed`},
 		{Config{DenyCalls: []string{"monut"}}, `no system call "monut"`},
 		{Config{DenyCalls: []string{"execve"}}, "nothing runs without execve"},
+		{Config{DenyCalls: []string{"uname", "mmap"}}, `DenyCalls: "mmap" can't be denied`},
+		{Config{DenyCalls: []string{"close"}}, `DenyCalls: "close" can't be denied`},
+		{Config{DenyCalls: []string{"prctl"}}, `DenyCalls: "prctl" can't be denied`},
+		{Config{DenyCalls: []string{"mseal"}}, `DenyCalls: "mseal" can't be denied`},
 	} {
 		if _, err := Start(exec.Command("true"), tt.cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v, want %q", err, tt.want)
