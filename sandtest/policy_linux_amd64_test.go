@@ -274,6 +274,79 @@ h = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); h.bind("\0abstract"); g.se
 	}
 }
 
+// However a program was named when it was executed, events and the trace know it by its
+// path from the root.
+func TestPolicyProgram(t *testing.T) {
+	python := pythonItself(t)[0]
+	dir := t.TempDir()
+	tool(t, exec.Command("cp", "/bin/true", filepath.Join(dir, "tt")))
+	tool(t, exec.Command("mkdir", filepath.Join(dir, "d")))
+	for _, tt := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"named", []string{"sh", "-c", "ln -s tt l; (./tt); (./l); (d/../tt); (cd d; ../tt); (cd /; work/tt); (PATH=.:$PATH; tt); true"},
+			[]string{"0.2 /work/tt", "0.3 /work/l", "0.4 /work/tt", "0.5 /work/tt", "0.6 /work/tt", "0.7 /work/tt"}},
+		{"by its descriptor", []string{python, "-ISBc", `import os; os.execve(os.open("tt", os.O_RDONLY), ["x"], {})`}, []string{"0 /work/tt"}},
+		{"the command", []string{"./tt"}, []string{"0 /work/tt"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := exec.Command(tt.args[0], tt.args[1:]...)
+			cmd.Dir = dir
+			var mu sync.Mutex
+			var seen, traced []string
+			res := sandtest.Run(t, cmd, sandtest.Options{Trace: true, OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+				mu.Lock()
+				defer mu.Unlock()
+				if e.Name == "openat" && e.Path == "/etc/ld.so.cache" && strings.HasPrefix(e.Program, "/work/") {
+					seen = append(seen, fmt.Sprint(e.Lineage, " ", e.Program))
+				}
+				return sandtest.Allow
+			}})
+			for _, e := range res.Trace {
+				if e.Name == "openat" && strings.Contains(e.Text, "/etc/ld.so.cache") && strings.HasPrefix(e.Program, "/work/") {
+					traced = append(traced, fmt.Sprint(e.Process, " ", e.Program))
+				}
+			}
+			if diff := cmp.Diff(tt.want, seen); diff != "" {
+				t.Errorf("programs in events (-want +got):\n%s%s", diff, res.Stderr)
+			}
+			if diff := cmp.Diff(tt.want, traced); diff != "" {
+				t.Errorf("programs in the trace (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The size of a structure that the call itself has isn't what it is about.
+func TestPolicySize(t *testing.T) {
+	python := pythonItself(t)
+	const script = `
+import ctypes, struct
+libc = ctypes.CDLL(None)
+how = struct.pack("=QQQ", 0, 0, 0)
+libc.syscall(437, -100, b"/etc/hostname", how, len(how))
+libc.syscall(271, None, 0, struct.pack("=qq", 0, 0), b"\0" * 8, 8)
+libc.read(0, ctypes.create_string_buffer(7), 7)`
+	var mu sync.Mutex
+	sizes := map[string]uint64{}
+	res := sandtest.Run(t, exec.Command(python[0], append(python[1:], "-c", script)...), sandtest.Options{
+		Events: []string{"ppoll", "read"},
+		OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.Name == "openat2" || e.Name == "ppoll" || e.Name == "read" {
+				sizes[e.Name] = e.Size
+			}
+			return sandtest.Allow
+		},
+	})
+	if diff := cmp.Diff(map[string]uint64{"openat2": 0, "ppoll": 0, "read": 7}, sizes); diff != "" {
+		t.Errorf("sizes (-want +got):\n%s%s", diff, res.Stderr)
+	}
+}
+
 // A callback that doesn't answer fails the run, whatever thread of the sandbox's asks it:
 // nothing is allowed because of that, and nothing asked any more.
 func TestPolicySlow(t *testing.T) {

@@ -3,7 +3,10 @@
 package supervisor
 
 import (
+	"cmp"
 	"encoding/binary"
+	"fmt"
+	"path"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -84,8 +87,8 @@ func unixName(addr []byte) (string, unixKind) {
 	case addr[2] == 0:
 		return "@" + string(addr[3:]), unixAbstract
 	}
-	path, _, _ := stringsCut(addr[2:])
-	return path, unixFile
+	name, _, _ := stringsCut(addr[2:])
+	return name, unixFile
 }
 
 // follows reports whether a call follows a symbolic link at the end of the path that is
@@ -121,6 +124,26 @@ func (e *event) canonical(dirfd int32, name string, follow bool) string {
 		return e.lexical(dirfd, name)
 	}
 	return at
+}
+
+// programPath returns the path from the root of a program that is to be executed. A link
+// at its end is what it is called by.
+func (e *event) programPath(dirfd int32, name string) string {
+	switch {
+	case name == "":
+		if paths, _, _ := e.aboutFD(dirfd, nil); len(paths) > 0 {
+			return paths[0]
+		}
+		return fmt.Sprintf("/dev/fd/%d", dirfd) // as the kernel calls it
+	case path.IsAbs(name) && path.Clean(name) == name:
+		return name
+	}
+	dir, base := path.Split(name)
+	at, err := e.where(dirfd, cmp.Or(dir, "."), true)
+	if err != nil {
+		return path.Clean(name) // which can't be executed, or not any more
+	}
+	return path.Join(at, base)
 }
 
 // aboutFD adds the path of a descriptor's file to paths, if it has one, and returns

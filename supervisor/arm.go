@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -205,11 +206,8 @@ func (t *tracer) prepareRoot(outer, pid int, deathSignal syscall.Signal) (err er
 	t.s.counts.processes.Add(1)
 	t.s.counts.execs.Add(1)
 	t.root.execs = 1
-	program := t.s.cmd.Path
-	if t.s.commandPath != "" {
-		program = t.s.commandPath
-		th.execName = program
-	}
+	program := t.s.commandProgram(th)
+	th.execName = t.s.commandPath
 	t.root.program.Store(&program)
 	t.s.tracing.note(th, "started "+strconv.Quote(program)+" as "+fmt.Sprintf("%q", t.s.cmd.Args))
 	defer func() {
@@ -218,6 +216,19 @@ func (t *tracer) prepareRoot(outer, pid int, deathSignal syscall.Signal) (err er
 		}
 	}()
 	return t.arm(th, deathSignal)
+}
+
+// commandProgram returns the path of the command's program as the sandbox knows it.
+func (s *Sandbox) commandProgram(th *thread) string {
+	name := cmp.Or(s.commandPath, s.cmd.Path)
+	if s.commandPath == "" && filepath.IsAbs(name) { // one of the host
+		if inner, ok := s.view.tree.Inner(name); ok {
+			return inner
+		}
+		return name
+	}
+	e := event{s: s, th: th, sig: signatureOf(unix.SYS_EXECVE)}
+	return e.programPath(unix.AT_FDCWD, name)
 }
 
 // arm makes the command put itself under the filter, then prepares its program.

@@ -100,7 +100,8 @@ func (s *Sandbox) exec(st *Stop, dirfd int32, argument int, flags int32) {
 		st.refuse(err)
 		return
 	}
-	st.th.execPath = path
+	e := st.event()
+	st.th.execPath = e.programPath(dirfd, path)
 	p, err := s.view.program(st.th, dirfd, path, flags)
 	st.th.script = p.script
 	if err == nil && p.host != "" {

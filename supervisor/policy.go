@@ -19,7 +19,8 @@ type Event struct {
 	// Lineage is the process's name, and Thread the number of its thread, from 1.
 	Lineage det.Lineage
 	Thread  int
-	// Program is the path of the program that the process has executed.
+	// Program is the path of the program that the process has executed, as the command sees
+	// it: an absolute one, whose last element is what it was called by.
 	Program string
 	// Path is the first path that the call names, as the command sees it, with links
 	// followed; the path of the file of its first descriptor, if it names none. To is the

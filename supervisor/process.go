@@ -198,7 +198,7 @@ type thread struct {
 	places   [placeKinds]int       // which places it has, counted from 1
 	again    atomic.Pointer[again] // a call that it is to make anew
 	execName string                // what it has asked execve for, if the kernel was told something else
-	execPath string                // what it has asked execve for
+	execPath string                // what that is, from the root
 	traced   *traced               // the call that it is in, where the trace is to be told of its end
 
 	executes executed                  // the program that it is to execute

@@ -30,7 +30,7 @@ const (
 	argSocket argKind = "addr" // a socket's address; its size follows
 	argArgv   argKind = "argv"
 	argData   argKind = "data" // bytes that are read; their number follows
-	argSize   argKind = "size"
+	argSize   argKind = "size" // of memory or a file, not of a structure of the call's
 )
 
 // signatures is the table of calls: category, name, arguments. Calls that aren't here
@@ -39,7 +39,7 @@ const (
 const signatures = `
 file    open               path open mode
 file    openat             at path open mode
-file    openat2            at path ptr size
+file    openat2            at path ptr int
 file    creat              path mode
 file    stat               path ptr
 file    lstat              name ptr
@@ -157,7 +157,7 @@ network shutdown           fd int
 process execve             path argv envp
 process execveat           at path argv envp atflags
 process clone              hex ptr ptr ptr ptr
-process clone3             ptr size
+process clone3             ptr int
 process fork
 process vfork
 process exit               int
@@ -223,12 +223,12 @@ other   timerfd_settime    fd hex ptr ptr
 other   timerfd_gettime    fd ptr
 other   futex              ptr hex int ptr ptr int
 other   poll               ptr int int
-other   ppoll              ptr int time ptr size
+other   ppoll              ptr int time ptr int
 other   select             int ptr ptr ptr ptr
 other   pselect6           int ptr ptr ptr time ptr
 other   epoll_wait         fd ptr int int
-other   epoll_pwait        fd ptr int int ptr size
-other   epoll_pwait2       fd ptr int time ptr size
+other   epoll_pwait        fd ptr int int ptr int
+other   epoll_pwait2       fd ptr int time ptr int
 other   rt_sigtimedwait    ptr ptr time size
 other   semtimedop         int ptr int time
 other   mq_open            str open mode ptr

@@ -38,7 +38,7 @@ type TraceEntry struct {
 	// Process and Thread are who made the call; threads are counted from 1.
 	Process det.Lineage
 	Thread  int
-	// Program is the path of the program that the process had executed.
+	// Program is the path of the program that the process had executed, see Event.Program.
 	Program string
 	// Name is the call's; empty for a beginning or end.
 	Name     string
