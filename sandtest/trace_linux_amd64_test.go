@@ -3,8 +3,11 @@ package sandtest_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,28 +134,55 @@ func TestNoTrace(t *testing.T) {
 	}
 }
 
-// The trace for Perfetto has a track for each process and for the clock.
-func TestTraceJSON(t *testing.T) {
-	res := sandtest.Run(t, exec.Command("sh", "-c", "sleep 5 & sleep 2; wait"), sandtest.Options{Trace: true})
+// A perfettoEvent is what a test looks at of an event for Perfetto.
+type perfettoEvent struct {
+	Name, Ph string
+	Pid, Tid int
+	Ts, Dur  float64
+	Args     map[string]any
+}
+
+func perfetto(t *testing.T, trace supervisor.Trace) []perfettoEvent {
+	t.Helper()
 	var b bytes.Buffer
-	if err := res.Trace.WriteJSON(&b); err != nil {
+	if err := trace.WriteJSON(&b); err != nil {
 		t.Fatal(err)
 	}
-	var file struct {
-		TraceEvents []struct {
-			Name, Ph string
-			Pid      int
-			Ts, Dur  float64
-			Args     map[string]any
-		}
-	}
+	var file struct{ TraceEvents []perfettoEvent }
 	if err := json.Unmarshal(b.Bytes(), &file); err != nil {
 		t.Fatal(err)
 	}
+	return file.TraceEvents
+}
+
+// The tracks of threads are named, also after a program that was executed later.
+func TestTraceThreads(t *testing.T) {
+	python := pythonItself(t)
+	args := append(slices.Clone(python[1:]), "-c", `
+import os, threading
+for i in range(2):
+    t = threading.Thread(target=lambda: os.stat("/")); t.start(); t.join()
+os.execv("/bin/sh", ["sh", "-c", "true"])`)
+	res := sandtest.Run(t, exec.Command(python[0], args...), sandtest.Options{Trace: true})
+	var names []string
+	for _, e := range perfetto(t, res.Trace) {
+		if e.Ph == "M" && e.Name == "thread_name" {
+			names = append(names, fmt.Sprint(e.Pid, "/", e.Tid, " ", e.Args["name"]))
+		}
+	}
+	want := []string{"1/1 " + filepath.Base(python[0]), "1/1 sh", "1/2 thread 2", "1/3 thread 3"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("names of threads (-want +got):\n%s%s", diff, res.Stderr)
+	}
+}
+
+// The trace for Perfetto has a track for each process and for the clock.
+func TestTraceJSON(t *testing.T) {
+	res := sandtest.Run(t, exec.Command("sh", "-c", "sleep 5 & sleep 2; wait"), sandtest.Options{Trace: true})
 	var clock []string
 	names := map[int]string{}
 	sleeps := map[int]float64{}
-	for _, e := range file.TraceEvents {
+	for _, e := range perfetto(t, res.Trace) {
 		switch {
 		case e.Ph == "M" && e.Name == "process_name":
 			names[e.Pid], _ = e.Args["name"].(string)

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -108,7 +110,8 @@ type chromeEvent struct {
 }
 
 // WriteJSON writes the trace in the Chrome trace-event format, for Perfetto and its
-// like. Each process and thread has a track of its own, and so has the clock, which
+// like. Each process and thread has a track of its own, named after its program, or the
+// number of a thread that isn't the first, and so has the clock, which
 // shows how far it has moved at once. Calls that take no time of the clock's last a
 // nanosecond each, one after another in their thread.
 func (t Trace) WriteJSON(w io.Writer) error {
@@ -149,12 +152,19 @@ func (c *chromeTrace) entry(e *TraceEntry) {
 		c.pids[e.Process] = pid
 		c.add(chromeEvent{Name: "process_sort_index", Phase: "M", Process: pid, Args: map[string]any{"sort_index": pid}})
 	}
-	if name := e.Program; !ok || c.program[e.Process] != name {
+	track := [2]int{pid, e.Thread}
+	_, known := c.last[track]
+	// Entries are sorted by thread where the clock stands still: what the others did before
+	// the process executed something else comes after that.
+	if name := e.Program; !ok || e.Thread == 1 && c.program[e.Process] != name {
 		c.program[e.Process] = name
 		c.add(chromeEvent{Name: "process_name", Phase: "M", Process: pid, Args: map[string]any{"name": string(e.Process) + " " + name}})
+		c.nameThread(pid, 1, path.Base(name))
+	}
+	if !known && e.Thread > 1 {
+		c.nameThread(pid, e.Thread, "thread "+strconv.Itoa(e.Thread))
 	}
 	out := chromeEvent{Name: e.Name, Category: e.Category, Phase: "X", Process: pid, Thread: e.Thread}
-	track := [2]int{pid, e.Thread}
 	out.Time = max(inMicroseconds(e.Began), c.last[track])
 	out.Duration = max(inMicroseconds(e.Ended-e.Began), nanosecond)
 	c.last[track] = out.Time + out.Duration
@@ -164,4 +174,8 @@ func (c *chromeTrace) entry(e *TraceEntry) {
 		out.Args = map[string]any{"call": e.Text, "result": e.Result, "by": e.By}
 	}
 	c.add(out)
+}
+
+func (c *chromeTrace) nameThread(pid, thread int, name string) {
+	c.add(chromeEvent{Name: "thread_name", Phase: "M", Process: pid, Thread: thread, Args: map[string]any{"name": name}})
 }
