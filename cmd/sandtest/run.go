@@ -34,6 +34,9 @@ func runMain(args []string) int {
 	if f.Opts.Timeout == 0 {
 		f.Opts.Timeout = -1 // no limit
 	}
+	if err := f.CheckFiles(); err != nil {
+		return fail(exitSandbox, err)
+	}
 	res, err := f.run(flags.Args())
 	if err != nil {
 		return fail(startStatus(err), err)

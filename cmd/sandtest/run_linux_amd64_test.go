@@ -273,7 +273,7 @@ func TestJSON(t *testing.T) {
 	})
 	t.Run("not writable", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "missing", "file")
-		run(t, "run", "--json", file, "echo", "ran").check(t, 125, "ran\n", "sandtest: write the result", file)
+		run(t, "run", "--json", file, "echo", "ran").check(t, 125, "", "sandtest: --json: ", file)
 	})
 }
 
@@ -469,7 +469,19 @@ func TestTrace(t *testing.T) {
 	if !json.Valid(got) {
 		t.Errorf("%s isn't JSON:\n%s", events, got)
 	}
-	run(t, "run", "--trace", filepath.Join(dir, "no", "trace"), "true").check(t, 125, "", "sandtest: write the trace", "no such file")
+	if err := os.WriteFile(text, []byte("kept"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{filepath.Join(dir, "no", "trace"), dir} {
+		run(t, "run", "--json", text, "--trace", file, "echo", "ran").check(t, 125, "", "sandtest: --trace: ", file+": ", "want a file that can be written")
+		run(t, "run", "--trace", text, "--json", file, "echo", "ran").check(t, 125, "", "sandtest: --json: ", file+": ")
+	}
+	if got, err := os.ReadFile(text); err != nil || string(got) != "kept" {
+		t.Errorf("where nothing ran, the trace of the last time is %q, %v", got, err)
+	}
+	fresh := filepath.Join(dir, "fresh")
+	run(t, "run", "--dir", dir, "--trace", fresh, "sh", "-c", "ls fresh; exec 9>fresh").check(t, 0, "", "No such file")
+	run(t, "run", "--trace", "/dev/null", "true").check(t, 0, "")
 	run(t, "run", "--trace", "", "true").check(t, 125, "", "-trace", "want a file")
 }
 

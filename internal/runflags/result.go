@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,38 @@ import (
 	"github.com/sandtest/go-sandtest/sandtest"
 	"github.com/sandtest/go-sandtest/supervisor"
 )
+
+// CheckFiles finds out before a command runs whether what Settle is to write can be
+// written. It leaves no trace of that.
+func (f *Flags) CheckFiles() error {
+	for _, to := range []struct{ flag, file string }{{"trace", f.Trace}, {"json", f.JSON}} {
+		if to.file == "" || to.flag == "json" && to.file == "-" {
+			continue
+		}
+		if err := canWrite(to.file); err != nil {
+			return fmt.Errorf("--%s: %w: want a file that can be written", to.flag, err)
+		}
+	}
+	return nil
+}
+
+func canWrite(file string) error {
+	_, err := os.Lstat(file)
+	isNew := errors.Is(err, fs.ErrNotExist)
+	st, err := os.Stat(file)
+	if err == nil && !st.Mode().IsRegular() && !st.IsDir() {
+		return nil // opening a pipe, and closing it, would be noticed
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	err = f.Close()
+	if isNew {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
+}
 
 // Settle shows what the command changed, does with it what was asked for, and
 // writes the result.
