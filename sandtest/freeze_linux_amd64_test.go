@@ -299,3 +299,40 @@ int main(void) { pthread_t t; pthread_create(&t, 0, go, 0); pthread_exit(0); }`)
 type writer func([]byte) (int, error)
 
 func (w writer) Write(b []byte) (int, error) { return w(b) }
+
+// A snapshot is taken of what stands still, and of nothing else.
+func TestSnapshotRunning(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "echo x >f; sleep 1000000")
+	cmd.Dir = t.TempDir()
+	p := sandtest.Start(t, cmd, sandtest.Options{Clock: sandtest.Running})
+	refused := func(when string) {
+		t.Helper()
+		dir := filepath.Join(t.TempDir(), "snap")
+		if err := p.Snapshot(dir); err == nil || !strings.Contains(err.Error(), "Freeze it before") || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: %v, want an error that says what to do", when, err)
+		}
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("%s: it has written %s", when, dir)
+		}
+	}
+	taken := func(when string) {
+		t.Helper()
+		if err := p.Snapshot(filepath.Join(t.TempDir(), "snap")); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	refused("at the start")
+	if err := p.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	taken("frozen")
+	taken("frozen, again")
+	p.Thaw()
+	refused("thawed")
+	if err := p.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	p.Kill()
+	p.Wait()
+	taken("at the end")
+}

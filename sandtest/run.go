@@ -254,8 +254,9 @@ func (p *Process) Thaw() { p.sandbox.Thaw() }
 func (p *Process) Changes() (cow.Changes, error) { return p.sandbox.Layer().Changes() }
 
 // Snapshot writes what was written so far to a directory that is empty or doesn't exist.
-// The command must be frozen, or have ended. [Options.Lower] starts from it.
-func (p *Process) Snapshot(dir string) error { return p.sandbox.Layer().Snapshot(dir) }
+// The command must be frozen, or have ended: that it runs is an error. [Options.Lower]
+// starts from it.
+func (p *Process) Snapshot(dir string) error { return p.sandbox.Snapshot(dir) }
 
 // Kill ends the command and everything it started.
 func (p *Process) Kill() { p.sandbox.Kill() }

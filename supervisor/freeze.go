@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -68,6 +69,40 @@ func (s *Sandbox) Thaw() {
 		s.thaw()
 		s.freezeMu.Unlock()
 		s.frozenByUser.Store(false)
+	}
+}
+
+// Snapshot writes what was written so far to a directory ([cow.Tree.Snapshot]). While
+// anything runs that tells no state that there ever was, and is an error: it must be
+// frozen, or have ended.
+func (s *Sandbox) Snapshot(dir string) error {
+	if !s.standsStill() {
+		return fmt.Errorf("supervisor: write a snapshot to %s: the sandbox is running, so that it might change meanwhile: Freeze it before, or wait for its end", dir)
+	}
+	return s.Layer().Snapshot(dir)
+}
+
+// standsStill reports whether nothing changes until Thaw, or any more.
+func (s *Sandbox) standsStill() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+	}
+	f := s.freezing.Load()
+	if f == nil || !s.frozenByUser.Load() {
+		return false
+	}
+	select {
+	case <-f.thaw: // which killing does, too
+		return false
+	default:
+	}
+	select {
+	case <-f.stopped:
+		return true
+	default:
+		return f.idle.Load()
 	}
 }
 

@@ -30,6 +30,7 @@ func (*Sandbox) Discard() error        { return errors.ErrUnsupported }
 func (*Sandbox) Kill()                 {}
 func (*Sandbox) Freeze() error         { return errors.ErrUnsupported }
 func (*Sandbox) Thaw()                 {}
+func (*Sandbox) Snapshot(string) error { return errors.ErrUnsupported }
 func (*Sandbox) Address(uint16) (netip.AddrPort, error) {
 	return netip.AddrPort{}, errors.ErrUnsupported
 }
