@@ -274,6 +274,76 @@ h = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); h.bind("\0abstract"); g.se
 	}
 }
 
+// What the sandbox refuses is denied, and nothing else.
+func TestPolicyDenied(t *testing.T) {
+	python := pythonItself(t)
+	dir, readOnly := t.TempDir(), t.TempDir()
+	for _, file := range []string{filepath.Join(dir, "hidden", "f"), filepath.Join(readOnly, "f"), filepath.Join(readOnly, "d", "g")} {
+		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const script = `
+import os, socket
+def try_(name, f):
+    try: f(); print(name, "made")
+    except OSError as e: print(name, "failed")
+def o(name, flags): return lambda: os.close(os.open(name, flags, 0o666))
+def tcp(to): return lambda: socket.socket().connect(to)
+def udp(): return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s = socket.socket(); s.bind(("127.0.0.1", 80)); s.listen(); c = socket.create_connection(("127.0.0.1", 80))
+w = os.O_RDWR
+os.symlink("/mnt/ro/f", "link")
+for name, f in {
+    "hidden": o("hidden/f", os.O_RDONLY), "missing": o("missing", os.O_RDONLY), "mine": o("mine", w|os.O_CREAT),
+    "read": o("/mnt/ro/f", os.O_RDONLY), "write": o("/mnt/ro/f", w), "link": o("link", w), "truncate": o("/mnt/ro/f", os.O_TRUNC),
+    "path": o("/mnt/ro/f", os.O_PATH|w), "create": o("/mnt/ro/new", os.O_CREAT), "there": o("/mnt/ro/f", os.O_CREAT), "temporary": o("/mnt/ro", os.O_TMPFILE|w),
+    "mkdir": lambda: os.mkdir("/mnt/ro/e"), "rmdir": lambda: os.rmdir("/mnt/ro/d"), "unlink": lambda: os.unlink("/mnt/ro/f"),
+    "from": lambda: os.rename("/mnt/ro/f", "f"), "to": lambda: os.rename("mine", "/mnt/ro/d/f"), "around": lambda: os.rename("mine", "mine2"),
+    "bind path": lambda: socket.socket(socket.AF_UNIX).bind("/mnt/ro/s"), "bind other": lambda: socket.socket(socket.AF_UNIX).bind("s"),
+    "outside": tcp(("192.0.2.1", 80)), "allowed": lambda: udp().connect(("192.0.2.2", 53)), "nobody": tcp(("127.0.0.1", 1)),
+    "bind outside": lambda: socket.socket().bind(("192.0.2.1", 80)), "bind all": lambda: socket.socket().bind(("", 81)),
+    "send outside": lambda: udp().sendto(b"x", ("192.0.2.1", 53)), "send": lambda: udp().sendto(b"x", ("127.0.0.1", 53)),
+    "stream": lambda: c.sendto(b"x", ("192.0.2.1", 53)),
+}.items():
+    os.mkdir("/work/case " + name)
+    try_(name, f)`
+	want := map[string]bool{
+		"hidden": true, "write": true, "link": true, "truncate": true, "create": true, "temporary": true, "mkdir": true, "rmdir": true, "unlink": true,
+		"from": true, "to": true, "bind path": true, "outside": true, "bind outside": true, "send outside": true,
+	}
+	made := map[string]bool{"mine": true, "read": true, "path": true, "there": true, "around": true, "bind other": true, "allowed": true, "bind all": true, "send": true, "stream": true}
+	var mu sync.Mutex
+	denied, current := map[string]bool{}, ""
+	cmd := exec.Command(python[0], append(python[1:], "-c", script)...)
+	cmd.Dir = dir
+	res := sandtest.Run(t, cmd, sandtest.Options{
+		Deny: []string{filepath.Join(dir, "hidden")}, AllowNet: []string{"192.0.2.2:53"},
+		Mounts: []sandtest.Mount{{Host: readOnly, Path: "/mnt/ro", ReadOnly: true}},
+		OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+			mu.Lock()
+			defer mu.Unlock()
+			if name, ok := strings.CutPrefix(e.Path, "/work/case "); ok {
+				current = name
+			} else if current != "" && e.Name != "mmap" && e.Denied {
+				denied[current] = true
+			}
+			return sandtest.Allow
+		},
+	})
+	if diff := cmp.Diff(want, denied); diff != "" {
+		t.Errorf("what is denied (-want +got):\n%s\n%s%s", diff, res.Stdout, res.Stderr)
+	}
+	for line := range strings.Lines(res.Stdout) {
+		if name, ok := strings.CutSuffix(line, " made\n"); ok != made[strings.TrimSuffix(name, " failed\n")] {
+			t.Errorf("it says %q", line)
+		}
+	}
+}
+
 // However a program was named when it was executed, events and the trace know it by its
 // path from the root.
 func TestPolicyProgram(t *testing.T) {

@@ -34,7 +34,7 @@ func policies(s *Sandbox) feature {
 	if s.cfg.OnSyscall == nil {
 		return f
 	}
-	p := &policy{s: s, ask: s.cfg.OnSyscall}
+	p := &policy{s: s, ask: s.cfg.OnSyscall, readOnly: s.hasReadOnly()}
 	s.policy = p
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(policyEvents, s.cfg.Events)))) {
 		f.calls = append(f.calls, call{name: name, watch: p.judge})
@@ -61,6 +61,8 @@ type policy struct {
 	s     *Sandbox
 	ask   func(*Event) Verdict
 	rules Rules
+
+	readOnly bool // something is mounted so
 
 	reports sync.WaitGroup // callbacks that nobody waits for
 
@@ -189,7 +191,8 @@ func (p *policy) judge(e *event) Answer {
 	if a.IsValid() {
 		refusal = p.rules.network(e.s.lineOf(th.proc), a, e.sig.name == "bind")
 	}
-	ev.Denied = ev.Denied || refusal != nil
+	ev.Denied = ev.Denied || refusal != nil || a.IsValid() && e.leadsOutside(a) ||
+		p.readOnly && (e.changesReadOnly(ev.Path) || e.changesReadOnly(ev.To))
 	if refused := e.s.table.refuses(e.nr, &e.args); refused || exits {
 		p.report(e.th, ev)
 		return goOn

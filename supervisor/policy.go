@@ -35,7 +35,10 @@ type Event struct {
 	Size uint64
 	// Argv are the arguments of a program that is to be executed.
 	Argv []string
-	// Denied says that the call will fail, whatever the verdict.
+	// Denied says that the call will fail, whatever the verdict, because the sandbox refuses
+	// it: the call itself, what Deny or the rules hide, an address outside, a change of what is
+	// mounted read-only. Errors that it would have anywhere, such as a missing file or right,
+	// aren't foreseen.
 	Denied bool
 	// Rules change what the sandbox may do from now on.
 	Rules *Rules
