@@ -510,9 +510,9 @@ func TestPolicyRace(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "secret"), []byte("secret"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, mode := range []string{"memory", "link", "exec", "null", "bad"} {
+	for _, mode := range []string{"memory", "empty", "gone", "link", "exec", "null", "bad"} {
 		cmd := exec.Command(exe, mode, n)
-		execs := mode != "memory" && mode != "link"
+		execs := mode == "exec" || mode == "null" || mode == "bad"
 		if execs {
 			cmd.Args[2] = "200"
 			cmd.Stdin = strings.NewReader("")

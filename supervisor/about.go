@@ -36,7 +36,7 @@ func (e *event) about() (paths []string, fd string, offset int64) {
 			}
 		}
 	}
-	_, addr := e.socketAddress(nil)
+	_, addr, _ := e.socketAddress(nil)
 	switch name, kind := unixName(addr); kind {
 	case unixFile:
 		paths = append(paths, e.canonical(unix.AT_FDCWD, name, e.sig.name != "bind"))
@@ -49,25 +49,27 @@ func (e *event) about() (paths []string, fd string, offset int64) {
 // socketAddress returns the address that a call binds, connects or sends to, as the
 // program has written it, and where; nil if there is none. The header of a message is read
 // from what was judged.
-func (e *event) socketAddress(j *judgement) (at uint64, addr []byte) {
+func (e *event) socketAddress(j *judgement) (at uint64, addr []byte, err error) {
 	size := int32(0)
 	if i := slices.Index(e.sig.kinds, argSocket); i >= 0 {
 		at, size = e.args[i], e.int(i+1)
 	} else if e.sig.name == "sendmsg" || e.sig.name == "sendmmsg" {
 		hdr := make([]byte, msghdrSize)
-		if !j.read(e.args[1], hdr) && e.read(e.args[1], hdr) != nil {
-			return 0, nil
+		if !j.read(e.args[1], hdr) {
+			if err := e.read(e.args[1], hdr); err != nil {
+				return 0, nil, err
+			}
 		}
 		at, size = binary.NativeEndian.Uint64(hdr[msgName:]), int32(binary.NativeEndian.Uint32(hdr[msgNameLen:]))
 	}
 	if at == 0 || size < 2 || size > mostOfAnAddress {
-		return 0, nil
+		return 0, nil, nil
 	}
 	addr = make([]byte, size)
-	if e.read(at, addr) != nil {
-		return 0, nil
+	if err := e.read(at, addr); err != nil {
+		return 0, nil, err
 	}
-	return at, addr
+	return at, addr, nil
 }
 
 // A unixKind is what kind of name an address of a Unix socket is.

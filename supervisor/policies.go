@@ -173,8 +173,13 @@ func (p *policy) judge(e *event) Answer {
 	if program := th.proc.program.Load(); program != nil {
 		ev.Program = *program
 	}
-	p.findPaths(e, j, &ev)
-	a := p.findAddress(e, j, &ev)
+	err := p.findPaths(e, j, &ev)
+	a, err2 := p.findAddress(e, j, &ev)
+	for _, errno := range []unix.Errno{unix.EFAULT, unix.ENAMETOOLONG} {
+		if err == errno || err2 == errno {
+			return Errno(errno) // it might be readable when it is used
+		}
+	}
 	if i := slices.Index(e.sig.kinds, argArgv); i >= 0 {
 		const most, longest = 1 << 17, 1 << 17 // MAX_ARG_STRLEN, linux/binfmts.h
 		argv, more, err := e.strings(e.args[i], most, longest)
@@ -235,8 +240,9 @@ func (e *event) size() uint64 {
 	return 0
 }
 
-// findPaths finds what the call is about, and keeps the paths as they were read.
-func (p *policy) findPaths(e *event, j *judgement, ev *Event) {
+// findPaths finds what the call is about, and keeps the paths as they were read. The error
+// is that of a path that can't be read.
+func (p *policy) findPaths(e *event, j *judgement, ev *Event) error {
 	dirfd := int32(unix.AT_FDCWD)
 	var found []string
 	for i, kind := range e.sig.kinds {
@@ -245,11 +251,19 @@ func (p *policy) findPaths(e *event, j *judgement, ev *Event) {
 			dirfd = e.int(i)
 			continue
 		case argPath, argName:
+			if e.args[i] == 0 { // which some calls allow
+				found, _, _ = e.aboutFD(dirfd, found)
+				dirfd = unix.AT_FDCWD
+				continue
+			}
 			name, err := e.string(e.args[i])
-			if err == nil && name != "" {
-				j.spans = append(j.spans, span{e.args[i], append([]byte(name), 0)})
+			if err != nil {
+				return err
+			}
+			j.spans = append(j.spans, span{e.args[i], append([]byte(name), 0)})
+			if name != "" {
 				found = append(found, p.findPath(e, j, ev, dirfd, name, e.follows(i)))
-			} else if err == nil {
+			} else {
 				found, _, _ = e.aboutFD(dirfd, found)
 			}
 			dirfd = unix.AT_FDCWD
@@ -265,6 +279,7 @@ func (p *policy) findPaths(e *event, j *judgement, ev *Event) {
 	if len(found) > 1 {
 		ev.To = found[1]
 	}
+	return nil
 }
 
 func (p *policy) findPath(e *event, j *judgement, ev *Event, dirfd int32, name string, follow bool) string {
@@ -278,17 +293,22 @@ func (p *policy) findPath(e *event, j *judgement, ev *Event, dirfd int32, name s
 }
 
 // findAddress finds where a call connects, binds or sends to, and keeps what was read. It
-// is invalid for a call without an address of the Internet.
-func (p *policy) findAddress(e *event, j *judgement, ev *Event) (a netip.AddrPort) {
+// is invalid for a call without an address of the Internet. The error is that of one that
+// can't be read.
+func (p *policy) findAddress(e *event, j *judgement, ev *Event) (a netip.AddrPort, err error) {
+	if e.sig.name == "sendmmsg" && uint32(e.args[2]) == 0 {
+		return a, nil // nothing is sent
+	}
 	if e.sig.name == "sendmsg" || e.sig.name == "sendmmsg" {
 		hdr := make([]byte, msghdrSize)
-		if e.read(e.args[1], hdr) == nil {
-			j.spans = append(j.spans, span{e.args[1], hdr})
+		if err := e.read(e.args[1], hdr); err != nil {
+			return a, err
 		}
+		j.spans = append(j.spans, span{e.args[1], hdr})
 	}
-	at, b := e.socketAddress(j)
+	at, b, err := e.socketAddress(j)
 	if b == nil {
-		return a
+		return a, err
 	}
 	j.spans = append(j.spans, span{at, b})
 	switch name, kind := unixName(b); kind {
@@ -300,9 +320,9 @@ func (p *policy) findAddress(e *event, j *judgement, ev *Event) (a netip.AddrPor
 	if a, err := parseAddress(e.ofFamily(b)); err == nil {
 		a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 		ev.Host, ev.Port = a.Addr().String(), a.Port()
-		return a
+		return a, nil
 	}
-	return a
+	return a, nil
 }
 
 // ofFamily returns an address with the family of the call's socket where it has none:

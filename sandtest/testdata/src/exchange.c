@@ -1,6 +1,8 @@
 // Exchange tries to use something else than was judged.
 //
 // memory N: opens a path that a second thread rewrites from "public" to "secret".
+// empty N:  opens a path that a second thread rewrites from "" to "secret".
+// gone N:   opens the path "secret", which a second thread makes unreadable.
 // link N:   opens a link that a second thread lets lead to one or the other.
 // exec N:   executes a program with an argument that a second thread rewrites.
 // null N:   executes one with an argument that comes and goes.
@@ -40,6 +42,22 @@ static void *change(void *arg) {
 	return arg;
 }
 
+static void *empty(void *arg) {
+	while (!done) {
+		*(volatile char *)name = 0;
+		*(volatile char *)name = 's';
+	}
+	return arg;
+}
+
+static void *hide(void *arg) {
+	while (!done) {
+		mprotect(name, 4096, PROT_NONE);
+		mprotect(name, 4096, PROT_READ);
+	}
+	return arg;
+}
+
 static void *relink(void *arg) {
 	while (!done) {
 		symlink("secret", "new");
@@ -69,16 +87,26 @@ int main(int argc, char **argv) {
 	if (write(fd, "public", 6) != 6)
 		return 2;
 	close(fd);
-	int pointer = !strcmp(argv[1], "null") || !strcmp(argv[1], "bad");
+	void *(*exchange)(void *) = rewrite;
+	if (!strcmp(argv[1], "link"))
+		exchange = relink;
+	else if (!strcmp(argv[1], "empty"))
+		exchange = empty;
+	else if (!strcmp(argv[1], "gone"))
+		exchange = hide;
+	else if (!strcmp(argv[1], "null") || !strcmp(argv[1], "bad"))
+		exchange = change;
 	hidden = strcmp(argv[1], "bad") ? 0 : (char *)8;
-	pthread_create(&t, 0, pointer ? change : strcmp(argv[1], "link") ? rewrite : relink, 0);
+	if (exchange == empty || exchange == hide)
+		strcpy(name, "secret");
+	pthread_create(&t, 0, exchange, 0);
 	for (int i = 0; i < n; i++) {
-		if (!strcmp(argv[1], "memory"))
-			look(name);
-		else if (!strcmp(argv[1], "link"))
+		if (!strcmp(argv[1], "link"))
 			look("link");
+		else if (strcmp(argv[1], "exec") && exchange != change)
+			look(name);
 		else if (!vfork()) {
-			if (!pointer)
+			if (exchange != change)
 				args[1] = name;
 			execv(args[0], (char **)args);
 			_exit(0);
