@@ -3,6 +3,10 @@ package cow
 import (
 	"fmt"
 	"io/fs"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A Kind says what happened to a file.
@@ -31,13 +35,25 @@ type Change struct {
 type Changes []Change
 
 // String returns the change as a line: its kind, its mode as ls(1) shows it, its
-// path, and the target of a symbolic link.
+// path, and the target of a symbolic link, both as [Quote] has them.
 func (c Change) String() string {
-	s := fmt.Sprintf("%c %s %s", c.Kind, ModeString(c.Mode), c.Path)
+	s := fmt.Sprintf("%c %s %s", c.Kind, ModeString(c.Mode), Quote(c.Path))
 	if c.Target != "" {
-		s += " -> " + c.Target
+		s += " -> " + Quote(c.Target)
 	}
 	return s
+}
+
+// Quote returns a name as it can stand in a line of text: as it is, or as a Go string
+// where it isn't UTF-8, holds control characters, begins or ends with a space, or begins
+// with a quotation mark.
+func Quote(name string) string {
+	odd := !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) ||
+		strings.TrimSpace(name) != name || strings.HasPrefix(name, `"`)
+	if odd {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 // String returns a line for each change.

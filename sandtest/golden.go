@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/diff"
+	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/tools/txtar"
 )
 
@@ -52,7 +53,7 @@ func updating() bool {
 // It is a txtar archive. Its comment says "exit N", or "signal NAME". The files
 // stdout, stderr and changes come first, the latter with a line for each change;
 // then each regular file that was added or modified, named by its path without the
-// leading slash. A file that isn't text, or that txtar couldn't hold, stands as a
+// leading slash. Names that a line can't hold are quoted ([cow.Quote]). A file that isn't text, or that txtar couldn't hold, stands as a
 // line with its SHA-256; one whose last line doesn't end says so in a line more.
 //
 // opts are options for comparing the texts, by [cmp.Equal] of two strings: one that
@@ -120,7 +121,7 @@ func archive(res *Result) (*txtar.Archive, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", c.Path, err)
 		}
-		add(strings.TrimPrefix(c.Path, "/"), text)
+		add(cow.Quote(strings.TrimPrefix(c.Path, "/")), text)
 	}
 	return a, nil
 }

@@ -119,3 +119,27 @@ func TestWrite(t *testing.T) {
 		t.Errorf("the host has %q, %v, want %q", out, err, want)
 	}
 }
+
+// Any name can stand in a golden file, and none changes how others do.
+func TestGoldenNames(t *testing.T) {
+	cmd := exec.Command("bash", "-c", `for n in $'a\nb' 'a ' $'a\xff' '"a"' 'a -- b' plain; do echo "$n" | od -An -c >"$n"; done; ln -s $'t\xfe' l`)
+	cmd.Dir = t.TempDir()
+	res := sandtest.Run(t, cmd, sandtest.Options{})
+	file := filepath.Join(t.TempDir(), "names.golden")
+	t.Setenv("SANDTEST_UPDATE", "1")
+	sandtest.Golden(t, res, file)
+	t.Setenv("SANDTEST_UPDATE", "")
+	sandtest.Golden(t, res, file)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		`A -rw-r--r-- "/work/a\nb"`, `A -rw-r--r-- "/work/a "`, `A -rw-r--r-- "/work/a\xff"`, `A -rw-r--r-- /work/"a"`, `A -rw-r--r-- /work/plain`,
+		`A lrwxrwxrwx /work/l -> "t\xfe"`, `-- "work/a\nb" --`, `-- "work/a " --`, `-- "work/a\xff" --`, `-- work/"a" --`, `-- work/a -- b --`, `-- work/plain --`,
+	} {
+		if !strings.Contains("\n"+string(text), "\n"+line+"\n") {
+			t.Errorf("no line %s in\n%s", line, text)
+		}
+	}
+}

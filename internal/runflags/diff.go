@@ -64,7 +64,7 @@ func fileDiff(c *cow.Change) (string, error) {
 			return "", err
 		}
 	}
-	return string(diff.Diff("a"+c.Path, old, "b"+c.Path, after)), nil
+	return string(diff.Diff(cow.Quote("a"+c.Path), old, cow.Quote("b"+c.Path), after)), nil
 }
 
 // readText returns what a file holds, nil if that isn't text or too long.
