@@ -44,7 +44,7 @@ func updating() bool {
 // Golden compares what a command did with a golden file: its exit status, what it
 // wrote to standard output and error, and the files it added, modified or deleted,
 // with their contents. t fails, and goes on, if they differ; the failure shows how,
-// and the result is kept in [testing.TB.ArtifactDir].
+// and with go test -artifacts the result is kept in [testing.TB.ArtifactDir].
 //
 // The golden file is rewritten when the test runs with -sandtest.update, with
 // SANDTEST_UPDATE=1 in the environment, or with a flag -update of the test binary's
@@ -82,13 +82,22 @@ func Golden(t testing.TB, res *Result, file string, opts ...cmp.Option) {
 		if missing {
 			reason = fmt.Sprintf("has no golden file %s", file)
 		}
-		kept := filepath.Join(t.ArtifactDir(), filepath.Base(file))
-		if err := write(kept, text); err != nil {
-			t.Errorf("sandtest: keep the result: %v", err)
-		}
-		t.Errorf("sandtest: the result %s:\n%sit is kept in %s\nto accept it, run: go test -run '^%s$' -sandtest.update (or SANDTEST_UPDATE=1 go test)",
-			reason, differs, kept, t.Name())
+		t.Errorf("sandtest: the result %s:\n%s%s\nto accept it, run: go test -run '^%s$' -sandtest.update (or SANDTEST_UPDATE=1 go test)",
+			reason, differs, keepGolden(t, filepath.Base(file), text), t.Name())
 	}
+}
+
+// keepGolden keeps a golden file that would be right, if that outlives the test, and says
+// where.
+func keepGolden(t testing.TB, name string, text []byte) string {
+	if f := flag.Lookup("test.artifacts"); f == nil || f.Value.String() != "true" {
+		return "with go test -artifacts it is kept"
+	}
+	kept := filepath.Join(t.ArtifactDir(), name)
+	if err := write(kept, text); err != nil {
+		return fmt.Sprintf("it can't be kept: %v", err)
+	}
+	return "it is kept in " + kept
 }
 
 func write(file string, text []byte) error {

@@ -1,6 +1,7 @@
 package sandtest_test
 
 import (
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,12 +48,20 @@ func TestGoldenDiffers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	keep := func(on string) {
+		if err := flag.Set("test.artifacts", on); err != nil {
+			t.Fatal(err)
+		}
+	}
+	was := flag.Lookup("test.artifacts").Value.String()
+	defer keep(was)
 	compare := func(file string, opts ...cmp.Option) *fakeTB {
 		fake := &fakeTB{artifacts: t.TempDir()}
 		fake.run(func(t testing.TB) { sandtest.Golden(t, res, file, opts...) })
 		return fake
 	}
 	file := filepath.Join(t.TempDir(), "deep", "edit.golden")
+	keep("true")
 	fake := compare(file)
 	for _, want := range []string{"has no golden file " + file, "+exit 3", "-sandtest.update", filepath.Join(fake.artifacts, "edit.golden")} {
 		if !strings.Contains(fake.errors, want) {
@@ -62,6 +71,12 @@ func TestGoldenDiffers(t *testing.T) {
 	if kept, err := os.ReadFile(filepath.Join(fake.artifacts, "edit.golden")); err != nil || string(kept) != string(right) {
 		t.Errorf("the result isn't kept: %v\n%s", err, cmp.Diff(string(right), string(kept)))
 	}
+	keep("false") // then the directory is gone with the test
+	if fake := compare(file); !strings.Contains(fake.errors, "+exit 3") || strings.Contains(fake.errors, fake.artifacts) ||
+		!strings.Contains(fake.errors, "with go test -artifacts it is kept") {
+		t.Errorf("the failure without -artifacts says:\n%s", fake.errors)
+	}
+	keep(was)
 	if _, err := os.Stat(file); err == nil {
 		t.Error("the golden file was written without being asked for")
 	}
