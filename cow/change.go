@@ -29,6 +29,7 @@ type Change struct {
 
 	inode  *Inode
 	before string // the host's file that was there
+	unread bool   // of a directory: not all that is in it is known
 }
 
 // Changes are sorted by path.

@@ -15,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errUnread is the error of what needs all that is in a directory.
+var errUnread = errors.New("what is in it can't be read on the host, so it can't be written anywhere")
+
 // A comparison finds what differs from the host.
 //
 // A directory that shows the host's directory of its own place can differ only in
@@ -23,19 +26,23 @@ type comparison struct {
 	t    *Tree
 	list Changes
 	err  error // of add
+	// unread are the directories, by path, in which there is something that can't be read.
+	unread map[string]*Inode // nil for one that is gone
 }
 
 // Changes returns what the tree holds that the host doesn't, sorted by path. A file
 // that was written to and has the host's bytes and attributes again is no change;
 // one that was moved is deleted at one place and added at another. Times don't
 // count. What lies below a mount with Through set, or is the host's own, isn't
-// looked at.
+// looked at. A directory of the host that is gone has nothing in it; one that can't be
+// read is listed without what is in it, where that counts.
 func (t *Tree) Changes() (Changes, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := &comparison{t: t}
+	c := &comparison{t: t, unread: map[string]*Inode{}}
 	err := c.dir(t.root, t.root.lower)
 	if err == nil {
+		c.markUnread()
 		err = c.err
 	}
 	if err != nil {
@@ -43,6 +50,23 @@ func (t *Tree) Changes() (Changes, error) {
 	}
 	slices.SortFunc(c.list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return c.list, nil
+}
+
+// markUnread notes which of the changes aren't known in full. Where a directory has taken
+// the place of one that can't be read, that is a change itself.
+func (c *comparison) markUnread() {
+	listed := map[string]bool{}
+	for i := range c.list {
+		ch := &c.list[i]
+		_, ch.unread = c.unread[ch.Path]
+		listed[ch.Path] = true
+	}
+	for path, in := range c.unread {
+		if in != nil && !listed[path] {
+			c.add(Modified, path, in)
+			c.list[len(c.list)-1].unread = true
+		}
+	}
 }
 
 // dir compares a directory with the host's at its place, empty if there is none.
@@ -57,7 +81,9 @@ func (c *comparison) dir(in *Inode, lower string) error {
 	if in.lower != lower {
 		for _, dir := range []string{in.lower, lower} {
 			list, err := namesIn(dir)
-			if err != nil {
+			if unreadable(err) {
+				c.unread[in.path()] = in
+			} else if err != nil {
 				return err
 			}
 			for _, n := range list {
@@ -73,12 +99,21 @@ func (c *comparison) dir(in *Inode, lower string) error {
 	return nil
 }
 
+// vanished reports whether an error of the host says that a file isn't there any more.
+func vanished(err error) bool { return err == unix.ENOENT || err == unix.ENOTDIR }
+
+// unreadable reports whether it says that this process may not look.
+func unreadable(err error) bool { return err == unix.EACCES || err == unix.EPERM }
+
 // namesIn lists a directory of the host, if there is one.
 func namesIn(dir string) (names []string, err error) {
 	if dir == "" {
 		return nil, nil
 	}
 	list, err := lowerNames(dir)
+	if vanished(err) {
+		return nil, nil
+	}
 	for _, n := range list {
 		names = append(names, n.name)
 	}
@@ -88,7 +123,12 @@ func namesIn(dir string) (names []string, err error) {
 // name compares what a name in a directory means with what it means on the host.
 func (c *comparison) name(dir *Inode, name, lower string) error {
 	in, err := c.t.child(dir, name)
-	if err != nil {
+	switch {
+	case unreadable(err):
+		c.unread[dir.path()] = dir
+		return nil
+	case vanished(err):
+	case err != nil:
 		return err
 	}
 	path := joinPath(dir.path(), name)
@@ -101,11 +141,12 @@ func (c *comparison) name(dir *Inode, name, lower string) error {
 	var st unix.Stat_t
 	there := ""
 	if lower != "" {
-		switch err := c.t.lstat(joinPath(lower, name), &st); err {
-		case nil:
+		switch err := c.t.lstat(joinPath(lower, name), &st); {
+		case err == nil:
 			there = joinPath(lower, name)
-		case unix.ENOENT, unix.ENOTDIR:
-		default:
+		case unreadable(err):
+			c.unread[dir.path()] = dir
+		case !vanished(err):
 			return err
 		}
 	}
@@ -126,7 +167,7 @@ func (c *comparison) name(dir *Inode, name, lower string) error {
 		there = ""
 	default:
 		same, err := c.same(in, there, &st)
-		if err != nil {
+		if err != nil && !vanished(err) && !unreadable(err) {
 			return err
 		}
 		if !same {
@@ -162,14 +203,18 @@ func (c *comparison) mount(in, dir *Inode, name string) error {
 		return nil
 	}
 	var st unix.Stat_t
-	if err := c.t.lstat(in.lower, &st); err != nil {
+	same := false
+	err := c.t.lstat(in.lower, &st)
+	if err == nil {
+		same, err = c.same(in, in.lower, &st)
+	}
+	if err != nil && !vanished(err) && !unreadable(err) {
 		return err
 	}
-	same, err := c.same(in, in.lower, &st)
-	if err == nil && !same {
+	if !same {
 		c.add(Modified, c.t.pathOf(in), in)
 	}
-	return err
+	return nil
 }
 
 func (t *Tree) pathOf(in *Inode) string { return joinPath(in.parent.path(), in.name) }
@@ -190,6 +235,9 @@ func (c *comparison) deleted(path, lower string, st *unix.Stat_t) error {
 		change.before = lower
 	case unix.S_IFLNK:
 		target, err := readLink(lower)
+		if vanished(err) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -206,12 +254,20 @@ func (c *comparison) deleted(path, lower string, st *unix.Stat_t) error {
 
 func (c *comparison) below(path, lower string) error {
 	names, err := namesIn(lower)
-	if err != nil {
+	if unreadable(err) {
+		c.unread[path] = nil
+	} else if err != nil {
 		return err
 	}
 	for _, name := range names {
 		var st unix.Stat_t
-		if err := c.t.lstat(joinPath(lower, name), &st); err != nil {
+		switch err := c.t.lstat(joinPath(lower, name), &st); {
+		case vanished(err):
+			continue
+		case unreadable(err):
+			c.unread[path] = nil
+			continue
+		case err != nil:
 			return err
 		}
 		if err := c.deleted(joinPath(path, name), joinPath(lower, name), &st); err != nil {

@@ -124,6 +124,9 @@ func (c *committing) check(changes Changes) error {
 		if !ok {
 			continue
 		}
+		if ch.unread {
+			return fmt.Errorf("%s: %w", host, errUnread)
+		}
 		h := hostChange{Change: ch, host: host}
 		var st unix.Stat_t
 		switch err := unix.Lstat(host, &st); {
@@ -390,7 +393,11 @@ func (t *Tree) Keep(changes Changes, dir string) error {
 			continue
 		}
 		h := hostChange{Change: ch, host: filepath.Join(files, ch.Path)}
-		if err := c.keep(i, &h); err != nil {
+		err := c.keep(i, &h)
+		if err == nil && ch.unread {
+			err = errUnread
+		}
+		if err != nil {
 			return fmt.Errorf("cow: keep %s: %w", ch.Path, err)
 		}
 	}

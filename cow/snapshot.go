@@ -110,6 +110,9 @@ func (t *Tree) Snapshot(dir string) (err error) {
 func (t *Tree) snapshotOf(c *Change, dir string, number int) (f snapshotFile, err error) {
 	f = snapshotFile{Kind: string(rune(c.Kind)), Path: snapshotName(c.Path), Mode: c.Mode}
 	in := c.inode
+	if c.unread {
+		return f, errUnread
+	}
 	if c.Kind == Deleted {
 		return f, nil
 	}

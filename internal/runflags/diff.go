@@ -24,7 +24,7 @@ func ShowDiff(w io.Writer, res *sandtest.Result, colour bool) error {
 		text := c.String() + "\n"
 		if c.Regular() {
 			lines, err := fileDiff(c)
-			if err != nil {
+			if err != nil && !beyondReach(err) {
 				return err
 			}
 			text += lines

@@ -126,7 +126,7 @@ type jsonChange struct {
 	Path   string `json:"path"`
 	Mode   string `json:"mode"` // as ls shows it
 	Size   int64  `json:"size"`
-	SHA256 string `json:"sha256,omitempty"` // of a regular file that is there
+	SHA256 string `json:"sha256,omitempty"` // of a regular file that is there, if it can be read
 	Target string `json:"target,omitempty"` // of a symbolic link
 }
 
@@ -136,21 +136,33 @@ func jsonChanges(res *sandtest.Result) ([]jsonChange, error) {
 		c := &res.Changes[i]
 		out := jsonChange{Kind: string(rune(c.Kind)), Path: c.Path, Mode: cow.ModeString(c.Mode), Size: c.Size, Target: c.Target}
 		if c.Regular() {
-			f, err := c.Open()
-			if err != nil {
+			var err error
+			if out.SHA256, err = sumOf(c); err != nil && !beyondReach(err) {
 				return nil, err
 			}
-			h := sha256.New()
-			_, err = io.Copy(h, f)
-			f.Close()
-			if err != nil {
-				return nil, err
-			}
-			out.SHA256 = hex.EncodeToString(h.Sum(nil))
 		}
 		list = append(list, out)
 	}
 	return list, nil
+}
+
+// sumOf returns the SHA-256 of a file that was added or modified.
+func sumOf(c *cow.Change) (string, error) {
+	f, err := c.Open()
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// beyondReach reports whether an error says that a file of the host can't be read, or no longer.
+func beyondReach(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)
 }
 
 // WriteJSON writes a result to a file, or with - to stdout, which is standard output where
