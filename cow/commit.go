@@ -35,9 +35,9 @@ const (
 // A journalStep is one thing to do to the host.
 type journalStep struct {
 	Do     string    `json:"do"` // remove, rmdir, mkdir, symlink, mknod, move, attr
-	Path   string    `json:"path"`
-	From   string    `json:"from,omitempty"`
-	Target string    `json:"target,omitempty"`
+	Path   rawName   `json:"path"`
+	From   rawName   `json:"from,omitempty"`
+	Target rawName   `json:"target,omitempty"`
 	Mode   uint32    `json:"mode,omitempty"`
 	UID    int       `json:"uid"`
 	GID    int       `json:"gid"`
@@ -156,13 +156,13 @@ func (c *committing) stage() error {
 		isDir := h.was != nil && h.was.Mode&unix.S_IFMT == unix.S_IFDIR
 		switch {
 		case h.Kind == Deleted && isDir:
-			c.do(journalStep{Do: "rmdir", Path: h.host})
+			c.do(journalStep{Do: "rmdir", Path: rawName(h.host)})
 		case h.Kind == Deleted:
-			c.do(journalStep{Do: "remove", Path: h.host})
+			c.do(journalStep{Do: "remove", Path: rawName(h.host)})
 		case h.was != nil && h.Mode&unix.S_IFMT != h.was.Mode&unix.S_IFMT && isDir:
-			c.do(journalStep{Do: "rmdir", Path: h.host})
+			c.do(journalStep{Do: "rmdir", Path: rawName(h.host)})
 		case h.was != nil && h.Mode&unix.S_IFMT != h.was.Mode&unix.S_IFMT:
-			c.do(journalStep{Do: "remove", Path: h.host})
+			c.do(journalStep{Do: "remove", Path: rawName(h.host)})
 		}
 	}
 	links := map[*Inode]string{} // files with several names
@@ -187,7 +187,7 @@ func (c *committing) do(s journalStep) { c.steps = append(c.steps, s) }
 
 func (c *committing) step(do string, h *hostChange) journalStep {
 	a := &h.inode.attr
-	return journalStep{Do: do, Path: h.host, Mode: a.Mode & 0o7777, UID: int(a.UID), GID: int(a.GID), Mtime: time.Unix(0, a.Mtime).UTC(), Target: h.inode.target, Rdev: a.Rdev}
+	return journalStep{Do: do, Path: rawName(h.host), Mode: a.Mode & 0o7777, UID: int(a.UID), GID: int(a.GID), Mtime: time.Unix(0, a.Mtime).UTC(), Target: rawName(h.inode.target), Rdev: a.Rdev}
 }
 
 func (c *committing) stageFile(i int, h *hostChange, links map[*Inode]string) error {
@@ -198,12 +198,12 @@ func (c *committing) stageFile(i int, h *hostChange, links map[*Inode]string) er
 		c.do(c.step("symlink", h))
 	case unix.S_IFREG:
 		if first, ok := links[in]; ok {
-			c.do(journalStep{Do: "link", Path: h.host, From: first})
+			c.do(journalStep{Do: "link", Path: rawName(h.host), From: rawName(first)})
 			return nil
 		}
 		links[in] = h.host
 		s := c.step("move", h)
-		s.From = filepath.Join(c.staging, strconv.Itoa(i))
+		s.From = rawName(filepath.Join(c.staging, strconv.Itoa(i)))
 		c.do(s)
 		return c.write(s, in)
 	case unix.S_IFIFO:
@@ -225,7 +225,7 @@ func (c *committing) write(s journalStep, in *Inode) error {
 		return err
 	}
 	defer unix.Close(from)
-	to, err := unix.Open(s.From, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	to, err := unix.Open(string(s.From), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -233,7 +233,7 @@ func (c *committing) write(s journalStep, in *Inode) error {
 	if err := copyBytes(to, from); err != nil {
 		return err
 	}
-	return setAttr(s.From, s)
+	return setAttr(string(s.From), s)
 }
 
 func (c *committing) writeJournal() error {
@@ -295,51 +295,53 @@ func (s *journalStep) run() error {
 		}
 		return err
 	}
+	path, from := string(s.Path), string(s.From)
 	switch s.Do {
 	case "remove":
-		return unless(unix.Unlink(s.Path), unix.ENOENT, unix.EISDIR)
+		return unless(unix.Unlink(path), unix.ENOENT, unix.EISDIR)
 	case "rmdir":
-		return unless(unix.Rmdir(s.Path), unix.ENOENT, unix.ENOTDIR)
+		return unless(unix.Rmdir(path), unix.ENOENT, unix.ENOTDIR)
 	case "mkdir":
-		return unless(unix.Mkdir(s.Path, 0o700), unix.EEXIST)
+		return unless(unix.Mkdir(path, 0o700), unix.EEXIST)
 	case "symlink":
-		if err := unless(unix.Unlink(s.Path), unix.ENOENT); err != nil {
+		if err := unless(unix.Unlink(path), unix.ENOENT); err != nil {
 			return err
 		}
-		if err := unix.Symlink(s.Target, s.Path); err != nil {
+		if err := unix.Symlink(string(s.Target), path); err != nil {
 			return err
 		}
-		return unless(unix.Lchown(s.Path, s.UID, s.GID))
+		return unless(unix.Lchown(path, s.UID, s.GID))
 	case "mknod":
-		if err := unless(unix.Mknod(s.Path, s.Mode, int(s.Rdev)), unix.EEXIST); err != nil {
+		if err := unless(unix.Mknod(path, s.Mode, int(s.Rdev)), unix.EEXIST); err != nil {
 			return err
 		}
-		return setAttr(s.Path, *s)
+		return setAttr(path, *s)
 	case "link":
-		if err := unless(unix.Unlink(s.Path), unix.ENOENT); err != nil {
+		if err := unless(unix.Unlink(path), unix.ENOENT); err != nil {
 			return err
 		}
-		return unix.Link(s.From, s.Path)
+		return unix.Link(from, path)
 	case "move":
-		err := unix.Rename(s.From, s.Path)
+		err := unix.Rename(from, path)
 		if err == unix.EXDEV {
 			return s.copyOver()
 		}
 		return unless(err, unix.ENOENT)
 	case "attr":
-		return setAttr(s.Path, *s)
+		return setAttr(path, *s)
 	}
 	return fmt.Errorf("unknown step %q", s.Do)
 }
 
 // copyOver moves a file to another file system.
 func (s *journalStep) copyOver() (err error) {
-	from, err := os.Open(s.From)
+	from, err := os.Open(string(s.From))
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	tmp := filepath.Join(filepath.Dir(s.Path), stagingName+"-"+filepath.Base(s.From))
+	path := string(s.Path)
+	tmp := filepath.Join(filepath.Dir(path), stagingName+"-"+filepath.Base(string(s.From)))
 	to, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -347,7 +349,7 @@ func (s *journalStep) copyOver() (err error) {
 	_, err = io.Copy(to, from)
 	if err = errors.Join(err, to.Sync(), to.Close()); err == nil {
 		if err = setAttr(tmp, *s); err == nil {
-			err = os.Rename(tmp, s.Path)
+			err = os.Rename(tmp, path)
 		}
 	}
 	if err != nil {
@@ -417,11 +419,11 @@ func (c *committing) keep(i int, h *hostChange) error {
 		s.Do = "symlink"
 		return s.run()
 	case unix.S_IFREG:
-		s.From = h.host + stagingName
+		s.From = rawName(h.host + stagingName)
 		if err := c.write(s, h.inode); err != nil {
 			return err
 		}
-		return os.Rename(s.From, h.host)
+		return os.Rename(string(s.From), h.host)
 	}
 	return nil
 }

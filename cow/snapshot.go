@@ -31,37 +31,37 @@ const (
 
 type snapshotFile struct {
 	Kind   string            `json:"kind"` // A, M or D, as in Changes
-	Path   snapshotName      `json:"path"`
+	Path   rawName           `json:"path"`
 	Mode   uint32            `json:"mode,omitempty"`
 	UID    uint32            `json:"uid,omitempty"`
 	GID    uint32            `json:"gid,omitempty"`
 	Rdev   uint64            `json:"rdev,omitempty"`
-	Target snapshotName      `json:"target,omitempty"`
+	Target rawName           `json:"target,omitempty"`
 	Times  [4]int64          `json:"times"` // access, modification, change, birth
 	Xattrs map[string][]byte `json:"xattrs,omitempty"`
 	Bytes  int               `json:"bytes,omitempty"` // the number of the file that holds them, from 1
 	Link   int               `json:"link,omitempty"`  // the number of the entry that it is another name of, from 1
 }
 
-// A snapshotName is a string, or where it isn't UTF-8 an object with its bytes.
-type snapshotName string
+// A rawName is a string in JSON, or where it isn't UTF-8 an object with its bytes.
+type rawName string
 
-func (n snapshotName) MarshalJSON() ([]byte, error) {
+func (n rawName) MarshalJSON() ([]byte, error) {
 	if utf8.ValidString(string(n)) {
 		return json.Marshal(string(n))
 	}
 	return json.Marshal(map[string][]byte{"bytes": []byte(n)})
 }
 
-func (n *snapshotName) UnmarshalJSON(b []byte) error {
+func (n *rawName) UnmarshalJSON(b []byte) error {
 	var s string
 	if json.Unmarshal(b, &s) == nil {
-		*n = snapshotName(s)
+		*n = rawName(s)
 		return nil
 	}
 	var raw struct{ Bytes []byte }
 	err := json.Unmarshal(b, &raw)
-	*n = snapshotName(raw.Bytes)
+	*n = rawName(raw.Bytes)
 	return err
 }
 
@@ -108,7 +108,7 @@ func (t *Tree) Snapshot(dir string) (err error) {
 }
 
 func (t *Tree) snapshotOf(c *Change, dir string, number int) (f snapshotFile, err error) {
-	f = snapshotFile{Kind: string(rune(c.Kind)), Path: snapshotName(c.Path), Mode: c.Mode}
+	f = snapshotFile{Kind: string(rune(c.Kind)), Path: rawName(c.Path), Mode: c.Mode}
 	in := c.inode
 	if c.unread {
 		return f, errUnread
@@ -117,7 +117,7 @@ func (t *Tree) snapshotOf(c *Change, dir string, number int) (f snapshotFile, er
 		return f, nil
 	}
 	a := &in.attr
-	f.UID, f.GID, f.Rdev, f.Target, f.Times = a.UID, a.GID, a.Rdev, snapshotName(in.target), [4]int64{a.Atime, a.Mtime, a.Ctime, a.Btime}
+	f.UID, f.GID, f.Rdev, f.Target, f.Times = a.UID, a.GID, a.Rdev, rawName(in.target), [4]int64{a.Atime, a.Mtime, a.Ctime, a.Btime}
 	xattrs, err := t.xattrsOf(in)
 	if err != nil {
 		return f, err

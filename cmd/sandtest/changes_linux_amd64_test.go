@@ -90,5 +90,15 @@ func TestChanges(t *testing.T) {
 			t.Errorf("changes (-want +got):\n%s", diff)
 		}
 	})
+	t.Run("json of names that aren't UTF-8", func(t *testing.T) {
+		o := run(t, "run", "--dir", t.TempDir(), "--json", "-", "bash", "-c", `ln -s $'t\xfe' $'l\xff'; mkdir $'l\xfd'`)
+		want := []any{
+			map[string]any{"kind": "A", "path": "/work/l\ufffd", "path_bytes": "L3dvcmsvbP0=", "mode": "drwxr-xr-x", "size": 4096.0},
+			map[string]any{"kind": "A", "path": "/work/l\ufffd", "path_bytes": "L3dvcmsvbP8=", "mode": "lrwxrwxrwx", "size": 2.0, "target": "t\ufffd", "target_bytes": "dP4="},
+		}
+		if diff := cmp.Diff(any(want), result(t, o.stdout)["changes"]); diff != "" {
+			t.Errorf("changes (-want +got):\n%s", diff)
+		}
+	})
 	run(t, "run", "--changes", "keep=", "true").check(t, 125, "", "discard, commit, keep=DIR or snapshot=DIR")
 }

@@ -182,7 +182,7 @@ func (f *Flags) registerCommand(fs *flag.FlagSet) {
 		f.Trace, f.Opts.Trace = s, true
 		return nil
 	})
-	fs.StringVar(&f.JSON, "json", "", "write the result to `FILE` as JSON, - for standard output")
+	fs.StringVar(&f.JSON, "json", "", "write the result to `FILE` as JSON, - for standard output; path_bytes and target_bytes hold in base64 what of a name isn't UTF-8")
 }
 
 func parseMount(s string) (m sandtest.Mount, err error) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/det"
@@ -128,13 +129,25 @@ type jsonChange struct {
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256,omitempty"` // of a regular file that is there, if it can be read
 	Target string `json:"target,omitempty"` // of a symbolic link
+	// What of these isn't UTF-8, in base64: a string holds U+FFFD for what it can't hold.
+	PathBytes   []byte `json:"path_bytes,omitempty"`
+	TargetBytes []byte `json:"target_bytes,omitempty"`
+}
+
+// notText returns the bytes of what a JSON string can't hold, and nil for what it can.
+func notText(s string) []byte {
+	if utf8.ValidString(s) {
+		return nil
+	}
+	return []byte(s)
 }
 
 func jsonChanges(res *sandtest.Result) ([]jsonChange, error) {
 	list := []jsonChange{}
 	for i := range res.Changes {
 		c := &res.Changes[i]
-		out := jsonChange{Kind: string(rune(c.Kind)), Path: c.Path, Mode: cow.ModeString(c.Mode), Size: c.Size, Target: c.Target}
+		out := jsonChange{Kind: string(rune(c.Kind)), Path: c.Path, Mode: cow.ModeString(c.Mode), Size: c.Size,
+			Target: c.Target, PathBytes: notText(c.Path), TargetBytes: notText(c.Target)}
 		if c.Regular() {
 			var err error
 			if out.SHA256, err = sumOf(c); err != nil && !beyondReach(err) {
