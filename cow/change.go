@@ -30,6 +30,7 @@ type Change struct {
 	inode  *Inode
 	before string // the host's file that was there
 	unread bool   // of a directory: not all that is in it is known
+	missed bool   // what it replaces was there, and isn't any more
 }
 
 // Changes are sorted by path.

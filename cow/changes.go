@@ -100,10 +100,10 @@ func (c *comparison) dir(in *Inode, lower string) error {
 }
 
 // vanished reports whether an error of the host says that a file isn't there any more.
-func vanished(err error) bool { return err == unix.ENOENT || err == unix.ENOTDIR }
+func vanished(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
 
 // unreadable reports whether it says that this process may not look.
-func unreadable(err error) bool { return err == unix.EACCES || err == unix.EPERM }
+func unreadable(err error) bool { return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) }
 
 // namesIn lists a directory of the host, if there is one.
 func namesIn(dir string) (names []string, err error) {
@@ -157,6 +157,7 @@ func (c *comparison) name(dir *Inode, name, lower string) error {
 		return nil
 	case there == "":
 		c.add(Added, path, in)
+		c.list[len(c.list)-1].missed = lower != "" && c.t.replaced[joinPath(lower, name)]
 	case in.attr.Type() != st.Mode&unix.S_IFMT:
 		c.add(Modified, path, in)
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR {

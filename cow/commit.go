@@ -86,6 +86,8 @@ type hostChange struct {
 	Change
 	host string
 	was  *unix.Stat_t // what is there
+	// lower is what the inode shows, there or elsewhere.
+	lower *unix.Stat_t
 }
 
 // Below returns those of the changes that a commit would make below a directory of the
@@ -124,25 +126,52 @@ func (c *committing) check(changes Changes) error {
 		if !ok {
 			continue
 		}
-		if ch.unread {
-			return fmt.Errorf("%s: %w", host, errUnread)
-		}
 		h := hostChange{Change: ch, host: host}
-		var st unix.Stat_t
-		switch err := unix.Lstat(host, &st); {
-		case err == nil && ch.Kind == Added:
-			return fmt.Errorf("%s: %w: it has been created", host, ErrHostChanged)
-		case err == nil:
-			if st.Ctim.Nano() > c.t.began {
-				return fmt.Errorf("%s: %w", host, ErrHostChanged)
-			}
-			h.was = &st
-		case ch.Kind != Added:
-			return fmt.Errorf("%s: %w: %w", host, ErrHostChanged, err)
+		if err := c.look(&h); err != nil {
+			return fmt.Errorf("%s: %w", host, err)
 		}
 		c.todo = append(c.todo, h)
 	}
 	return nil
+}
+
+// look looks at what the host has where a change belongs, and at what it shows.
+func (c *committing) look(h *hostChange) error {
+	if h.unread {
+		return errUnread
+	}
+	was, err := c.unchanged(h.host)
+	switch {
+	case h.Kind == Added && (err == nil || err == ErrHostChanged):
+		return fmt.Errorf("%w: it has been created", ErrHostChanged)
+	case err == nil:
+		h.was = was
+	case h.Kind != Added || !vanished(err):
+		return err
+	case h.missed:
+		return fmt.Errorf("%w: it has been removed", ErrHostChanged)
+	}
+	if h.inode == nil || h.inode.lower == "" {
+		return nil
+	}
+	if h.lower, err = c.unchanged(h.inode.lower); err != nil {
+		return fmt.Errorf("it shows %s: %w", h.inode.lower, err)
+	}
+	return nil
+}
+
+// unchanged tells of a file of the host, if nobody has changed it since the tree was made.
+func (c *committing) unchanged(host string) (*unix.Stat_t, error) {
+	var st unix.Stat_t
+	switch err := c.t.lstat(host, &st); {
+	case vanished(err):
+		return nil, fmt.Errorf("%w: it has been removed: %w", ErrHostChanged, err)
+	case err != nil:
+		return nil, err
+	case st.Ctim.Nano() > c.t.began:
+		return nil, ErrHostChanged
+	}
+	return &st, nil
 }
 
 // stage writes what is new and the journal.

@@ -23,6 +23,9 @@ func (t *Tree) toCreate(w *Walk, path string, dir bool) (entry, error) {
 
 // enter gives an inode a name.
 func (t *Tree) enter(e entry, in *Inode) {
+	if before, known := e.dir.entries[e.name]; known && before == nil {
+		t.replaced[joinPath(e.dir.lower, e.name)] = true
+	}
 	t.undoesName(e.dir, e.name)
 	t.undoesPlace(in)
 	e.dir.entries[e.name] = in

@@ -89,12 +89,13 @@ type Tree struct {
 	serial int64 // of files made without a name
 	began  int64 // by the host's clock
 
-	seen    map[fileID]sight  // files of the host
-	made    map[string]int    // how many files were made at a path
-	known   map[fileID]*Inode // by the file behind it: directories, and what has changed
-	objects uint64            // made so far
-	named   map[string]string // names that files of the host were given, see nameObject
-	mounts  []Mount
+	seen     map[fileID]sight  // files of the host
+	made     map[string]int    // how many files were made at a path
+	known    map[fileID]*Inode // by the file behind it: directories, and what has changed
+	objects  uint64            // made so far
+	replaced map[string]bool   // by the host's path: what was removed or moved away, and has got a successor
+	named    map[string]string // names that files of the host were given, see nameObject
+	mounts   []Mount
 
 	hides     bool   // a mount is Denied
 	protects  bool   // see Config.ProtectLinks
@@ -111,7 +112,7 @@ type Tree struct {
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
 		upper: cfg.Upper, start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks,
-		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, named: map[string]string{}, mounts: cfg.Mounts,
+		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, replaced: map[string]bool{}, named: map[string]string{}, mounts: cfg.Mounts,
 	}
 	t.change = func() int64 { return t.start } // what is there from the beginning is no change
 	t.began = time.Now().UnixNano()
