@@ -35,12 +35,16 @@ type comparison struct {
 // one that was moved is deleted at one place and added at another. Times don't
 // count. What lies below a mount with Through set, or is the host's own, isn't
 // looked at. A directory of the host that is gone has nothing in it; one that can't be
-// read is listed without what is in it, where that counts.
+// read is listed without what is in it, where that counts. Of a file with several names
+// those are listed that lie in directories which somebody has looked into.
 func (t *Tree) Changes() (Changes, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := &comparison{t: t, unread: map[string]*Inode{}}
-	err := c.dir(t.root, t.root.lower)
+	err := t.findLinks()
+	if err == nil {
+		err = c.dir(t.root, t.root.lower)
+	}
 	if err == nil {
 		c.markUnread()
 		err = c.err
@@ -50,6 +54,42 @@ func (t *Tree) Changes() (Changes, error) {
 	}
 	slices.SortFunc(c.list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return c.list, nil
+}
+
+// findLinks looks for the other names that files of the host which have changed have, in
+// the directories that are known.
+func (t *Tree) findLinks() error {
+	wanted := map[fileID]bool{}
+	var dirs []*Inode
+	for id, in := range t.known {
+		switch {
+		case in.lower == "" || in.through || in.foreign != "":
+		case in.isDir():
+			dirs = append(dirs, in)
+		default:
+			var st unix.Stat_t
+			wanted[id] = t.lstat(in.lower, &st) == nil && st.Nlink > 1 && idOf(&st) == id
+		}
+	}
+	if !slices.Contains(slices.Collect(maps.Values(wanted)), true) {
+		return nil
+	}
+	for _, dir := range dirs {
+		names, err := lowerNames(dir.lower)
+		if err != nil && !vanished(err) && !unreadable(err) {
+			return err
+		}
+		for _, n := range names {
+			if !wanted[n.id] {
+				continue
+			}
+			_, err := t.child(dir, n.name) // which enters it
+			if err != nil && !vanished(err) && !unreadable(err) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // markUnread notes which of the changes aren't known in full. Where a directory has taken

@@ -102,6 +102,21 @@ func TestChangesOverVanishedFiles(t *testing.T) {
 	l.changes(t, "A drwxr-xr-x /d", "A -rw-r--r-- /d/new", "A -rw-r--r-- /f", "A drwxr-xr-x /moved")
 }
 
+// What is done to a file is done to it under all its names.
+func TestChangesOfLinks(t *testing.T) {
+	dir := t.TempDir()
+	makeFiles(t, dir, "a", "d/f", "e/f", "b", "c")
+	for name, old := range map[string]string{"a2": "a", "d/a": "a", "e/a": "a", "b2": "b", "c2": "c"} {
+		must(t, os.Link(filepath.Join(dir, old), filepath.Join(dir, name)))
+	}
+	l := layer(t, dir, ".")
+	_, err := l.Stat("d", false) // and nobody looks into e
+	must(t, err)
+	l.write(t, "a", unix.O_TRUNC, "new")
+	must(t, l.Rename("b", "moved", 0), l.Chmod("c", 0o600), l.Unlink("c2"))
+	l.changes(t, "M -rw-r--r-- /a", "M -rw-r--r-- /a2", "D -rw-r--r-- /b", "M -rw------- /c", "D -rw-r--r-- /c2", "M -rw-r--r-- /d/a", "A -rw-r--r-- /moved")
+}
+
 // A directory that can't be read is listed, and nothing in it; but nobody takes that for
 // all there is.
 func TestChangesOfUnreadable(t *testing.T) {

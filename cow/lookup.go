@@ -316,8 +316,11 @@ func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
 	}
 	if in := t.known[idOf(&st)]; in != nil && (st.Nlink > 1 || in.isDir()) && in.attr.Type() == st.Mode&unix.S_IFMT {
 		// A hard link to what has changed, or a directory that is mounted elsewhere.
-		if in.through {
+		switch {
+		case in.through:
 			in.refresh(&st)
+		case !in.isDir() && !dir.through:
+			dir.entries[name] = in
 		}
 		return in, nil
 	}
