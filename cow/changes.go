@@ -324,6 +324,9 @@ func (c *comparison) same(in *Inode, lower string, st *unix.Stat_t) (bool, error
 	if a.Mode != st.Mode || a.UID != st.Uid || a.GID != st.Gid {
 		return false, nil
 	}
+	if a.Nlink > 1 && !c.shows(in, lower, st) { // its other names aren't the host's file's
+		return false, nil
+	}
 	switch a.Type() {
 	case unix.S_IFLNK:
 		target, err := readLink(lower)
@@ -342,6 +345,15 @@ func (c *comparison) same(in *Inode, lower string, st *unix.Stat_t) (bool, error
 	return c.sameXattrs(in, lower)
 }
 
+// shows reports whether a file is the host's file, by one of its names, changed or not.
+func (c *comparison) shows(in *Inode, lower string, st *unix.Stat_t) bool {
+	if in.lower == lower {
+		return true
+	}
+	var own unix.Stat_t
+	return in.lower != "" && c.t.lstat(in.lower, &own) == nil && idOf(&own) == idOf(st)
+}
+
 func (c *comparison) sameXattrs(in *Inode, lower string) (bool, error) {
 	if in.own&ownXattrs == 0 && in.lower == lower {
 		return true, nil
@@ -350,7 +362,7 @@ func (c *comparison) sameXattrs(in *Inode, lower string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	theirs, err := c.t.lowerXattrs(&Inode{tree: c.t, lower: lower})
+	theirs, err := lowerXattrs(lower)
 	return maps.Equal(own, theirs), err
 }
 

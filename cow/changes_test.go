@@ -63,7 +63,7 @@ func (l layered) changes(t *testing.T, want ...string) {
 	}
 }
 
-// unprivileged lets the rest of the test do its file calls as somebody who can't override
+// unprivileged lets the rest of the test do its calls as somebody who can't override
 // permissions, and returns a directory of theirs.
 func unprivileged(t *testing.T) string {
 	t.Helper()
@@ -82,9 +82,19 @@ func unprivileged(t *testing.T) string {
 	}
 	must(t, os.Chown(filepath.Dir(dir), nobody, nobody), os.Chown(dir, nobody, nobody))
 	runtime.LockOSThread()
-	must(t, unix.Setfsgid(nobody), unix.Setfsuid(nobody))
+	become := func(uid, gid uintptr) { // this thread only
+		for _, call := range [][2]uintptr{{unix.SYS_SETRESGID, gid}, {unix.SYS_SETRESUID, uid}} {
+			if _, _, errno := unix.RawSyscall(call[0], ^uintptr(0), call[1], ^uintptr(0)); errno != 0 {
+				t.Fatal(errno)
+			}
+		}
+	}
+	become(nobody, nobody)
 	t.Cleanup(func() {
-		must(t, unix.Setfsuid(0), unix.Setfsgid(0))
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 0, ^uintptr(0)); errno != 0 {
+			t.Fatal(errno)
+		}
+		become(0, 0)
 		runtime.UnlockOSThread()
 	})
 	return dir
@@ -105,7 +115,7 @@ func TestChangesOverVanishedFiles(t *testing.T) {
 // What is done to a file is done to it under all its names.
 func TestChangesOfLinks(t *testing.T) {
 	dir := t.TempDir()
-	makeFiles(t, dir, "a", "d/f", "e/f", "b", "c")
+	makeFiles(t, dir, "a", "d/f", "e/f", "b", "c", "like", "same")
 	for name, old := range map[string]string{"a2": "a", "d/a": "a", "e/a": "a", "b2": "b", "c2": "c"} {
 		must(t, os.Link(filepath.Join(dir, old), filepath.Join(dir, name)))
 	}
@@ -114,7 +124,11 @@ func TestChangesOfLinks(t *testing.T) {
 	must(t, err)
 	l.write(t, "a", unix.O_TRUNC, "new")
 	must(t, l.Rename("b", "moved", 0), l.Chmod("c", 0o600), l.Unlink("c2"))
-	l.changes(t, "M -rw-r--r-- /a", "M -rw-r--r-- /a2", "D -rw-r--r-- /b", "M -rw------- /c", "D -rw-r--r-- /c2", "M -rw-r--r-- /d/a", "A -rw-r--r-- /moved")
+	l.write(t, "n", 0, "like\n")
+	l.write(t, "n2", 0, "same\n")
+	must(t, l.Link("n", "z", 0), l.Rename("n", "like", 0), l.Rename("n2", "same", 0)) // the host's like isn't z
+	l.changes(t, "M -rw-r--r-- /a", "M -rw-r--r-- /a2", "D -rw-r--r-- /b", "M -rw------- /c", "D -rw-r--r-- /c2", "M -rw-r--r-- /d/a",
+		"M -rw-r--r-- /like", "A -rw-r--r-- /moved", "A -rw-r--r-- /z")
 }
 
 // A directory that can't be read is listed, and nothing in it; but nobody takes that for

@@ -3,17 +3,11 @@
 package cow
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,34 +16,15 @@ import (
 // since the tree was made.
 var ErrHostChanged = errors.New("the host's file has changed since the sandbox began")
 
-// A commit is made in two steps. First everything new is written to a staging
-// directory, and what is to be done with it to a journal there; that harms nobody.
-// Once the journal is complete it is carried out, each step of which may be done
-// twice. Whoever is killed before leaves the host as it was, whoever is killed after
-// leaves a journal that Recover carries out.
-const (
-	stagingName = ".sandtest-commit"
-	journalName = "journal"
-)
-
-// A journalStep is one thing to do to the host.
-type journalStep struct {
-	Do     string    `json:"do"` // remove, rmdir, mkdir, symlink, mknod, move, attr
-	Path   rawName   `json:"path"`
-	From   rawName   `json:"from,omitempty"`
-	Target rawName   `json:"target,omitempty"`
-	Mode   uint32    `json:"mode,omitempty"`
-	UID    int       `json:"uid"`
-	GID    int       `json:"gid"`
-	Mtime  time.Time `json:"mtime"`
-	Rdev   uint64    `json:"rdev,omitempty"`
-}
-
 // Commit writes changes to the host's files, all or none of them. home is a directory
 // of the host on whose file system the new files are written first, in a
 // directory of their own that is gone afterwards. What was made at places that the
-// host doesn't have, as in a private /tmp, is left out. Symbolic links get no times,
-// and nothing gets extended attributes.
+// host doesn't have, as in a private /tmp, is left out.
+//
+// A file that has several names on the host stays one file, whichever of them are known:
+// what is new is written into it. Directories of this user's that it may not write to
+// are opened meanwhile. Files keep the extended attributes user.*, and as root the others
+// that the tree knows; a file that was replaced has lost those otherwise.
 //
 // Errors: [ErrHostChanged], and what the host says. Nothing has changed then, unless
 // the error says so. A commit that was killed is finished or forgotten by [Recover].
@@ -60,7 +35,7 @@ func (t *Tree) Commit(changes Changes, home string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	staging := filepath.Join(home, stagingName)
-	c := &committing{t: t, staging: staging}
+	c := newCommitting(t, staging)
 	err := c.check(changes)
 	if err == nil && len(c.todo) == 0 {
 		return nil
@@ -75,10 +50,24 @@ func (t *Tree) Commit(changes Changes, home string) error {
 	return Recover(home)
 }
 
+func newCommitting(t *Tree, staging string) *committing {
+	return &committing{
+		t: t, staging: staging, real: map[string]string{}, lost: map[fileID]int{}, won: map[identity]int{}, at: map[string]*hostChange{},
+		stays: map[identity]string{}, files: map[identity]string{}, opened: map[string]uint32{},
+	}
+}
+
 type committing struct {
 	t       *Tree
 	staging string
 	todo    []hostChange
+	real    map[string]string      // the paths of mounts without symbolic links
+	lost    map[fileID]int         // how many names files of the host lose
+	won     map[identity]int       // how many names files get
+	at      map[string]*hostChange // those of todo, by the host's path
+	stays   map[identity]string    // the path of a file that is changed where it is
+	files   map[identity]string    // where a file is found once the steps before are done
+	opened  map[string]uint32      // directories that are made writable, with their modes; 0 is one that needn't be
 	steps   []journalStep
 }
 
@@ -96,33 +85,51 @@ func (t *Tree) Below(changes Changes, dir string) (below Changes) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, ch := range changes {
-		if host, ok := t.hostPath(ch.Path); ok && strings.HasPrefix(host, strings.TrimSuffix(dir, "/")+"/") {
+		m, rest, ok := t.mountOf(ch.Path)
+		if ok && strings.HasPrefix(filepath.Join(m.Host, rest), strings.TrimSuffix(dir, "/")+"/") {
 			below = append(below, ch)
 		}
 	}
 	return below
 }
 
-// hostPath returns where a path of the tree is on the host, if it is.
-func (t *Tree) hostPath(path string) (string, bool) {
-	best := Mount{}
-	found := false
+// mountOf returns the mount in which a path of the tree lies and where in there, if that is
+// a directory of the host that can be written to.
+func (t *Tree) mountOf(path string) (best Mount, rest string, ok bool) {
 	for _, m := range t.mounts {
 		under := m.At == "/" || path == m.At || strings.HasPrefix(path, m.At+"/")
-		if under && (!found || len(m.At) >= len(best.At)) {
-			best, found = m, true
+		if under && (!ok || len(m.At) >= len(best.At)) {
+			best, ok = m, true
 		}
 	}
-	if !found || best.Host == "" || best.Target != "" || best.Text != "" || best.Foreign || best.Through {
-		return "", false
+	if !ok || best.Host == "" || best.Target != "" || best.Text != "" || best.Foreign || best.Through {
+		return best, "", false
 	}
-	return filepath.Join(best.Host, strings.TrimPrefix(path, strings.TrimSuffix(best.At, "/"))), true
+	return best, strings.TrimPrefix(path, strings.TrimSuffix(best.At, "/")), true
 }
 
-// check finds out where the changes belong, and that nobody has been there.
+// hostPath returns where a path of the tree is on the host, without symbolic links, if it
+// is.
+func (c *committing) hostPath(path string) (string, bool) {
+	m, rest, ok := c.t.mountOf(path)
+	if !ok {
+		return "", false
+	}
+	if _, ok := c.real[m.Host]; !ok {
+		host, err := filepath.EvalSymlinks(m.Host)
+		if err != nil {
+			host = m.Host
+		}
+		c.real[m.Host] = host
+	}
+	return filepath.Join(c.real[m.Host], rest), true
+}
+
+// check finds out where the changes belong, that nobody has been there, and that they can
+// be made.
 func (c *committing) check(changes Changes) error {
 	for _, ch := range changes {
-		host, ok := c.t.hostPath(ch.Path)
+		host, ok := c.hostPath(ch.Path)
 		if !ok {
 			continue
 		}
@@ -131,6 +138,28 @@ func (c *committing) check(changes Changes) error {
 			return fmt.Errorf("%s: %w", host, err)
 		}
 		c.todo = append(c.todo, h)
+		if h.sameFile() {
+			continue
+		}
+		if h.was != nil {
+			c.lost[idOf(h.was)]++
+		}
+		c.won[h.identity()]++
+	}
+	for i := range c.todo {
+		h := &c.todo[i]
+		c.at[h.host] = h
+		err := h.mayOwn()
+		if c.inPlace(h) {
+			if _, ok := c.stays[h.identity()]; !ok {
+				c.stays[h.identity()] = h.host
+			}
+		} else if err == nil {
+			err = c.open(filepath.Dir(h.host))
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", h.host, err)
+		}
 	}
 	return nil
 }
@@ -154,7 +183,9 @@ func (c *committing) look(h *hostChange) error {
 	if h.inode == nil || h.inode.lower == "" {
 		return nil
 	}
-	if h.lower, err = c.unchanged(h.inode.lower); err != nil {
+	if h.lower, err = c.unchanged(h.inode.lower); err != nil && h.inode.lower == h.host {
+		return err
+	} else if err != nil {
 		return fmt.Errorf("it shows %s: %w", h.inode.lower, err)
 	}
 	return nil
@@ -162,8 +193,8 @@ func (c *committing) look(h *hostChange) error {
 
 // unchanged tells of a file of the host, if nobody has changed it since the tree was made.
 func (c *committing) unchanged(host string) (*unix.Stat_t, error) {
-	var st unix.Stat_t
-	switch err := c.t.lstat(host, &st); {
+	st, err := lstatUnlinked(host)
+	switch {
 	case vanished(err):
 		return nil, fmt.Errorf("%w: it has been removed: %w", ErrHostChanged, err)
 	case err != nil:
@@ -174,235 +205,82 @@ func (c *committing) unchanged(host string) (*unix.Stat_t, error) {
 	return &st, nil
 }
 
-// stage writes what is new and the journal.
-func (c *committing) stage() error {
-	if err := os.Mkdir(c.staging, 0o700); err != nil {
-		return err
+// lstatUnlinked tells of a file of the host, or of a symbolic link itself. What lies behind
+// one that a directory has replaced isn't there.
+func lstatUnlinked(path string) (st unix.Stat_t, err error) {
+	fd, err := openUnlinked(path, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return st, err
 	}
-	// What is removed goes first, the deepest first; then everything comes in the
-	// order of paths, a directory before what is in it.
-	for _, h := range slices.Backward(c.todo) {
-		isDir := h.was != nil && h.was.Mode&unix.S_IFMT == unix.S_IFDIR
-		switch {
-		case h.Kind == Deleted && isDir:
-			c.do(journalStep{Do: "rmdir", Path: rawName(h.host)})
-		case h.Kind == Deleted:
-			c.do(journalStep{Do: "remove", Path: rawName(h.host)})
-		case h.was != nil && h.Mode&unix.S_IFMT != h.was.Mode&unix.S_IFMT && isDir:
-			c.do(journalStep{Do: "rmdir", Path: rawName(h.host)})
-		case h.was != nil && h.Mode&unix.S_IFMT != h.was.Mode&unix.S_IFMT:
-			c.do(journalStep{Do: "remove", Path: rawName(h.host)})
-		}
-	}
-	links := map[*Inode]string{} // files with several names
-	for i, h := range c.todo {
-		if h.Kind == Deleted {
-			continue
-		}
-		if err := c.stageFile(i, &h, links); err != nil {
-			return fmt.Errorf("%s: %w", h.host, err)
-		}
-	}
-	// A directory's time and mode come last, when nothing is entered any more.
-	for _, h := range slices.Backward(c.todo) {
-		if h.Kind != Deleted && h.inode.isDir() {
-			c.do(c.step("attr", &h))
-		}
-	}
-	return c.writeJournal()
+	defer unix.Close(fd)
+	return st, unix.Fstat(fd, &st)
 }
 
-func (c *committing) do(s journalStep) { c.steps = append(c.steps, s) }
-
-func (c *committing) step(do string, h *hostChange) journalStep {
-	a := &h.inode.attr
-	return journalStep{Do: do, Path: rawName(h.host), Mode: a.Mode & 0o7777, UID: int(a.UID), GID: int(a.GID), Mtime: time.Unix(0, a.Mtime).UTC(), Target: rawName(h.inode.target), Rdev: a.Rdev}
+// inPlace reports whether a change is made to the file that is there.
+func (c *committing) inPlace(h *hostChange) bool {
+	switch {
+	case h.Kind != Modified || !h.sameType() || h.inode.isSymlink():
+		return false
+	case h.inode.isDir():
+		return true
+	}
+	return h.sameFile() && (!h.inode.rewritten() || h.was.Nlink > 1) && c.keepsLinks(h)
 }
 
-func (c *committing) stageFile(i int, h *hostChange, links map[*Inode]string) error {
-	switch in := h.inode; in.attr.Type() {
-	case unix.S_IFDIR:
-		c.do(c.step("mkdir", h))
-	case unix.S_IFLNK:
-		c.do(c.step("symlink", h))
-	case unix.S_IFREG:
-		if first, ok := links[in]; ok {
-			c.do(journalStep{Do: "link", Path: rawName(h.host), From: rawName(first)})
-			return nil
-		}
-		links[in] = h.host
-		s := c.step("move", h)
-		s.From = rawName(filepath.Join(c.staging, strconv.Itoa(i)))
-		c.do(s)
-		return c.write(s, in)
-	case unix.S_IFIFO:
-		s := c.step("mknod", h)
-		s.Mode |= in.attr.Type()
-		c.do(s)
-	case unix.S_IFSOCK:
-		// Nobody listens at it any more.
-	default:
-		return fmt.Errorf("a %s can't be committed", ModeString(in.attr.Mode))
-	}
-	return nil
+func (h *hostChange) sameType() bool {
+	return h.was != nil && h.Mode&unix.S_IFMT == h.was.Mode&unix.S_IFMT
 }
 
-// write writes a file to where it is moved from.
-func (c *committing) write(s journalStep, in *Inode) error {
-	from, err := c.t.openToRead(in)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(from)
-	to, err := unix.Open(string(s.From), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(to)
-	if err := copyBytes(to, from); err != nil {
-		return err
-	}
-	return setAttr(string(s.From), s)
+// An identity tells files apart: those of the host by what they are there, as names of one
+// that hasn't changed have an inode each.
+type identity struct {
+	host fileID
+	made *Inode
 }
 
-func (c *committing) writeJournal() error {
-	text, err := json.MarshalIndent(c.steps, "", " ")
-	if err != nil {
-		return err
+func (h *hostChange) identity() identity {
+	if h.lower != nil {
+		return identity{host: idOf(h.lower)}
 	}
-	tmp := filepath.Join(c.staging, journalName+".new")
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	// Everything has to be on the disk before the journal counts.
-	err = errors.Join(err, unix.Syncfs(int(f.Fd())), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(tmp, filepath.Join(c.staging, journalName))
+	return identity{made: h.inode}
 }
 
-// Recover finishes a commit with the given home that was killed after it had
-// begun to change the host, or clears away one that had not.
-func Recover(home string) error {
-	staging := filepath.Join(home, stagingName)
-	text, err := os.ReadFile(filepath.Join(staging, journalName))
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.RemoveAll(staging); err != nil {
-			return fmt.Errorf("cow: clear an unfinished commit away: %w", err)
-		}
+// rewritten reports whether the file's bytes are its own. A FIFO has none.
+func (in *Inode) rewritten() bool { return in.isRegular() && in.object != nil }
+
+// sameFile reports whether the file is what it shows.
+func (h *hostChange) sameFile() bool {
+	return h.was != nil && h.lower != nil && idOf(h.lower) == idOf(h.was)
+}
+
+// mayOwn checks that this process may give the file its owner and mode.
+func (h *hostChange) mayOwn() error {
+	me := unix.Geteuid()
+	if me == 0 || h.Kind == Deleted || int(h.inode.attr.UID) == me {
 		return nil
 	}
-	var steps []journalStep
-	if err == nil {
-		err = json.Unmarshal(text, &steps)
-	}
-	if err != nil {
-		return fmt.Errorf("cow: read the journal of a commit: %w", err)
-	}
-	for _, s := range steps {
-		if err := s.run(); err != nil {
-			return fmt.Errorf("cow: commit: the host's files are changed in part; %s says what is missing, and the next commit goes on with it: %s %s: %w",
-				filepath.Join(staging, journalName), s.Do, s.Path, err)
-		}
-	}
-	if err := os.RemoveAll(staging); err != nil {
-		return fmt.Errorf("cow: clear a finished commit away: %w", err)
-	}
-	return nil
+	return fmt.Errorf("only root can make files of user %d: %w", h.inode.attr.UID, unix.EPERM)
 }
 
-// run does a step, which may have been done before.
-func (s *journalStep) run() error {
-	unless := func(err error, done ...unix.Errno) error {
-		for _, d := range done {
-			if err == d {
-				return nil
-			}
-		}
-		return err
+// open makes sure that names can be made and removed in a directory of the host, if it
+// is there already.
+func (c *committing) open(dir string) error {
+	if _, known := c.opened[dir]; known {
+		return nil
 	}
-	path, from := string(s.Path), string(s.From)
-	switch s.Do {
-	case "remove":
-		return unless(unix.Unlink(path), unix.ENOENT, unix.EISDIR)
-	case "rmdir":
-		return unless(unix.Rmdir(path), unix.ENOENT, unix.ENOTDIR)
-	case "mkdir":
-		return unless(unix.Mkdir(path, 0o700), unix.EEXIST)
-	case "symlink":
-		if err := unless(unix.Unlink(path), unix.ENOENT); err != nil {
-			return err
-		}
-		if err := unix.Symlink(string(s.Target), path); err != nil {
-			return err
-		}
-		return unless(unix.Lchown(path, s.UID, s.GID))
-	case "mknod":
-		if err := unless(unix.Mknod(path, s.Mode, int(s.Rdev)), unix.EEXIST); err != nil {
-			return err
-		}
-		return setAttr(path, *s)
-	case "link":
-		if err := unless(unix.Unlink(path), unix.ENOENT); err != nil {
-			return err
-		}
-		return unix.Link(from, path)
-	case "move":
-		err := unix.Rename(from, path)
-		if err == unix.EXDEV {
-			return s.copyOver()
-		}
-		return unless(err, unix.ENOENT)
-	case "attr":
-		return setAttr(path, *s)
+	c.opened[dir] = 0
+	st, err := lstatUnlinked(dir)
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		err = unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
 	}
-	return fmt.Errorf("unknown step %q", s.Do)
-}
-
-// copyOver moves a file to another file system.
-func (s *journalStep) copyOver() (err error) {
-	from, err := os.Open(string(s.From))
-	if err != nil {
-		return err
+	if err == nil || vanished(err) {
+		return nil
 	}
-	defer from.Close()
-	path := string(s.Path)
-	tmp := filepath.Join(filepath.Dir(path), stagingName+"-"+filepath.Base(string(s.From)))
-	to, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
+	if err == unix.EACCES && int(st.Uid) == unix.Geteuid() {
+		c.opened[dir] = st.Mode
+		return nil
 	}
-	_, err = io.Copy(to, from)
-	if err = errors.Join(err, to.Sync(), to.Close()); err == nil {
-		if err = setAttr(tmp, *s); err == nil {
-			err = os.Rename(tmp, path)
-		}
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-	}
-	return err
-}
-
-// setAttr sets owner, mode and time.
-func setAttr(path string, s journalStep) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return err
-	}
-	if int(st.Uid) != s.UID || int(st.Gid) != s.GID {
-		if err := unix.Lchown(path, s.UID, s.GID); err != nil {
-			return err
-		}
-	}
-	if err := unix.Chmod(path, s.Mode&0o7777); err != nil {
-		return err
-	}
-	ns := s.Mtime.UnixNano()
-	return setTimes(path, ns, ns)
+	return fmt.Errorf("names in %s can't be changed: %w", dir, err)
 }
 
 // Keep writes changes to a directory, which is made if need be: a file "changes"
@@ -418,7 +296,7 @@ func (t *Tree) Keep(changes Changes, dir string) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := &committing{t: t, staging: files}
+	c := newCommitting(t, files)
 	for i, ch := range changes {
 		if ch.Kind == Deleted {
 			continue
@@ -439,7 +317,10 @@ func (c *committing) keep(i int, h *hostChange) error {
 	if err := os.MkdirAll(filepath.Dir(h.host), 0o755); err != nil {
 		return err
 	}
-	s := c.step("", h)
+	s, err := c.step("", h)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
 	s.UID, s.GID = unix.Geteuid(), unix.Getegid()
 	switch h.inode.attr.Type() {
 	case unix.S_IFDIR:

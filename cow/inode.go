@@ -312,7 +312,7 @@ func (t *Tree) keep(dir *Inode, name string, in *Inode) error {
 // from now on.
 func (t *Tree) ownedXattrs(in *Inode) (map[string]string, error) {
 	if in.own&ownXattrs == 0 {
-		all, err := t.lowerXattrs(in)
+		all, err := lowerXattrs(in.lower)
 		if err != nil {
 			return nil, err
 		}

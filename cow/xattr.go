@@ -155,17 +155,17 @@ func (t *Tree) xattrsOf(in *Inode) (map[string]string, error) {
 	if in.own&ownXattrs != 0 {
 		return in.xattrs, nil
 	}
-	return t.lowerXattrs(in)
+	return lowerXattrs(in.lower)
 }
 
 // lowerXattrs reads the attributes of a file of the host, but for what the host's
 // own security modules and access control lists keep there.
-func (t *Tree) lowerXattrs(in *Inode) (map[string]string, error) {
-	if in.lower == "" {
+func lowerXattrs(lower string) (map[string]string, error) {
+	if lower == "" {
 		return nil, nil
 	}
 	buf := make([]byte, 1<<16)
-	n, err := unix.Llistxattr(in.lower, buf)
+	n, err := unix.Llistxattr(lower, buf)
 	if err == unix.EOPNOTSUPP {
 		return nil, nil
 	}
@@ -177,7 +177,7 @@ func (t *Tree) lowerXattrs(in *Inode) (map[string]string, error) {
 		if name != "security.capability" && !strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "trusted.") {
 			continue
 		}
-		n, err := unix.Lgetxattr(in.lower, name, buf)
+		n, err := unix.Lgetxattr(lower, name, buf)
 		switch {
 		case err == unix.ENODATA:
 			continue // gone meanwhile
