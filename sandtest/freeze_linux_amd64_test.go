@@ -2,6 +2,7 @@ package sandtest_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -156,6 +157,41 @@ func TestFreezeBuild(t *testing.T) {
 	}
 	if a, b := text(t, got.Changes, "/work/lib.a"), text(t, want.Changes, "/work/lib.a"); a != b {
 		t.Errorf("it has built another library, of %d bytes instead of %d", len(a), len(b))
+	}
+	// Each is a state that the build went through: what was made stays made, and the
+	// library isn't begun before all is there that goes into it.
+	sums := func(lower string) map[string]string {
+		from := opts
+		from.Lower = lower
+		res := sandtest.Run(t, exec.Command("sh", "-c", "cd /work && sha256sum *.o lib.a 2>/dev/null"), withDir(from, dir))
+		list := map[string]string{}
+		for line := range strings.Lines(res.Stdout) {
+			sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+			list[name] = sum
+		}
+		return list
+	}
+	final := map[string]string{}
+	for _, name := range []string{"a.o", "b.o", "c.o", "d.o", "e.o", "f.o", "g.o", "h.o", "lib.a"} {
+		final[name] = fmt.Sprintf("%x", sha256.Sum256([]byte(text(t, want.Changes, "/work/"+name))))
+	}
+	made := map[string]bool{}
+	for n := 10; n <= snapshots; n += 10 {
+		state := sums(filepath.Join(snap, fmt.Sprint(n)))
+		for name := range final {
+			is := state[name] == final[name]
+			if made[name] && !is {
+				t.Errorf("snapshot %d has another %s than one before", n, name)
+			}
+			made[name] = is
+		}
+		if _, begun := state["lib.a"]; begun {
+			for name := range final {
+				if name != "lib.a" && !made[name] {
+					t.Errorf("snapshot %d has a library, and no %s to make it of", n, name)
+				}
+			}
+		}
 	}
 	// From such a state it can go on as well.
 	rest := opts
