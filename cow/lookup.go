@@ -81,9 +81,6 @@ func (t *Tree) walk(w *Walk, path string) (entry, error) {
 	case path == "" && w.File != nil:
 		e := w.File.e
 		e.held = w.Held
-		if w.Check != nil {
-			return e, w.Check(e.path())
-		}
 		return e, nil
 	case path == "":
 		return entry{}, unix.ENOENT

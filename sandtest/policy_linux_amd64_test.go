@@ -546,6 +546,31 @@ func TestPolicyRace(t *testing.T) {
 	}
 }
 
+// What is denied later can be used by who has it open, and not be opened again.
+func TestPolicyDeniedLater(t *testing.T) {
+	python := pythonItself(t)
+	const script = `
+import os
+fd = os.open("secret", os.O_CREAT | os.O_RDWR); os.write(fd, b"text")
+open("trigger", "w").close()
+print(os.fstat(fd).st_size, os.pread(fd, 9, 0))
+for path in "secret", "/proc/self/fd/%d" % fd, "/dev/fd/%d" % fd:
+    try: print(open(path).read())
+    except OSError as e: print(e.strerror)
+`
+	cmd := exec.Command(python[0], append(python[1:], "-c", script)...)
+	cmd.Dir = t.TempDir()
+	res := sandtest.Run(t, cmd, sandtest.Options{OnSyscall: func(e *sandtest.Event) sandtest.Verdict {
+		if e.Path == "/work/trigger" {
+			e.Rules.DenyPath("/work/secret")
+		}
+		return sandtest.Allow
+	}})
+	if want := "4 b'text'\n" + strings.Repeat("Permission denied\n", 3); res.Stdout != want {
+		t.Errorf("it prints %q %q, want %q", res.Stdout, res.Stderr, want)
+	}
+}
+
 // What can't be asked about is said.
 func TestPolicyErrors(t *testing.T) {
 	ask := func(*sandtest.Event) sandtest.Verdict { return sandtest.Allow }

@@ -409,6 +409,11 @@ func (p *passage) jump(name string) (back bool, path string, err error) {
 		p.w.Base = file.Inode()
 		path = "./" + p.rest()
 	case file != nil:
+		if p.w.Check != nil {
+			if err = p.w.Check(file.Path()); err != nil {
+				break
+			}
+		}
 		if p.w.File = file; retain(p.w, fd, dir+"/"+name) {
 			return true, path, nil
 		}
