@@ -21,10 +21,10 @@ import (
 // executes; no notification is pending or being answered; and no stop waits for
 // the tracer (state t). A thread in disk sleep (D) isn't idle.
 //
-// States are read one after another. On one CPU, where the detector runs there
-// too, that is a picture of one instant if nobody else had the CPU meanwhile.
-// Otherwise it is one if no thread has run in between, which the kernel counts
-// (/proc/PID/schedstat).
+// States are read one after another. That is a picture of one instant if no thread has
+// run in between, which the kernel counts (/proc/PID/schedstat). It isn't enough that the
+// detector has had the sandbox's CPU to itself: a process that is made while the sandbox
+// moves to another one may be left behind.
 //
 // A thread's state alone doesn't tell that it is blocked: on its way into a wait it
 // takes on the state first and looks once more whether there is something to wait
@@ -218,35 +218,7 @@ func (d *detector) allStill() bool {
 	if th := d.busy; th != nil && d.s.threads.get(th.tid) == th && !d.settle(th) {
 		return false
 	}
-	if moves, one := d.s.placement.single(); one {
-		return d.stillOnOne(moves)
-	}
 	return d.all(d.settle) && d.all(d.waits) && d.all(d.settled)
-}
-
-// stillOnOne does so for threads that share the detector's CPU: nothing happens between
-// two of its looks, if nobody else has the CPU meanwhile.
-func (d *detector) stillOnOne(moves uint64) bool {
-	for range 2 {
-		own, fresh := d.self.runs(), false
-		if !d.all(func(th *thread) bool {
-			if !d.waits(th) {
-				return false
-			}
-			if d.settled(th) {
-				return true
-			}
-			fresh = true
-			return d.settle(th)
-		}) {
-			return false
-		}
-		if !fresh {
-			again, _ := d.s.placement.single()
-			return own != 0 && own == d.self.runs() && again == moves
-		}
-	}
-	return false
 }
 
 // all reports whether something is true of each thread. It remembers of which it isn't.
