@@ -1,7 +1,10 @@
 package cow
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -70,6 +73,20 @@ func (cs Changes) String() string {
 // Regular reports whether the change has bytes that can be read: it is a regular
 // file that was added or modified.
 func (c Change) Regular() bool { return c.Kind != Deleted && c.Mode&typeMask == typeRegular }
+
+// SHA256 returns the sum of a regular file that was added or modified, in hexadecimal.
+func (c *Change) SHA256() (string, error) {
+	f, err := c.Open()
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
 
 // Perm returns the permissions.
 func (c Change) Perm() fs.FileMode { return fs.FileMode(c.Mode & 0o777) }

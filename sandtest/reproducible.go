@@ -345,7 +345,7 @@ func (c *checkedCommand) collect(res *Result, opts Options) (map[string]*Output,
 			out.Size = 0
 		}
 		if ch.Regular() {
-			sum, err := sumOf(ch)
+			sum, err := ch.SHA256()
 			if err != nil {
 				return nil, err
 			}
@@ -355,19 +355,6 @@ func (c *checkedCommand) collect(res *Result, opts Options) (map[string]*Output,
 		list[name] = out
 	}
 	return list, nil
-}
-
-func sumOf(ch *cow.Change) (string, error) {
-	f, err := ch.Open()
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // counts reports whether a file is one of those that are compared.

@@ -50,8 +50,8 @@ type entry struct {
 	wall   bool    // its instant is one of the wall clock, which may be set
 
 	// happen is called with the agenda locked, with the clock at the entry's
-	// instant; it must not block, and wakes afterwards. times is 1, or more if that many instants have
-	// passed at once.
+	// instant; it must not block, and whom it wakes it wakes afterwards, if it can. times is
+	// 1, or more if that many instants have passed at once.
 	happen func(times int)
 	// dropped, if not nil, reports that there is nobody left for whom to happen. It
 	// is asked before the clock moves.

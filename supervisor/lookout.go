@@ -28,7 +28,7 @@ type lookout struct {
 // post puts a lookout on the sandbox's CPU. It returns nil if the sandbox has several,
 // or the kernel refuses the priority.
 func (p *placement) post(b *bell) *lookout {
-	if _, one := p.single(); !one {
+	if !p.single() {
 		return nil
 	}
 	l := &lookout{bell: b}

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,8 +29,6 @@ import (
 type placement struct {
 	allowed unix.CPUSet // where the supervisor may run
 	one     bool        // the sandbox stays on one CPU
-
-	moves atomic.Uint64 // odd while the sandbox is being moved
 
 	mu    sync.Mutex // guards what follows: the check runs on a goroutine of its own
 	more  []int      // the tids of other threads of the supervisor that stay with it
@@ -166,8 +163,6 @@ func (t *tracer) balance() {
 	if best < 0 {
 		return
 	}
-	p.moves.Add(1)
-	defer p.moves.Add(1)
 	p.here.Zero()
 	p.here.Set(best)
 	for _, tid := range append(p.more, p.tid) {
@@ -184,12 +179,8 @@ func (t *tracer) balance() {
 	}
 }
 
-// single reports whether all of the sandbox is on the calling thread's CPU, which
-// has joined it, and a number that changes when it moves.
-func (p *placement) single() (moves uint64, one bool) {
-	moves = p.moves.Load()
-	return moves, moves%2 == 0 && (p.one || p.allowed.Count() == 1)
-}
+// single reports whether the sandbox stays on one CPU.
+func (p *placement) single() bool { return p.one || p.allowed.Count() == 1 }
 
 // join keeps the calling thread of the supervisor where the sandbox is.
 func (p *placement) join() { p.add(unix.Gettid()) }

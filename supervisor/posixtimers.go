@@ -171,6 +171,7 @@ func (t *posixTimer) expire(times int) {
 	}
 	t.missed = times - 1
 	info := tracee.Siginfo{Signo: t.signal, Code: tracee.SITimer, PID: t.id, UID: int32(t.missed), Value: t.value}
+	// At once, and not afterwards: the next expiration looks whether it is pending.
 	_ = tracee.SendInfo(t.proc.TGID, t.tid, &info) // it fails only when the thread is gone
 }
 

@@ -1,8 +1,6 @@
 package runflags
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -150,27 +148,13 @@ func jsonChanges(res *sandtest.Result) ([]jsonChange, error) {
 			Target: c.Target, PathBytes: notText(c.Path), TargetBytes: notText(c.Target)}
 		if c.Regular() {
 			var err error
-			if out.SHA256, err = sumOf(c); err != nil && !beyondReach(err) {
+			if out.SHA256, err = c.SHA256(); err != nil && !beyondReach(err) {
 				return nil, err
 			}
 		}
 		list = append(list, out)
 	}
 	return list, nil
-}
-
-// sumOf returns the SHA-256 of a file that was added or modified.
-func sumOf(c *cow.Change) (string, error) {
-	f, err := c.Open()
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // beyondReach reports whether an error says that a file of the host can't be read, or no longer.
