@@ -171,6 +171,7 @@ type thread struct {
 
 	listening atomic.Bool             // it is stopped by job control
 	noTSC     atomic.Bool             // it has forbidden itself rdtsc
+	lastTSC   uint64                  // what it has read last
 	sleeps    atomic.Pointer[wait]    // the sleep it is in, which the kernel knows as another call
 	vfork     atomic.Pointer[Process] // the last child for which it stood in vfork
 

@@ -15,7 +15,8 @@ import (
 // kernel. Eliminated under the virtual clock: they are forbidden (prctl(2),
 // PR_SET_TSC, which children and new programs inherit) and answered where they
 // fault, from the monotonic clock at 1 GHz; a read counts as one by a system call,
-// see busy.go. Under the running clock the vDSO's own functions need them, and
+// see busy.go. Each read of a thread is later than the one before, if by a tick, as on a
+// machine: programs divide by the difference. Under the running clock the vDSO's own functions need them, and
 // they tell of the host.
 //
 // This is dear where the machine is a guest on an AMD processor: there each switch
@@ -88,9 +89,11 @@ func (t *tracer) readTSC(th *thread, regs *tracee.Regs) bool {
 		return false
 	}
 	_ = tracee.ReadMem(th.tid, regs.PC()+2, insn[2:]) // the shorter one may end a page
-	if !regs.AnswerTSC(insn[:], uint64(t.s.clock.virtual.Read(det.Monotonic))) {
+	now := max(uint64(t.s.clock.virtual.Read(det.Monotonic)), th.lastTSC+1)
+	if !regs.AnswerTSC(insn[:], now) {
 		return false
 	}
+	th.lastTSC = now
 	_ = regs.Store(th.tid) // it fails only when the thread was killed
 	t.s.agenda.countRead(th, false)
 	return true

@@ -4,13 +4,13 @@ package supervisor
 
 import "testing"
 
-// The time-stamp counter is the monotonic clock, and a program may forbid it to
+// The time-stamp counter is the monotonic clock, which each read moves on by a tick, and a program may forbid it to
 // itself.
 func TestTimeStampCounter(t *testing.T) {
-	const want = `main: rdtsc same rdtscp same cpu 0
-thread: rdtsc same rdtscp same cpu 0
-child: rdtsc same rdtscp same cpu 0
-program: rdtsc same rdtscp same cpu 0
+	const want = `main: rdtsc same rdtscp rises cpu 0
+thread: rdtsc same rdtscp rises cpu 0
+child: rdtsc same rdtscp rises cpu 0
+program: rdtsc same rdtscp rises cpu 0
 mode: 1
 handler: 11
 `
