@@ -35,6 +35,7 @@ var features = []func(*Sandbox) feature{
 	posixTimers,    // timer_create
 	timerFDs,       // timerfd_create
 	timeStamps,     // rdtsc
+	linkerTime,     // rdtsc in the dynamic linker
 	runtimeNaps,    // which program's runtime waits for itself
 	randomBytes,    // getrandom
 	identity,       // uname, sysinfo

@@ -2,7 +2,10 @@
 
 package supervisor
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // The time-stamp counter is the monotonic clock, which each read moves on by a tick, and a program may forbid it to
 // itself.
@@ -19,5 +22,20 @@ handler: 11
 	}
 	if got := succeeds(t, Config{HostTSC: true}, cmdC(compileC(t, "tsc", false))); got == want {
 		t.Error("HostTSC: the counter is the monotonic clock all the same")
+	}
+}
+
+// A program starts without a read of the counter by the dynamic linker, unless that is to
+// tell how long it has taken.
+func TestLinkerTime(t *testing.T) {
+	cmd := cmdC(compileC(t, "tsc", false))
+	cmd.Env = append(cmd.Env, "TICKS=1")
+	if got := succeeds(t, Config{}, cmd); got != "before: 0\n" {
+		t.Errorf("the dynamic linker has read the counter: got %q, want \"before: 0\"", got)
+	}
+	asked := cmdC(cmd.Path)
+	asked.Env = append(cmd.Env, "LD_DEBUG=statistics")
+	if got := succeeds(t, Config{}, asked); got == "before: 0\n" || !strings.HasPrefix(got, "before: ") {
+		t.Errorf("LD_DEBUG=statistics: got %q, want what tells of reads by the dynamic linker", got)
 	}
 }
