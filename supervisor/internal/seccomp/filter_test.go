@@ -123,7 +123,7 @@ func TestFilterBadArgument(t *testing.T) {
 func ExampleAssemble() {
 	prog, err := Assemble(AMD64, []Rule{{Nr: 318, Action: Notify}})
 	fmt.Println(len(prog), err)
-	// Output: 13 <nil>
+	// Output: 9 <nil>
 }
 
 // judge is what becomes of a call, straight from the rules.
