@@ -45,6 +45,7 @@ type detector struct {
 	lookout  *lookout
 	alone    bool // there can't be a lookout
 	told     bool // by the lookout that the CPU is free
+	untold   int  // how often it hasn't told in time since it last has
 	jumps    int  // so far
 	deadlock []BlockedThread
 	ended    atomic.Bool
@@ -140,9 +141,32 @@ func (d *detector) rest(heard uint32) {
 		}
 	}
 	if d.lookout != nil {
-		d.told = d.lookout.wait(heard, 5*d.pause)
+		d.lookout.busy.Store(d.busyFile())
+		if d.told = d.lookout.wait(heard, d.patience()); d.told {
+			d.untold = 0
+		} else {
+			d.untold++
+		}
 		d.pause = min(2*d.pause, longestPause)
 	}
+}
+
+// patience is how long the lookout may take. Beside a program that computes it is the
+// longer, the longer that goes on.
+func (d *detector) patience() time.Duration {
+	const longest, least = 20 * time.Millisecond, 5
+	return min(least*d.pause<<min(d.untold, 10), longest)
+}
+
+// busyFile returns what tells of the thread that was last found running, -1 if nothing
+// does.
+func (d *detector) busyFile() int32 {
+	if th := d.busy; th != nil && d.s.threads.get(th.tid) == th {
+		if t := d.task(th); t != nil {
+			return int32(t.stat)
+		}
+	}
+	return -1
 }
 
 // Pauses between two looks for a deadlock.
@@ -371,17 +395,19 @@ func (t *task) off() bool {
 }
 
 // state returns the letter of the thread's state, 0 if it is gone.
-func (t *task) state() byte {
-	n, err := unix.Pread(t.stat, t.buf[:], 0)
+func (t *task) state() byte { return taskState(t.stat, t.buf[:]) }
+
+func taskState(fd int, buf []byte) byte {
+	n, err := unix.Pread(fd, buf, 0)
 	if err != nil {
 		return 0
 	}
 	// After the name in parentheses, which may contain any byte.
-	i := bytes.LastIndexByte(t.buf[:max(n, 0)], ')') + 2
+	i := bytes.LastIndexByte(buf[:max(n, 0)], ')') + 2
 	if i < 2 || i >= n {
 		return 0
 	}
-	return t.buf[i]
+	return buf[i]
 }
 
 // runs returns how often the thread has been given a CPU, 0 if that isn't known.

@@ -18,11 +18,16 @@ import (
 // It says no more than that the CPU was free. Whether everything waits is for the
 // detector to find out. It takes no lock that anybody else takes: it might be kept from
 // giving it back.
+//
+// A little of the CPU is given to it beside a program that computes, too: nobody's share
+// is nothing. So it doesn't tell while the thread that was last found running still is.
 type lookout struct {
-	tid   int
-	asked atomic.Uint32 // 1: to tell once
-	ended atomic.Bool
-	bell  *bell // is woken
+	tid     int
+	asked   atomic.Uint32 // 1: to tell once
+	ended   atomic.Bool
+	bell    *bell        // is woken
+	busy    atomic.Int32 // the file that tells of that thread (proc_pid_stat(5)), or -1
+	scratch [512]byte
 }
 
 // post puts a lookout on the sandbox's CPU. It returns nil if the sandbox has several,
@@ -32,6 +37,7 @@ func (p *placement) post(b *bell) *lookout {
 		return nil
 	}
 	l := &lookout{bell: b}
+	l.busy.Store(-1)
 	ready := make(chan error)
 	go l.run(ready)
 	if <-ready != nil {
@@ -53,8 +59,28 @@ func (l *lookout) run(ready chan<- error) {
 			futexWait(&l.asked, 0, 0)
 			continue
 		}
+		if l.isBusy() {
+			l.spend()
+			continue
+		}
 		l.asked.Store(0)
 		l.bell.wake()
+	}
+}
+
+// isBusy reports whether the thread that was last found running still is. If its file has
+// been closed meanwhile, nothing depends on the answer: the detector looks itself when it
+// has heard nothing for long.
+func (l *lookout) isBusy() bool {
+	fd := l.busy.Load()
+	return fd >= 0 && taskState(int(fd), l.scratch[:]) == 'R'
+}
+
+// spend uses up what was given to this thread of the CPU, so that it is long until there is
+// some again: each time it is given a little, the program is interrupted twice.
+func (l *lookout) spend() {
+	const share = 100 * time.Microsecond
+	for began := time.Now(); l.isBusy() && time.Since(began) < share; {
 	}
 }
 
