@@ -46,6 +46,7 @@ func (t *tracer) start() error {
 	if err != nil {
 		return err
 	}
+	tracee.QuietStops()
 	t.place()
 	t.s.copied = new(copying)
 	t.s.copied.watch(cmd)

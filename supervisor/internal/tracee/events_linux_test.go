@@ -94,3 +94,14 @@ func TestEventsAreFair(t *testing.T) {
 		}
 	})
 }
+
+// A stop of a tracee isn't told by a signal, and Go's handler stays what it was.
+func TestQuietStops(t *testing.T) {
+	tracee.QuietStops()
+	if !tracee.StopsAreQuiet() {
+		t.Error("a SIGCHLD comes for each stop")
+	}
+	if err := exec.Command("true").Run(); err != nil {
+		t.Error(err)
+	}
+}
