@@ -20,18 +20,35 @@ type object struct {
 	mtime, ctime int64
 }
 
-// objectPath names the next object.
-func (t *Tree) objectPath() string {
+// objectPath names the next object for bytes.
+func (t *Tree) objectPath() (string, error) {
+	if t.upper == "" {
+		dir, err := t.makeUpper()
+		if err != nil {
+			return "", err
+		}
+		t.upper = dir
+	}
+	return t.nextObject(t.upper), nil
+}
+
+// emptyObjectPath names the next object that holds none.
+func (t *Tree) emptyObjectPath() string { return t.nextObject(t.small) }
+
+func (t *Tree) nextObject(dir string) string {
 	t.objects++
-	return t.upper + "/" + strconv.FormatUint(t.objects, 10)
+	return dir + "/" + strconv.FormatUint(t.objects, 10)
 }
 
 // newObject gives a new file an empty object.
-func (t *Tree) newObject(in *Inode) error {
-	o := &object{path: t.objectPath()}
+func (t *Tree) newObject(in *Inode) (err error) {
+	o := &object{}
 	mode := uint32(unix.S_IFREG | 0o600)
 	if in.attr.Type() == unix.S_IFIFO {
 		mode = unix.S_IFIFO | 0o600
+		o.path = t.emptyObjectPath()
+	} else if o.path, err = t.objectPath(); err != nil {
+		return err
 	}
 	if err := unix.Mknod(o.path, mode, 0); err != nil {
 		return err
@@ -53,7 +70,10 @@ func (t *Tree) has(in *Inode, o *object, st *unix.Stat_t) {
 
 // newOpenObject gives a new regular file an empty object, and returns it open.
 func (t *Tree) newOpenObject(in *Inode, flags int) (fd int, err error) {
-	o := &object{path: t.objectPath()}
+	o := &object{}
+	if o.path, err = t.objectPath(); err != nil {
+		return -1, err
+	}
 	if fd, err = unix.Open(o.path, flags|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600); err != nil {
 		return -1, err
 	}
@@ -227,7 +247,10 @@ func (t *Tree) copyUp(in *Inode, empty bool) error {
 		}
 	}
 	defer noForks()()
-	o := &object{path: t.objectPath()}
+	o := &object{}
+	if o.path, err = t.objectPath(); err != nil {
+		return err
+	}
 	to, err := unix.Open(o.path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err

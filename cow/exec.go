@@ -4,7 +4,6 @@ package cow
 
 import (
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,8 +73,10 @@ func (t *Tree) nameObject(path, name string, link func(old, path string) error) 
 	if at, ok := t.named[key]; ok {
 		return at, nil
 	}
-	t.objects++
-	dir := filepath.Join(t.upper, strconv.FormatUint(t.objects, 10))
+	dir, err := t.objectPath() // on the file system where a hard link can be
+	if err != nil {
+		return "", err
+	}
 	if err := unix.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -169,7 +170,7 @@ func (t *Tree) Inner(host string) (string, bool) {
 // bind it.
 func (t *Tree) Bind(w *Walk, path string, mode uint32, bind func(host string) error) error {
 	err := t.create(w, path, unix.S_IFSOCK|mode&0o7777, func(in *Inode) error {
-		o := &object{path: t.objectPath()}
+		o := &object{path: t.emptyObjectPath()}
 		if err := bind(o.path); err != nil {
 			return err
 		}

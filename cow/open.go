@@ -351,7 +351,7 @@ func (o *opening) openPath(e entry) error {
 
 // newDirObject makes an empty directory on the host that stands for an inode.
 func (t *Tree) newDirObject(in *Inode) error {
-	o := &object{path: t.objectPath()}
+	o := &object{path: t.emptyObjectPath()}
 	if err := unix.Mkdir(o.path, 0o700); err != nil {
 		return err
 	}

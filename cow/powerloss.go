@@ -127,7 +127,9 @@ func (t *Tree) sync(in *Inode) error {
 	defer unix.Close(from)
 	path, ok := t.journal.synced[in]
 	if !ok {
-		path = t.objectPath()
+		if path, err = t.objectPath(); err != nil {
+			return err
+		}
 	}
 	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

@@ -3,6 +3,7 @@
 package cow
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +20,12 @@ type Config struct {
 	// system; where that is the host files' own and knows reflinks, copying a file up
 	// costs nothing.
 	Upper string
+	// MakeUpper, if not nil, is asked for Upper when it is first needed.
+	MakeUpper func() (string, error)
+	// Small is an empty directory for what holds no bytes: FIFOs, sockets, and directories
+	// that stand for those of the tree. Empty means Upper, which must be there then. One on
+	// a tmpfs is several times faster.
+	Small string
 	// Mounts are what is shown where. One of them is at "/".
 	Mounts []Mount
 	// Start is the tree's time at its beginning, in nanoseconds since 1970.
@@ -81,13 +88,15 @@ func (f *Foreign) Error() string { return "cow: " + joinPath(f.Path, f.Rest) + "
 // Their errors are those of the kernel, of type [unix.Errno], and mean what they
 // mean there; other errors are trouble with the layer itself.
 type Tree struct {
-	mu     sync.Mutex
-	upper  string
-	root   *Inode
-	change func() int64 // returns the time of a change
-	start  int64
-	serial int64 // of files made without a name
-	began  int64 // by the host's clock
+	mu        sync.Mutex
+	upper     string // empty until it is made
+	small     string
+	root      *Inode
+	makeUpper func() (string, error)
+	change    func() int64 // returns the time of a change
+	start     int64
+	serial    int64 // of files made without a name
+	began     int64 // by the host's clock
 
 	seen     map[fileID]sight  // files of the host
 	made     map[string]int    // how many files were made at a path
@@ -111,13 +120,18 @@ type Tree struct {
 // New returns a tree that nobody has written to.
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
-		upper: cfg.Upper, start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks,
+		upper: cfg.Upper, makeUpper: cfg.MakeUpper, small: cmp.Or(cfg.Small, cfg.Upper), start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks,
 		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, replaced: map[string]bool{}, named: map[string]string{}, mounts: cfg.Mounts,
 	}
 	t.change = func() int64 { return t.start } // what is there from the beginning is no change
 	t.began = time.Now().UnixNano()
-	if st, err := os.Stat(cfg.Upper); err != nil || !st.IsDir() {
-		return nil, fmt.Errorf("cow: upper directory %q: %w", cfg.Upper, errors.Join(err, notDir(err)))
+	for _, dir := range []string{cmp.Or(cfg.Upper, t.small), t.small} {
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			return nil, fmt.Errorf("cow: upper directory %q: %w", dir, errors.Join(err, notDir(err)))
+		}
+	}
+	if cfg.Upper == "" && cfg.MakeUpper == nil {
+		return nil, errors.New("cow: no upper directory")
 	}
 	if err := t.mountAll(cfg.Mounts); err != nil {
 		return nil, fmt.Errorf("cow: %w", err)

@@ -15,8 +15,8 @@ import (
 // (landlock(7)).
 //
 // It is the second wall: the view already sends every write elsewhere. What stays
-// permitted is writing to terminals and to the sandbox's own layer, where programs
-// open FIFOs themselves; descriptors that the supervisor hands over aren't limited.
+// permitted is writing to terminals and to the directory of the sandbox's own FIFOs, which
+// programs open themselves; descriptors that the supervisor hands over aren't limited.
 // Reading isn't either. From ABI 4 on, the command can't bind or connect a TCP socket,
 // which the supervisor does for it, unless its network is the host's. From ABI 6 on, signals and abstract Unix sockets end at the
 // sandbox, too.
@@ -97,7 +97,7 @@ func (s *Sandbox) newRuleset() (fd int, err error) {
 		}
 	}()
 	const forFiles = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
-	writable := []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts", s.view.upper}
+	writable := []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts", s.view.small}
 	for _, m := range s.cfg.Mounts {
 		if m.Through {
 			writable = append(writable, m.Host)

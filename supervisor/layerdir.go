@@ -22,16 +22,73 @@ type layerDir struct {
 	lock int
 }
 
-// A sharedLayer is a layerDir with several sandboxes upon it, one after another.
+// A sharedLayer is the directories of a sandbox, or of several, one after another. That for
+// bytes is made when there are some: many a command writes none, and to make and remove a
+// directory takes ext4 a good part of a start. The one for what holds no bytes lies in
+// memory where it can.
 type sharedLayer struct {
-	layerDir
-	mu   sync.Mutex
-	uses int
+	small layerDir
+	tmp   string // where the one for bytes is made
+	mu    sync.Mutex
+	uses  int
+	large *layerDir // nil until it is made
 }
 
 func newSharedLayer() (*sharedLayer, error) {
-	dir, err := newLayerDir()
-	return &sharedLayer{layerDir: dir, uses: 1}, err
+	tmp, err := filepath.EvalSymlinks(os.TempDir()) // no symbolic link is followed there later
+	if err != nil {
+		return nil, err
+	}
+	if err := mayHaveLayers(tmp); err != nil {
+		return nil, err
+	}
+	l := &sharedLayer{tmp: tmp, uses: 1}
+	for _, dir := range []string{"/dev/shm", tmp} {
+		if dir == tmp || inMemory(dir) {
+			if l.small, err = newLayerDir(dir); err == nil {
+				break
+			}
+		}
+	}
+	if filepath.Dir(filepath.Dir(l.small.path)) == tmp || err != nil {
+		l.large = &l.small
+	}
+	return l, err
+}
+
+// mayHaveLayers finds out, before a command starts, whether there can be a layer.
+func mayHaveLayers(tmp string) error {
+	home := layerHome(tmp)
+	switch err := checkOwnDir(home); {
+	case err == nil:
+		sweepLayers(home)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, tmp, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return &os.PathError{Op: "write to", Path: tmp, Err: err}
+	}
+	return nil
+}
+
+// inMemory reports whether a directory's files are in memory.
+func inMemory(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.TMPFS_MAGIC
+}
+
+// path returns the directory for bytes.
+func (l *sharedLayer) path() (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.large == nil {
+		dir, err := newLayerDir(l.tmp)
+		if err != nil {
+			return "", fmt.Errorf("make a directory for what is written: %w", err)
+		}
+		l.large = &dir
+	}
+	return l.large.path, nil
 }
 
 // share notes one more, unless the directory is gone.
@@ -52,16 +109,20 @@ func (l *sharedLayer) leave() error {
 	if l.uses--; l.uses > 0 {
 		return nil
 	}
-	return l.remove()
+	if l.large == nil || l.large == &l.small {
+		return l.small.remove()
+	}
+	return errors.Join(l.large.remove(), l.small.remove())
 }
 
-// newLayerDir makes a directory below one of the user's own in the temporary directory.
-func newLayerDir() (layerDir, error) {
-	tmp, err := filepath.EvalSymlinks(os.TempDir()) // no symbolic link is followed there later
-	if err != nil {
-		return layerDir{}, err
-	}
-	home := filepath.Join(tmp, "sandtest-"+strconv.Itoa(os.Geteuid()))
+// layerHome is the directory of the user's own in which layers lie.
+func layerHome(tmp string) string {
+	return filepath.Join(tmp, "sandtest-"+strconv.Itoa(os.Geteuid()))
+}
+
+// newLayerDir makes a directory below one of the user's own in tmp.
+func newLayerDir(tmp string) (layerDir, error) {
+	home := layerHome(tmp)
 	const tries = 1000 // others come and go at the same time
 	for range tries {
 		if err := ownDir(home); err != nil {
@@ -102,11 +163,16 @@ func ownDir(dir string) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	if err := checkOwnDir(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return ownDir(dir)
+}
+
+// checkOwnDir makes sure that nobody else can write a directory.
+func checkOwnDir(dir string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {
-		if err == unix.ENOENT {
-			return ownDir(dir)
-		}
 		return &os.PathError{Op: "lstat", Path: dir, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {

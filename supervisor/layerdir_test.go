@@ -3,6 +3,8 @@
 package supervisor
 
 import (
+	"bufio"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,7 +20,7 @@ import (
 func TestLayerDirs(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	home := filepath.Join(os.TempDir(), "sandtest-"+strconv.Itoa(os.Geteuid()))
-	first, err := newLayerDir()
+	first, err := newLayerDir(os.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +28,7 @@ func TestLayerDirs(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(left, "a", "b"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	second, err := newLayerDir()
+	second, err := newLayerDir(os.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +44,7 @@ func TestLayerDirs(t *testing.T) {
 		}
 	}
 	old := unix.Umask(0o777)
-	closed, err := newLayerDir()
+	closed, err := newLayerDir(os.TempDir())
 	unix.Umask(old)
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +56,7 @@ func TestLayerDirs(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 100 {
-				d, err := newLayerDir()
+				d, err := newLayerDir(os.TempDir())
 				if err != nil {
 					t.Error(err)
 					return
@@ -87,5 +89,48 @@ func TestLayerDirs(t *testing.T) {
 	}
 	if err := startFails(t, sh("true"), Config{}); !strings.Contains(err.Error(), "is in the way") {
 		t.Errorf("a directory of everybody's: %v", err)
+	}
+}
+
+// A sandbox in which no bytes are written takes no directory for them.
+func TestLayerIsMadeForBytes(t *testing.T) {
+	if !inMemory("/dev/shm") {
+		t.Skip("/dev/shm isn't in memory")
+	}
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	cmd := sh("mkdir a a/b; mv a c; ln -s c l; mkfifo f; chmod 700 c; rmdir c/b; echo names; read line; echo bytes >c/file; echo bytes; read line")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Start(cmd, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for _, want := range []struct {
+		said string
+		dirs int
+	}{{"names", 0}, {"bytes", 1}} {
+		if !lines.Scan() || lines.Text() != want.said {
+			t.Errorf("it says %q, want %q", lines.Text(), want.said)
+		}
+		if list, err := os.ReadDir(tmp); err != nil || len(list) != want.dirs {
+			t.Errorf("%s: %v in the temporary directory, %v; want %d", want.said, list, err, want.dirs)
+		}
+		if _, err := io.WriteString(in, "go on\n"); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := os.ReadDir(tmp); err != nil || len(list) != 0 {
+		t.Errorf("it has left %v, %v", list, err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // (mq_overview(7)). Eliminated: the supervisor opens a queue for the program, under
 // a name that no other sandbox has, and removes it at the end.
 func queues(s *Sandbox) feature {
-	q := &sandboxQueues{prefix: filepath.Base(s.view.upper) + "-", names: map[string]bool{}}
+	q := &sandboxQueues{prefix: filepath.Base(s.view.small) + "-", names: map[string]bool{}}
 	return feature{name: "queues", close: q.remove, calls: []call{
 		{name: "mq_open", notify: q.open},
 		{name: "mq_unlink", notify: q.unlink},

@@ -206,5 +206,5 @@ func (s *Sandbox) abstractName(addr []byte) (host string, ok bool) {
 		return "", false
 	}
 	sum := sha256.Sum256(addr[2:])
-	return fmt.Sprintf("@sandtest-%s-%x", filepath.Base(s.view.upper), sum[:12]), true
+	return fmt.Sprintf("@sandtest-%s-%x", filepath.Base(s.view.small), sum[:12]), true
 }

@@ -23,7 +23,7 @@ import (
 type view struct {
 	s     *Sandbox
 	tree  *cow.Tree
-	upper string // holds the bytes that the sandbox writes
+	small string // holds what the sandbox makes that has no bytes
 
 	dir       *sharedLayer // that
 	discarded sync.Once
@@ -56,8 +56,8 @@ func newView(s *Sandbox) (v *view, err error) {
 	if v.dir, err = newSharedLayer(); err != nil {
 		return nil, fmt.Errorf("supervisor: make a directory for what is written: %w", err)
 	}
-	v.upper = v.dir.path
-	v.tree, err = cow.New(cow.Config{Upper: v.upper, Mounts: v.mounts(dir), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes, ProtectLinks: linksAreProtected()})
+	v.small = v.dir.small.path
+	v.tree, err = cow.New(cow.Config{MakeUpper: v.dir.path, Small: v.small, Mounts: v.mounts(dir), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes, ProtectLinks: linksAreProtected()})
 	if err != nil {
 		_ = v.discard()
 		return nil, fmt.Errorf("supervisor: %w", err)
@@ -87,7 +87,7 @@ func (v *view) resume(before *Sandbox) error {
 	if !before.cfg.KeepLayer || !before.view.dir.share() {
 		return errors.New("supervisor: Continue: what that sandbox has written has been thrown away")
 	}
-	v.dir, v.upper, v.tree = before.view.dir, before.view.upper, before.view.tree
+	v.dir, v.small, v.tree = before.view.dir, before.view.small, before.view.tree
 	v.tree.Resume(v.change, v.s.cfg.Limits.Disk)
 	return nil
 }
