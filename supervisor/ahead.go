@@ -9,7 +9,7 @@ import (
 )
 
 // While the kernel starts the command, what is needed to arm it is made on another
-// thread: the table of calls, the filter, and Landlock's ruleset.
+// thread: the view of the files, the table of calls, the filter, and Landlock's ruleset.
 type ahead struct {
 	spaces  bool // what the table was made for
 	single  bool
@@ -36,6 +36,9 @@ func (s *Sandbox) makeAhead() {
 	s.ahead = a
 	go func() {
 		defer close(a.made)
+		if a.err = s.view.make(); a.err != nil {
+			return
+		}
 		if a.table, a.filter, a.err = s.tableAndFilter(); a.err == nil && s.landlockABI > 0 {
 			a.ruleset, a.err = s.newRuleset()
 		}

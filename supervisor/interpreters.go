@@ -117,6 +117,9 @@ func (s *Sandbox) findCommand() error {
 	if s.cfg.Root == "" {
 		return nil
 	}
+	if err := s.view.make(); err != nil {
+		return err
+	}
 	th, err := s.outsider()
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -30,21 +31,18 @@ type view struct {
 
 	interpreters sync.Map // which files the host has, by the paths that programs name
 
-	atRoot bool // the command's directory is the host's root
+	command string // the command's directory on the host
+	atRoot  bool   // that is the host's root
 
 	bound sync.Map // the paths that sockets were bound at, by those that the host knows
 
 	changed int64 // the time of the last change
 }
 
-// newView makes the view of a command that is about to start in a directory.
+// newView begins the view of a command that is about to start.
 func newView(s *Sandbox) (v *view, err error) {
 	v = &view{s: s}
-	dir := s.cmd.Dir
-	if dir == "" {
-		dir = "."
-	}
-	if dir, err = absolute(dir); err != nil {
+	if v.command, err = absolute(cmp.Or(s.cmd.Dir, ".")); err != nil {
 		return nil, fmt.Errorf("supervisor: the command's directory: %w", err)
 	}
 	if s.cfg.Continue != nil && s.cfg.Lower != "" {
@@ -53,22 +51,27 @@ func newView(s *Sandbox) (v *view, err error) {
 	if before := s.cfg.Continue; before != nil {
 		return v, v.resume(before)
 	}
+	return v, nil
+}
+
+// make makes the rest, unless it is there.
+func (v *view) make() (err error) {
+	if v.tree != nil {
+		return nil
+	}
+	s := v.s
 	if v.dir, err = newSharedLayer(); err != nil {
-		return nil, fmt.Errorf("supervisor: make a directory for what is written: %w", err)
+		return fmt.Errorf("supervisor: make a directory for what is written: %w", err)
 	}
 	v.small = v.dir.small.path
-	v.tree, err = cow.New(cow.Config{MakeUpper: v.dir.path, Small: v.small, Mounts: v.mounts(dir), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes, ProtectLinks: linksAreProtected()})
+	v.tree, err = cow.New(cow.Config{MakeUpper: v.dir.path, Small: v.small, Mounts: v.mounts(v.command), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes, ProtectLinks: linksAreProtected()})
+	if err == nil && s.cfg.Lower != "" {
+		err = v.tree.Restore(s.cfg.Lower)
+	}
 	if err != nil {
-		_ = v.discard()
-		return nil, fmt.Errorf("supervisor: %w", err)
+		return fmt.Errorf("supervisor: %w", errors.Join(err, v.discard()))
 	}
-	if s.cfg.Lower != "" {
-		if err := v.tree.Restore(s.cfg.Lower); err != nil {
-			_ = v.discard()
-			return nil, fmt.Errorf("supervisor: %w", err)
-		}
-	}
-	return v, nil
+	return nil
 }
 
 // linksAreProtected is the kernel's setting, which a program may look up.
@@ -231,7 +234,11 @@ func (v *view) end() (err error) {
 }
 
 func (v *view) discard() (err error) {
-	v.discarded.Do(func() { err = v.dir.leave() })
+	v.discarded.Do(func() {
+		if v.dir != nil {
+			err = v.dir.leave()
+		}
+	})
 	return err
 }
 
