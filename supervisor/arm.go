@@ -256,23 +256,23 @@ func (t *tracer) arm(th *thread, deathSignal syscall.Signal) error {
 // installFilter makes the command execute calls, then install the filter, and
 // takes the listener away from it.
 func (t *tracer) installFilter(im *image, calls *tracee.List) error {
-	prog := t.s.ahead.filter
-	// struct sock_fprog, the instructions, and the limits, far enough below the stack
-	// pointer for the list of calls to lie between.
-	const listRoom = 4096
-	limits := t.s.limitsAtStart()
-	at := (im.sys.SP() - listRoom - 16 - uint64(len(prog)) - 16*uint64(len(limits))) &^ 15
-	blob := make([]byte, 16, 16+len(prog)+16*len(limits))
-	binary.LittleEndian.PutUint16(blob, uint16(len(prog)/8))
-	binary.LittleEndian.PutUint64(blob[8:], at+16)
-	blob = append(blob, prog...)
-	for _, l := range limits {
-		calls.Add(l.name, unix.SYS_SETRLIMIT, uint64(l.resource), at+uint64(len(blob)))
-		blob = binary.LittleEndian.AppendUint64(blob, l.most)
-		blob = binary.LittleEndian.AppendUint64(blob, l.most)
+	data := newScratch(im.sys)
+	for _, l := range t.s.limitsAtStart() {
+		limit := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, l.most), l.most)
+		calls.Add(l.name, unix.SYS_SETRLIMIT, uint64(l.resource), data.add(limit))
 	}
-	if _, err := tracee.WriteMem(im.th.tid, at, blob); err != nil {
-		return fmt.Errorf("place the filter (process_vm_writev): %w", err)
+	for _, f := range t.s.table.features {
+		if f.enter != nil {
+			if err := f.enter(&entering{th: im.th, calls: calls, data: data}); err != nil {
+				return fmt.Errorf("%s: %w", f.name, err)
+			}
+		}
+	}
+	prog := t.s.ahead.filter
+	fprog := binary.LittleEndian.AppendUint64(nil, uint64(len(prog)/8)) // struct sock_fprog
+	at := data.add(binary.LittleEndian.AppendUint64(fprog, data.add(prog)))
+	if err := data.place(); err != nil {
+		return err
 	}
 	flags := uint64(seccomp.FlagNewListener)
 	if kernelAtLeast(5, 19) {
@@ -283,9 +283,8 @@ func (t *tracer) installFilter(im *image, calls *tracee.List) error {
 		return err
 	}
 	fd := install.Result()
-	clear(blob)
-	if _, err := tracee.WriteMem(im.th.tid, at, blob); err != nil {
-		return fmt.Errorf("clear the filter: %w", err)
+	if err := data.clear(); err != nil {
+		return err
 	}
 	listener, err := t.root.fd(t.root.TGID, int32(fd))
 	if err != nil {
@@ -296,10 +295,54 @@ func (t *tracer) installFilter(im *image, calls *tracee.List) error {
 	return nil
 }
 
+// A scratch is memory of a program for what a list of calls is given, below the list.
+type scratch struct {
+	r    *tracee.Remote
+	at   uint64
+	data []byte
+}
+
+// Room below the stack pointer: for a list of calls, and for what it is given. The kernel
+// gives a new program 128 KiB (setup_arg_pages, fs/exec.c).
+const (
+	listRoom    = 8 << 10
+	scratchRoom = 32 << 10
+)
+
+func newScratch(r *tracee.Remote) *scratch {
+	return &scratch{r: r, at: (r.SP() - listRoom - scratchRoom) &^ 15}
+}
+
+// add notes data that is to be placed, and returns where.
+func (s *scratch) add(data []byte) (at uint64) {
+	at = s.at + uint64(len(s.data))
+	s.data = append(s.data, data...)
+	s.data = append(s.data, make([]byte, -len(s.data)&15)...)
+	return at
+}
+
+func (s *scratch) place() error {
+	if len(s.data) > scratchRoom {
+		return fmt.Errorf("%d bytes are too much for the program's stack", len(s.data))
+	}
+	if _, err := tracee.WriteMem(s.r.TID(), s.at, s.data); err != nil {
+		return fmt.Errorf("place the filter (process_vm_writev): %w", err)
+	}
+	return nil
+}
+
+// clear leaves the memory as it was: the stack of a new program is zero.
+func (s *scratch) clear() error {
+	clear(s.data)
+	if _, err := tracee.WriteMem(s.r.TID(), s.at, s.data); err != nil {
+		return fmt.Errorf("clear the filter: %w", err)
+	}
+	return nil
+}
+
 // place writes data where the list of calls won't be, and returns a function that clears
 // it: the stack of a new program is zero.
 func place(r *tracee.Remote, data []byte) (at uint64, clean func() error, err error) {
-	const listRoom = 4096
 	at = (r.SP() - listRoom - uint64(len(data))) &^ 15
 	write := func(what string, data []byte) error {
 		if _, err := tracee.WriteMem(r.TID(), at, data); err != nil {

@@ -20,12 +20,7 @@ import (
 //
 // What remains: attributes of files that are root's alone (trusted.*) fail with EPERM.
 func capabilities(s *Sandbox) feature {
-	return feature{name: "capabilities", load: func(im *image) error {
-		if im.th.proc != im.t.root || im.th.proc.execs != 1 {
-			return nil
-		}
-		return im.dropCapabilities()
-	}}
+	return feature{name: "capabilities", enter: s.dropCapabilities}
 }
 
 // keptCapabilities are those that have nothing to do with the machine.
@@ -50,21 +45,27 @@ func capabilitiesOf(tid int) (c capabilitySets, err error) {
 	return c, nil
 }
 
-func (im *image) dropCapabilities() error {
-	sets, err := capabilitiesOf(im.th.tid)
-	if err != nil {
-		return err
-	}
-	kept := uint64(keptCapabilities)
-	if n := im.t.s.spaces; n != nil && n.user {
-		kept &= n.had // those over its own namespace it has had only to make it
-	}
-	if (sets.effective|sets.permitted|sets.inheritable)&^kept == 0 {
-		return nil
-	}
-	bounding, err := statusMask(im.th.tid, "CapBnd:")
+// dropCapabilities also notes the command's credentials, which stand in the same text.
+func (s *Sandbox) dropCapabilities(e *entering) error {
+	status, err := readStatus(e.th.taskDir())
 	if err != nil {
 		return fmt.Errorf("read the command's capabilities: %w", err)
+	}
+	sets, bounding, err := status.capabilities()
+	if err != nil {
+		return fmt.Errorf("read the command's capabilities: %w", err)
+	}
+	kept := uint64(keptCapabilities)
+	if n := s.spaces; n != nil && n.user {
+		kept &= n.had // those over its own namespace it has had only to make it
+	}
+	creds, err := status.credentials(kept)
+	if err != nil {
+		return fmt.Errorf("read the command's credentials: %w", err)
+	}
+	e.th.creds.Store(creds)
+	if (sets.effective|sets.permitted|sets.inheritable)&^kept == 0 {
+		return nil
 	}
 	// struct __user_cap_header_struct and two of __user_cap_data_struct.
 	b := binary.NativeEndian.AppendUint64(nil, unix.LINUX_CAPABILITY_VERSION_3)
@@ -73,21 +74,28 @@ func (im *image) dropCapabilities() error {
 			b = binary.NativeEndian.AppendUint32(b, uint32(set&kept>>shift))
 		}
 	}
-	at, clean, err := place(im.sys, b)
-	if err != nil {
-		return err
-	}
-	calls := im.sys.List()
+	at := e.data.add(b)
 	if sets.effective&(1<<unix.CAP_SETPCAP) != 0 {
 		for rest := bounding &^ kept; rest != 0; rest &= rest - 1 {
-			calls.Add("prctl(PR_CAPBSET_DROP)", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uint64(bits.TrailingZeros64(rest)))
+			e.calls.Add("prctl(PR_CAPBSET_DROP)", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uint64(bits.TrailingZeros64(rest)))
 		}
 	}
-	calls.Add("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
-	calls.Add("capset", unix.SYS_CAPSET, at, at+8)
-	if err := calls.Run(); err != nil {
-		return err
+	e.calls.Add("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
+	e.calls.Add("capset", unix.SYS_CAPSET, at, at+8)
+	return nil
+}
+
+// capabilities are the thread's sets, and what programs may get.
+func (s threadStatus) capabilities() (sets capabilitySets, bounding uint64, err error) {
+	for _, set := range []struct {
+		name string
+		to   *uint64
+	}{{"CapEff", &sets.effective}, {"CapPrm", &sets.permitted}, {"CapInh", &sets.inheritable}, {"CapBnd", &bounding}} {
+		mask, err := numbers(s[set.name], 16, 1)
+		if err != nil {
+			return sets, 0, err
+		}
+		*set.to = mask[0]
 	}
-	im.th.creds.Store(nil)
-	return clean()
+	return sets, bounding, nil
 }

@@ -71,6 +71,10 @@ type feature struct {
 
 	// checks are made when the table is complete.
 	checks []func(*table) error
+	// enter, if not nil, adds to what the command is made to call before there is a filter.
+	enter func(*entering) error
+	// join, if not nil, adds to what it is made to call next, before its first instruction.
+	join func(*tracee.List)
 	// load, if not nil, prepares a program that has just been loaded, before its
 	// first instruction. It runs on the tracer.
 	load func(*image) error
@@ -288,6 +292,13 @@ func (t *table) refuses(nr int, args *[6]uint64) bool {
 		}
 	}
 	return false
+}
+
+// An entering is the command at its start, not yet under the filter.
+type entering struct {
+	th    *thread
+	calls *tracee.List
+	data  *scratch // what they are given
 }
 
 // An image is a program that has just been loaded, standing before its first

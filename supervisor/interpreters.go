@@ -149,11 +149,11 @@ func (s *Sandbox) findCommand() error {
 
 // outsider stands for the command before there is one.
 func (s *Sandbox) outsider() (*thread, error) {
-	text, err := os.ReadFile("/proc/self/status")
+	status, err := readStatus("/proc/self")
 	if err != nil {
 		return nil, err
 	}
-	creds, err := parseCredentials(string(text))
+	creds, err := status.credentials(allCapabilities)
 	if err != nil {
 		return nil, fmt.Errorf("supervisor: read the own credentials: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,17 +25,15 @@ import (
 // On an older kernel less is taken, on one without Landlock nothing; Stats.Landlock
 // tells, and Config.MinLandlock demands.
 func landlock(s *Sandbox) feature {
-	return feature{name: "landlock", load: func(im *image) error {
-		if im.th.proc != im.t.root || im.th.proc.execs != 1 || s.landlockABI == 0 {
-			return nil
-		}
-		calls := im.sys.List()
+	if s.landlockABI == 0 {
+		return feature{name: "landlock"}
+	}
+	return feature{name: "landlock", join: func(calls *tracee.List) {
 		fd := calls.Add("be given the Landlock ruleset", pageCall, rulesetWanted)
 		restrict := calls.Add("landlock_restrict_self", unix.SYS_LANDLOCK_RESTRICT_SELF)
 		done := calls.Add("close the ruleset", unix.SYS_CLOSE)
 		fd.Feed(restrict, 0)
 		fd.Feed(done, 0)
-		return calls.Run()
 	}}
 }
 

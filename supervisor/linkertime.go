@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"strconv"
 	"sync"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
@@ -47,23 +45,53 @@ func skipLinkerTime(im *image) error {
 	if len(sites) == 0 || im.asksLinker() {
 		return nil
 	}
-	for _, site := range sites {
-		var there [2]byte // the linker was known by its beginning
-		if tracee.ReadMem(im.th.tid, base+site, there[:]) != nil || !bytes.Equal(there[:], readCounter) {
-			continue
-		}
-		if err := im.sys.Poke(base+site, extendSign); err != nil {
+	for len(sites) > 0 {
+		n := oneRun(sites)
+		if err := im.skipSites(base, sites[:n]); err != nil {
 			return err
 		}
+		sites = sites[n:]
 	}
 	return nil
 }
 
-// asksLinker reports whether the dynamic linker is to say something.
+// oneRun returns how many of the sites, from the first on, lie so close together that what is
+// between them is no other page.
+func oneRun(sites []uint64) int {
+	const page = 4096
+	n := 1
+	for n < len(sites) && sites[n]-sites[n-1] < page {
+		n++
+	}
+	return n
+}
+
+// skipSites replaces the instructions there, in one piece.
+func (im *image) skipSites(base uint64, sites []uint64) error {
+	first := sites[0]
+	text := make([]byte, sites[len(sites)-1]+uint64(len(readCounter))-first)
+	if tracee.ReadMem(im.th.tid, base+first, text) != nil {
+		return nil
+	}
+	for _, site := range sites {
+		if at := text[site-first:]; bytes.HasPrefix(at, readCounter) { // the linker was known by its beginning alone
+			copy(at, extendSign)
+		}
+	}
+	return im.sys.Poke(base+first, text)
+}
+
+// asksLinker reports whether the dynamic linker is to say something, or may be.
 func (im *image) asksLinker() bool {
-	environ, err := os.ReadFile("/proc/" + strconv.Itoa(im.th.tid) + "/environ")
-	name := []byte("LD_DEBUG=")
-	return err != nil || bytes.HasPrefix(environ, name) || bytes.Contains(environ, append([]byte{0}, name...))
+	const most = 128 << 10 // bytes of variables that are looked through
+	args, size, err := tracee.Arguments(im.th.tid, im.sys.SP())
+	end, _ := im.auxv.Get(tracee.ATExecFn) // behind the environment
+	if at := args + size; err != nil || size == 0 || end < at || end-at > most {
+		return true
+	}
+	environ := make([]byte, 1+end-args-size) // the first byte ends what is before
+	name := []byte("\x00LD_DEBUG=")
+	return tracee.ReadMem(im.th.tid, args+size, environ[1:]) != nil || bytes.Contains(environ, name)
 }
 
 // linkerHead is so much of a linker that its build ID is among it.

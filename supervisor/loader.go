@@ -65,6 +65,11 @@ func (im *image) placeClock() error {
 	calls := im.sys.List()
 	if im.listener >= 0 {
 		calls.Add("close the listener", unix.SYS_CLOSE, uint64(im.listener))
+		for _, f := range im.t.s.table.features {
+			if f.join != nil {
+				f.join(calls)
+			}
+		}
 	}
 	if info.img == nil {
 		th.proc.vdso.Store(0)
@@ -75,7 +80,7 @@ func (im *image) placeClock() error {
 	}
 	slots := vdso.SlotFunctions(plan.kind)
 	region, err := im.mapRegion(calls)
-	if errors.Is(err, unix.EMFILE) {
+	if errors.Is(err, unix.EMFILE) && im.listener < 0 {
 		// The program has no descriptor left to be given the page by.
 		th.proc.vdso.Store(0)
 		return im.auxv.HideVDSO(th.tid, im.sys.SP())

@@ -292,11 +292,11 @@ func (v *view) creds(th *thread) (*credentials, error) {
 	if c := th.creds.Load(); c != nil {
 		return c, nil
 	}
-	text, err := os.ReadFile(th.taskDir() + "/status")
+	status, err := readStatus(th.taskDir())
 	if err != nil {
 		return nil, unix.EINTR // it is gone
 	}
-	c, err := parseCredentials(string(text))
+	c, err := status.credentials(allCapabilities)
 	if err != nil {
 		return nil, fmt.Errorf("read the credentials of a thread of process %s: %w", th.proc.Lineage, err)
 	}
@@ -304,14 +304,29 @@ func (v *view) creds(th *thread) (*credentials, error) {
 	return c, nil
 }
 
-// parseCredentials reads ids, groups and capabilities (proc_pid_status(5),
-// capabilities(7)).
-func parseCredentials(status string) (*credentials, error) {
-	fields := map[string][]string{}
-	for line := range strings.Lines(status) {
+// A threadStatus is what the kernel tells of a thread (proc_pid_status(5)): the fields of a
+// line by its name.
+type threadStatus map[string][]string
+
+func readStatus(taskDir string) (threadStatus, error) {
+	text, err := os.ReadFile(taskDir + "/status")
+	return parseStatus(string(text)), err
+}
+
+func parseStatus(text string) threadStatus {
+	fields := threadStatus{}
+	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(line, ":")
 		fields[name] = strings.Fields(value)
 	}
+	return fields
+}
+
+const allCapabilities = 1<<64 - 1
+
+// credentials reads ids, groups and those of the capabilities that a thread keeps
+// (capabilities(7)).
+func (fields threadStatus) credentials(kept uint64) (*credentials, error) {
 	uid, err1 := numbers(fields["Uid"], 10, 4)
 	gid, err2 := numbers(fields["Gid"], 10, 4)
 	groups, err3 := numbers(fields["Groups"], 10, 0)
@@ -319,7 +334,7 @@ func parseCredentials(status string) (*credentials, error) {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
-	has := func(n int) bool { return caps[0]&(1<<n) != 0 }
+	has := func(n int) bool { return caps[0]&kept&(1<<n) != 0 }
 	const fsid = 3
 	fs := &cow.Cred{
 		UID: uint32(uid[fsid]), GID: uint32(gid[fsid]),
