@@ -83,15 +83,15 @@ func BenchmarkFind(b *testing.B) {
 	}
 }
 
-// BenchmarkUntar unpacks 5,000 files.
-func BenchmarkUntar(b *testing.B) {
-	path := filepath.Join(b.TempDir(), "files.tar")
+// archive makes one of so many small files.
+func archive(b *testing.B, files int) (path string) {
+	path = filepath.Join(b.TempDir(), "files.tar")
 	f, err := os.Create(path)
 	if err != nil {
 		b.Fatal(err)
 	}
 	w := tar.NewWriter(f)
-	for i := range 5000 {
+	for i := range files {
 		text := fmt.Sprintf("this is file %d\n", i)
 		if err := w.WriteHeader(&tar.Header{Name: fmt.Sprintf("d%d/file%d", i/100, i), Mode: 0o644, Size: int64(len(text))}); err != nil {
 			b.Fatal(err)
@@ -106,6 +106,12 @@ func BenchmarkUntar(b *testing.B) {
 	if err := f.Close(); err != nil {
 		b.Fatal(err)
 	}
+	return path
+}
+
+// BenchmarkUntar unpacks 5,000 files.
+func BenchmarkUntar(b *testing.B) {
+	path := archive(b, 5000)
 	whole(b, func() *exec.Cmd {
 		cmd := exec.Command("tar", "xf", path)
 		cmd.Dir = b.TempDir()
