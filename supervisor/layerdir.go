@@ -16,7 +16,7 @@ import (
 
 // A layerDir holds what a sandbox writes. It is locked as long as the sandbox is in
 // use (flock(2)), so that one whose supervisor was killed is told from one in use, and
-// removed by the next sandbox of the same user.
+// removed by the next sandbox of the same user, if the sweeper hasn't done so.
 type layerDir struct {
 	path string
 	lock int
@@ -43,6 +43,8 @@ func newSharedLayer() (*sharedLayer, error) {
 		return nil, err
 	}
 	l := &sharedLayer{tmp: tmp, uses: 1}
+	// Not here: whoever makes a layer may hold what keeps this process from starting others.
+	go sweeps.watch(filepath.Join(layerHome("/dev/shm"), layerPrefix()), filepath.Join(layerHome(tmp), layerPrefix()))
 	for _, dir := range []string{"/dev/shm", tmp} {
 		if dir == tmp || inMemory(dir) {
 			if l.small, err = newLayerDir(dir); err == nil {
@@ -130,7 +132,7 @@ func newLayerDir(tmp string) (layerDir, error) {
 		}
 		spreadOut(home)
 		sweepLayers(home)
-		path, err := os.MkdirTemp(home, "")
+		path, err := os.MkdirTemp(home, layerPrefix())
 		if err == nil {
 			// Whatever the umask is: a program that has become somebody else executes what it
 			// has written.

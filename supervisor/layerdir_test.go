@@ -6,11 +6,14 @@ import (
 	"bufio"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -132,5 +135,62 @@ func TestLayerIsMadeForBytes(t *testing.T) {
 	}
 	if list, err := os.ReadDir(tmp); err != nil || len(list) != 0 {
 		t.Errorf("it has left %v, %v", list, err)
+	}
+}
+
+// Of a supervisor that was killed, no directory stays.
+func TestSweeper(t *testing.T) {
+	tmp := t.TempDir()
+	if dir := os.Getenv("SWEEPER_TEST"); dir != "" {
+		cmd := sh("echo bytes >file; mkfifo f; echo made; read line")
+		in, err := os.Open("/dev/zero")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stdin, cmd.Stdout = in, os.Stdout
+		if _, err := Start(cmd, Config{}); err != nil {
+			t.Fatal(err)
+		}
+		select {}
+	}
+	// Without the next sandbox, which would remove them, too.
+	shm := func() (names []string) {
+		names, err := filepath.Glob(layerHome("/dev/shm") + "/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestSweeper$")
+	cmd.Env = append(os.Environ(), "SWEEPER_TEST=1", "TMPDIR="+tmp)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "made\n" {
+		t.Errorf("it says %q, %v", line, err)
+	}
+	own := func() (list []string) {
+		for _, name := range append(shm(), tmp+"/sandtest-"+strconv.Itoa(os.Geteuid())) {
+			if exists(name) && (strings.HasPrefix(name, tmp) || strings.HasPrefix(filepath.Base(name), strconv.Itoa(cmd.Process.Pid)+"-")) {
+				list = append(list, name)
+			}
+		}
+		return list
+	}
+	if list := own(); len(list) == 0 {
+		t.Error("it has no layer")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	for began := time.Now(); len(own()) > 0; runtime.Gosched() {
+		if time.Since(began) > ending {
+			t.Fatalf("these have stayed: %q", own())
+		}
 	}
 }

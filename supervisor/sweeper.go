@@ -1,0 +1,77 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A sweeper is a process that removes the layers of this one when it has ended without
+// having done so itself, by SIGKILL for one: it is a shell that waits for the end of what
+// it reads. Where there is no shell, the user's next sandbox removes them (sweepLayers).
+//
+// The supervisor starts it with its first sandbox. It has a session of its own, so that
+// what kills the group or the terminal of the one doesn't kill the other, and ends with it.
+type sweeper struct {
+	mu   sync.Mutex
+	to   io.WriteCloser // nil if there is none
+	told map[string]bool
+}
+
+// sweeps is the sweeper of this process.
+var sweeps sweeper
+
+// layerPrefix is how the names of this process's layers begin, and nobody else's.
+var layerPrefix = sync.OnceValue(func() string {
+	return fmt.Sprintf("%d-%x-", os.Getpid(), time.Now().UnixNano())
+})
+
+// sweeping reads how paths begin, one a line, and at the end of that removes what there is.
+const sweeping = `while IFS= read -r begin; do set -- "$@" "$begin"; done
+for begin; do rm -rf -- "$begin"*; rmdir -- "${begin%/*}" 2>/dev/null; done`
+
+// watch lets the sweeper know of layers whose paths begin so.
+func (w *sweeper) watch(begin ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, b := range begin {
+		if w.told[b] || strings.Contains(b, "\n") {
+			continue
+		}
+		if w.to == nil && w.start() != nil {
+			return
+		}
+		if _, err := io.WriteString(w.to, b+"\n"); err != nil { // somebody has killed it
+			_ = w.to.Close()
+			w.to = nil
+			return
+		}
+		w.told[b] = true
+	}
+}
+
+func (w *sweeper) start() error {
+	cmd := exec.Command("/bin/sh", "-c", sweeping, "sandtest")
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/bin:/bin:" + os.Getenv("PATH")}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	from, to, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	cmd.Stdin = from
+	if err := cmd.Start(); err != nil {
+		to.Close()
+		return err
+	}
+	w.to, w.told = to, map[string]bool{}
+	return cmd.Process.Release() // it outlives this process
+}
