@@ -232,7 +232,7 @@ func (c *comparison) mount(in, dir *Inode, name string) error {
 	if in.isDir() {
 		return c.dir(in, in.lower)
 	}
-	if in.object == nil || in.isSymlink() {
+	if in.object == nil || in.isSymlink() || in.isDevice() {
 		return nil
 	}
 	if in.text != "" {

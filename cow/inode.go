@@ -37,6 +37,9 @@ type Inode struct {
 	entries map[string]*Inode // what the tree knows; nil is a whiteout
 	mount   bool              // it can't be moved or removed
 	foreign string            // the host's directory at which walks leave the tree
+	devices bool              // it is one of devices
+
+	isGone func() bool // of a device that may go, whether it has
 
 	denied  bool // nobody may get there
 	through bool // it is the host's own: what is done to it is done there

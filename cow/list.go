@@ -56,7 +56,7 @@ func (t *Tree) list(dir *Inode) ([]Dirent, error) {
 		list = append(list, Dirent{n.name, s.number, n.mode})
 	}
 	for name, in := range dir.entries {
-		if in != nil {
+		if in != nil && in.present() {
 			list = append(list, Dirent{name, in.attr.Ino, in.attr.Type()})
 		}
 	}

@@ -297,6 +297,9 @@ func (e *entry) exists() error {
 // child returns what a name in a directory means, nil if it means nothing.
 func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
 	if in, ok := dir.entries[name]; ok {
+		if in != nil && !in.present() {
+			return nil, nil
+		}
 		return in, nil
 	}
 	if dir.lower == "" {

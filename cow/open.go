@@ -279,6 +279,8 @@ type Special struct {
 	Attr  Attr
 	Host  string // where it is on the host
 	Flags int    // to open it there with
+	// Put says that it was put where it is, and Host nothing.
+	Put bool
 }
 
 // Open opens it, unless something of another kind has taken its place on the host: then
@@ -308,12 +310,12 @@ func (o *opening) special(e entry) error {
 			return err
 		}
 	}
-	s := &Special{Attr: in.attr, Host: in.lower}
+	s := &Special{Attr: in.attr, Host: in.lower, Put: in.isDevice()}
 	s.Flags = o.flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC|unix.O_NOFOLLOW) | unix.O_CLOEXEC | unix.O_NOCTTY
-	if in.object != nil {
+	if in.object != nil && !s.Put {
 		s.Host = in.object.path
 	}
-	if s.Host == "" {
+	if s.Host == "" && !s.Put {
 		return unix.ENXIO
 	}
 	return s

@@ -28,6 +28,9 @@ type Config struct {
 	Small string
 	// Mounts are what is shown where. One of them is at "/".
 	Mounts []Mount
+	// Devices are directories of the host of which nothing is shown but what is put there
+	// ([Tree.Put]), wherever they are shown.
+	Devices []string
 	// Start is the tree's time at its beginning, in nanoseconds since 1970.
 	Start int64
 	// Change returns the time of a change, a later one each time. Nil counts
@@ -105,6 +108,7 @@ type Tree struct {
 	replaced map[string]bool   // by the host's path: what was removed or moved away, and has got a successor
 	named    map[string]string // names that files of the host were given, see nameObject
 	mounts   []Mount
+	devices  map[string]*Inode // directories of devices, by the host's path
 
 	hides     bool   // a mount is Denied
 	protects  bool   // see Config.ProtectLinks
@@ -121,7 +125,7 @@ type Tree struct {
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
 		upper: cfg.Upper, makeUpper: cfg.MakeUpper, small: cmp.Or(cfg.Small, cfg.Upper), start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks,
-		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, replaced: map[string]bool{}, named: map[string]string{}, mounts: cfg.Mounts,
+		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, replaced: map[string]bool{}, named: map[string]string{}, mounts: cfg.Mounts, devices: map[string]*Inode{},
 	}
 	t.change = func() int64 { return t.start } // what is there from the beginning is no change
 	t.began = time.Now().UnixNano()
@@ -133,7 +137,7 @@ func New(cfg Config) (*Tree, error) {
 	if cfg.Upper == "" && cfg.MakeUpper == nil {
 		return nil, errors.New("cow: no upper directory")
 	}
-	if err := t.mountAll(cfg.Mounts); err != nil {
+	if err := t.mountAll(cfg.Mounts, cfg.Devices); err != nil {
 		return nil, fmt.Errorf("cow: %w", err)
 	}
 	if t.change = cfg.Change; t.change == nil {
@@ -160,10 +164,13 @@ func notDir(err error) error {
 	return nil
 }
 
-func (t *Tree) mountAll(mounts []Mount) error {
+func (t *Tree) mountAll(mounts []Mount, devices []string) error {
 	// The host's directories are found first: a mount may hide them.
 	dirs := make([]*Inode, len(mounts))
 	host, err := t.hostRoot()
+	if err == nil {
+		err = t.makeDeviceDirs(host, devices)
+	}
 	if err != nil {
 		return err
 	}
@@ -264,7 +271,7 @@ func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
 		in.foreign = e.inode.lower
 		return in, nil
 	}
-	e.inode.through = e.inode.through || m.Through
+	e.inode.through = e.inode.through || m.Through && !e.inode.devices
 	if m.Denied && e.last == lastName && !e.inode.isDir() {
 		e.dir.entries[e.name] = e.inode // wherever that directory is shown
 	}
@@ -282,7 +289,7 @@ func (in *Inode) old(start int64) {
 // mount puts a directory where it is to be seen. What is at the end of a link, a file of
 // the host's is mounted at the end of, as mount(2) does.
 func (t *Tree) mount(dir *Inode, at string) error {
-	parent, name, err := t.mountPoint(at, dir.lower != "")
+	parent, name, err := t.mountPoint(at, dir.lower != "" || dir.devices)
 	if err != nil {
 		return err
 	}
@@ -290,7 +297,7 @@ func (t *Tree) mount(dir *Inode, at string) error {
 		return errForeign
 	}
 	dir.parent, dir.name, dir.mount = parent, name, true
-	if dir.isDir() && dir.lower != "" {
+	if dir.isDir() && (dir.lower != "" || dir.devices) {
 		dir.attr.Ino, dir.origin = t.inodeNumber(at, 0), t.hash(at).add("/") // wherever it is on the host
 	}
 	if dir.isRegular() && dir.lower != "" { // its identity leads to the place where it is shown
