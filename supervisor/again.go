@@ -5,6 +5,7 @@ package supervisor
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
@@ -26,8 +27,9 @@ type again struct {
 	sized    bool // the argument after it is its size
 	opens    bool // the call is to be openat2, with the flags
 	flags    int
-	at       uint64 // where it lies, once it does
-	begun    bool   // the thread has entered the kernel with it; the tracer's
+	at       uint64   // where it lies, once it does
+	begun    bool     // the thread has entered the kernel with it; the tracer's
+	pin      *os.File // what is to stay open until it is made
 }
 
 // again lets the caller make its call anew, with a path of the host's.
@@ -76,10 +78,24 @@ func (th *thread) interruptAgain() {
 	if a == nil || a.at != 0 {
 		return
 	}
-	th.again.Store(nil)
+	th.dropAgain(a)
 	if regs, err := tracee.GetRegs(th.tid); err == nil && regs.Result() == -erestartnointr {
 		regs.SetResult(-erestartsys)
 		_ = regs.Store(th.tid) // it fails only when the thread was killed
+	}
+}
+
+// dropAgain forgets a call that isn't to be made anew after all.
+func (th *thread) dropAgain(a *again) {
+	th.again.Store(nil)
+	a.unpin()
+}
+
+// unpin lets go of what was kept open. A thread that is killed meanwhile leaves that to the
+// garbage collector.
+func (a *again) unpin() {
+	if a.pin != nil {
+		a.pin.Close()
 	}
 }
 
@@ -104,7 +120,7 @@ func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
 		return
 	}
 	if !th.isToGoAgain(regs) {
-		th.again.Store(nil)
+		th.dropAgain(a)
 		return
 	}
 	at, mem, err := t.take(th, pathPlace)
@@ -112,7 +128,7 @@ func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
 		err = unix.ENAMETOOLONG
 	}
 	if err != nil {
-		th.again.Store(nil)
+		th.dropAgain(a)
 		t.s.fail(fmt.Errorf("supervisor: give process %s what its call is to be made with: %w", th.proc.Lineage, err))
 		return
 	}
@@ -148,6 +164,7 @@ func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
 			return
 		}
 		st.t.giveBack(st.th, pathPlace)
+		a.unpin()
 		if st.th.isMadeAnew() { // a signal came before anybody received it
 			st.th.again.Store(nil)
 		}

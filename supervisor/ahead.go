@@ -36,7 +36,10 @@ func (s *Sandbox) makeAhead() {
 	s.ahead = a
 	go func() {
 		defer close(a.made)
-		if a.err = s.view.make(); a.err != nil {
+		if a.err = s.view.make(); a.err == nil {
+			a.err = s.terminals.show()
+		}
+		if a.err != nil {
 			return
 		}
 		if a.table, a.filter, a.err = s.tableAndFilter(); a.err == nil && s.landlockABI > 0 {

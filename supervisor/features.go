@@ -47,6 +47,7 @@ var features = []func(*Sandbox) feature{
 	workDir,        // chdir, getcwd, umask
 	dirOrder,       // getdents in the order of names
 	execFiles,      // execve
+	terminals,      // /dev/pts, TIOCGPTN
 	queues,         // mq_open
 	systemV,        // shmget, semget, msgget
 	unixSockets,    // bind and connect of sockets with a path

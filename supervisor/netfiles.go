@@ -79,6 +79,10 @@ func (s *Sandbox) processFile(o *outside) (text func(*Call) string, within bool)
 			e := &processEntry{th: s.threadBy(number), fd: o.fd, task: task}
 			return func(c *Call) string { return about(c, e) }, true
 		}
+	case len(parts) == 3 && parts[1] == "fdinfo":
+		number, _ := strconv.Atoi(parts[0])
+		e := &processEntry{th: s.threadBy(number), fd: o.fd, task: task}
+		return func(c *Call) string { return c.fdinfoText(e, parts[2]) }, true
 	case len(parts) > 2 && parts[1] == "net" && s.cfg.Net != NetHost:
 		return netFiles[strings.Join(parts[2:], "/")], true
 	}

@@ -115,7 +115,7 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 			return c.refusedWith(err)
 		}
 	case errors.As(err, &special):
-		return s.openSpecial(c, special, cloexec)
+		return s.openSpecial(c, special, flags)
 	default:
 		return c.done(err)
 	}
@@ -123,7 +123,8 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 }
 
 // openSpecial opens a FIFO or a device, or lets the program do so.
-func (s *Sandbox) openSpecial(c *Call, sp *cow.Special, cloexec bool) Answer {
+func (s *Sandbox) openSpecial(c *Call, sp *cow.Special, flags int) Answer {
+	cloexec := flags&unix.O_CLOEXEC != 0
 	switch {
 	case sp.Flags&unix.O_PATH != 0:
 		return c.againOpen(sp)
@@ -139,7 +140,7 @@ func (s *Sandbox) openSpecial(c *Call, sp *cow.Special, cloexec bool) Answer {
 		}
 		return InjectFD(fd, cloexec)
 	case isTerminal(sp.Attr.Mode, sp.Attr.Rdev):
-		return c.againOpen(sp)
+		return s.openTerminal(c, sp, flags)
 	case !harmlessDevice(sp.Attr.Mode, sp.Attr.Rdev):
 		return Errno(unix.EACCES)
 	}

@@ -109,6 +109,7 @@ func (e *processEntry) used(s *Sandbox) time.Duration {
 
 // Fields of /proc/PID/stat, numbered as proc_pid_stat(5) does.
 const (
+	statTTY       = 7
 	statMinFlt    = 10 // with three more of the kind
 	statUTime     = 14
 	statSTime     = 15 // with two of the children's
@@ -142,6 +143,7 @@ func (c *Call) statText(e *processEntry) string {
 		f[0] = "R" // it reads this, and waits for us
 		set(statWaits, 0)
 	}
+	set(statTTY, c.s.terminals.shownAs(f[statTTY-statFirst]))
 	set(statStart, det.Ticks(det.Uptime+e.began()))
 	set(statCPU, 0)
 	if f[statSize-statFirst] != "0" {

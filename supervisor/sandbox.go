@@ -32,7 +32,8 @@ type Sandbox struct {
 	loopbacks    *loopbacks // nil unless the network is NetLoopback
 	allowed      destinations
 	netlinks     netlinkSockets
-	feeds        feeds          // of random devices
+	feeds        feeds // of random devices
+	terminals    terminalSet
 	dirLocks     [64]sync.Mutex // see dirOrder
 	threads      threads
 	receivers    *receivers // nil until the command is armed
@@ -154,6 +155,7 @@ func (s *Sandbox) prepare() (err error) {
 				return err
 			}
 			s.view, err = newView(s)
+			s.terminals.s = s
 		}
 	}
 	if err != nil {

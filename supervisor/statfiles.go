@@ -246,7 +246,7 @@ func (v *view) readOutside(th *thread, o *outside) (string, error) {
 		return target, nil // what has no file behind it, such as a socket
 	}
 	defer unix.Close(fd)
-	return v.pathInside(fd, target), nil
+	return v.pathInside(fd, target)
 }
 
 // namespaceNumber returns the number of a namespace that programs are shown, by what is

@@ -64,7 +64,7 @@ func (v *view) make() (err error) {
 		return fmt.Errorf("supervisor: make a directory for what is written: %w", err)
 	}
 	v.small = v.dir.small.path
-	v.tree, err = cow.New(cow.Config{MakeUpper: v.dir.path, Small: v.small, Mounts: v.mounts(v.command), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes, ProtectLinks: linksAreProtected()})
+	v.tree, err = cow.New(cow.Config{MakeUpper: v.dir.path, Small: v.small, Mounts: v.mounts(v.command), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes, ProtectLinks: linksAreProtected(), Devices: []string{devPTS}})
 	if err == nil && s.cfg.Lower != "" {
 		err = v.tree.Restore(s.cfg.Lower)
 	}

@@ -158,6 +158,9 @@ func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string, flags 
 	if path != "" && !isDir {
 		return nil, unix.ENOTDIR
 	}
+	if w.File, err = v.s.terminals.of(fd, &st); err != nil || w.File != nil {
+		return nil, err
+	}
 	if w.File = v.tree.Descriptor(&st); w.File != nil {
 		w.Base = w.File.Inode()
 		keep = retain(w, fd, "")
@@ -210,6 +213,9 @@ func (v *view) shown(host string, st *unix.Stat_t) (*cow.File, error) {
 		return nil, nil
 	}
 	if _, err := v.tree.Lookup(&cow.Walk{Cred: cow.Superuser()}, inner); err != nil {
+		if ours(err) {
+			return nil, err
+		}
 		return nil, nil
 	}
 	return v.tree.Descriptor(st), nil
@@ -433,6 +439,9 @@ func (p *passage) jump(name string) (back bool, path string, err error) {
 // fileOf finds the file of the tree that an open file is, nil if it is none.
 func (v *view) fileOf(fd int, st *unix.Stat_t, byPath bool) (*cow.File, error) {
 	kind := st.Mode & unix.S_IFMT
+	if f, err := v.s.terminals.of(fd, st); err != nil || f != nil {
+		return f, err
+	}
 	if f := v.tree.Descriptor(st); f != nil || !byPath && kind != unix.S_IFDIR && kind != unix.S_IFCHR {
 		return f, nil
 	}
@@ -596,14 +605,14 @@ func (o *outside) openAgain(flags int) (int, error) {
 
 // pathInside is how the sandbox knows what an open file of the host is, by what
 // the kernel says of it.
-func (v *view) pathInside(fd int, byKernel string) string {
+func (v *view) pathInside(fd int, byKernel string) (string, error) {
 	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil {
-		return byKernel
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "", err
 	}
 	f, err := v.fileOf(fd, &st, true)
 	if err != nil || f == nil {
-		return byKernel
+		return byKernel, err
 	}
-	return f.Path()
+	return f.Path(), nil
 }
