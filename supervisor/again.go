@@ -38,9 +38,10 @@ func (c *Call) again(argument int, host string) Answer {
 }
 
 // againOpen lets the caller open a file of the tree. A symbolic link that has come to be
-// in its path since isn't followed.
-func (c *Call) againOpen(sp *cow.Special) Answer {
-	return c.makeAnew(&again{argument: 1, bytes: append([]byte(sp.Host), 0), opens: true, flags: sp.Flags})
+// in its path since isn't followed. flags are what the program has asked for.
+func (c *Call) againOpen(sp *cow.Special, flags int) Answer {
+	own := sp.Flags&^unix.O_CLOEXEC | flags&unix.O_CLOEXEC
+	return c.makeAnew(&again{argument: 1, bytes: append([]byte(sp.Host), 0), opens: true, flags: own})
 }
 
 // againTo lets the caller make its call anew, with a socket's address.

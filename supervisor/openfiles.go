@@ -127,7 +127,7 @@ func (s *Sandbox) openSpecial(c *Call, sp *cow.Special, flags int) Answer {
 	cloexec := flags&unix.O_CLOEXEC != 0
 	switch {
 	case sp.Flags&unix.O_PATH != 0:
-		return c.againOpen(sp)
+		return c.againOpen(sp, flags)
 	case isRandomDevice(sp.Attr.Mode, sp.Attr.Rdev):
 		return s.openRandom(c, cloexec)
 	case sp.Attr.Type() == unix.S_IFIFO:
@@ -136,7 +136,7 @@ func (s *Sandbox) openSpecial(c *Call, sp *cow.Special, flags int) Answer {
 		case err != nil:
 			return c.refusedWith(err)
 		case waits:
-			return c.againOpen(sp)
+			return c.againOpen(sp, flags)
 		}
 		return InjectFD(fd, cloexec)
 	case isTerminal(sp.Attr.Mode, sp.Attr.Rdev):

@@ -287,7 +287,7 @@ func (s *Sandbox) openTerminal(c *Call, sp *cow.Special, flags int) Answer {
 		}
 		return InjectFD(fd, cloexec)
 	case !isPTS(sp.Attr.Mode, sp.Attr.Rdev):
-		return c.againOpen(sp) // the caller's own, whichever that is
+		return c.againOpen(sp, flags) // the caller's own, whichever that is
 	case !sp.Put:
 		return Errno(unix.ENXIO)
 	}

@@ -20,6 +20,7 @@ import (
 func init() {
 	programs["terminals"] = showTerminals
 	programs["own terminal"] = takeOwnTerminal
+	programs["closes on exec"] = closesOnExec
 }
 
 // openTerminals opens a pseudo terminal, and returns both ends and the number of the second.
@@ -173,16 +174,24 @@ func takeOwnTerminal(args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err = unix.Open(fmt.Sprintf("/dev/pts/%d", n), unix.O_RDWR|flags, 0); err != nil {
+	slave, err := unix.Open(fmt.Sprintf("/dev/pts/%d", n), unix.O_RDWR|flags, 0)
+	if err != nil {
+		return err
+	}
+	kept, err := unix.FcntlInt(uintptr(slave), unix.F_GETFD, 0)
+	if err != nil {
 		return err
 	}
 	own, err := unix.Open("/dev/tty", unix.O_RDWR, 0)
-	fmt.Printf("with %#x: /dev/tty %v", flags, err)
+	fmt.Printf("with %#x: /dev/tty %v, descriptor flags %d", flags, err, kept)
 	if err == nil {
+		if kept, err = unix.FcntlInt(uintptr(own), unix.F_GETFD, 0); err != nil {
+			return err
+		}
 		_, err = unix.Write(own, []byte("own"))
 		b := make([]byte, 8)
 		n, err2 := unix.Read(master, b)
-		fmt.Printf(", %v %v %s", err, err2, b[:max(n, 0)])
+		fmt.Printf(", %v %v %s, descriptor flags %d", err, err2, b[:max(n, 0)], kept)
 	}
 	fmt.Println()
 	return nil
@@ -192,4 +201,42 @@ func takeOwnTerminal(args []string) error {
 func TestOwnTerminal(t *testing.T) {
 	newTerminal(t)
 	sameAsBare(t, Config{}, func() *exec.Cmd { return program(t, "own terminal") })
+}
+
+// closesOnExec tells of descriptors that it has to open itself whether they are closed by
+// execve.
+func closesOnExec([]string) error {
+	for _, cloexec := range []int{0, unix.O_CLOEXEC} {
+		path, err := unix.Open("/dev/null", unix.O_PATH|cloexec, 0)
+		if err != nil {
+			return err
+		}
+		if err := unix.Mkfifo("fifo"+strconv.Itoa(cloexec), 0o600); err != nil {
+			return err
+		}
+		opened := make(chan error)
+		go func() {
+			w, err := unix.Open("fifo"+strconv.Itoa(cloexec), unix.O_WRONLY, 0)
+			_ = w
+			opened <- err
+		}()
+		fifo, err := unix.Open("fifo"+strconv.Itoa(cloexec), unix.O_RDONLY|cloexec, 0)
+		if err = errors.Join(err, <-opened); err != nil {
+			return err
+		}
+		for _, fd := range []int{path, fifo} {
+			flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+			fmt.Println(flags, err)
+		}
+		unix.Close(path)
+	}
+	return nil
+}
+
+func TestClosesOnExec(t *testing.T) {
+	sameAsBare(t, Config{}, func() *exec.Cmd {
+		cmd := program(t, "closes on exec")
+		cmd.Dir = t.TempDir()
+		return cmd
+	})
 }
