@@ -47,29 +47,29 @@ func (c *Cred) may(in *Inode, want uint32) error {
 	if want&mayWrite != 0 && in.readOnly && (in.isDir() || in.isRegular() || in.isSymlink()) {
 		return unix.EROFS
 	}
-	shift := 0
-	switch {
-	case c.UID == in.attr.UID:
-		shift = 6
-	case c.inGroup(in.attr.GID):
-		shift = 3
-	}
-	if in.attr.Mode>>shift&want == want {
-		return nil
-	}
-	if in.isDir() {
-		if c.Override || c.ReadSearch && want&mayWrite == 0 {
-			return nil
-		}
+	if !c.Allowed(in.attr.Mode, in.attr.UID, in.attr.GID, want) {
 		return unix.EACCES
 	}
-	if c.ReadSearch && want == mayRead {
-		return nil
+	return nil
+}
+
+// Allowed reports whether c has all the rights in want, as access(2) has them, to a file of
+// a mode and owner.
+func (c *Cred) Allowed(mode, uid, gid, want uint32) bool {
+	shift := 0
+	switch {
+	case c.UID == uid:
+		shift = 6
+	case c.inGroup(gid):
+		shift = 3
 	}
-	if c.Override && (want&mayExec == 0 || in.attr.Mode&0o111 != 0) {
-		return nil
+	switch {
+	case mode>>shift&want == want:
+		return true
+	case mode&unix.S_IFMT == unix.S_IFDIR:
+		return c.Override || c.ReadSearch && want&mayWrite == 0
 	}
-	return unix.EACCES
+	return c.ReadSearch && want == mayRead || c.Override && (want&mayExec == 0 || mode&0o111 != 0)
 }
 
 // mayLink reports whether c may give a file another name where that is protected

@@ -9,8 +9,9 @@ import (
 // dumpable remembers whether a program lets others look into it (PR_SET_DUMPABLE).
 //
 // Source: the supervisor couldn't look into it either, and would have to end the run.
-// Eliminated: the program is told that it is so, and nobody outside has the sandbox's
-// memory to look at anyway: who could, could also trace the supervisor.
+// Eliminated: the program is told that it is so, and other processes of the sandbox can't
+// (lookinto.go). Nobody outside has the sandbox's memory to look at anyway: who could, could
+// also trace the supervisor.
 func dumpable(s *Sandbox) feature {
 	return feature{name: "dumpable",
 		calls: []call{
@@ -20,6 +21,7 @@ func dumpable(s *Sandbox) feature {
 					return Errno(unix.EINVAL)
 				}
 				c.Process.hidden.Store(c.Arg(1) == 0)
+				c.Process.open.Store(c.Arg(1) == user)
 				return Return(0)
 			}},
 			{name: "prctl", conds: is(0, unix.PR_GET_DUMPABLE), notify: func(c *Call) Answer {
@@ -31,6 +33,7 @@ func dumpable(s *Sandbox) feature {
 		},
 		load: func(im *image) error {
 			im.th.proc.hidden.Store(false)
+			im.th.proc.open.Store(false)
 			return nil
 		},
 	}

@@ -96,6 +96,11 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 	case err == nil:
 	case o != nil:
 		defer unix.Close(o.fd)
+		if flags&unix.O_PATH == 0 {
+			if err := s.view.mayOpen(c.thread, o, flags); err != nil {
+				return c.done(err)
+			}
+		}
 		if text, ok := syntheticFiles[o.path]; ok && !o.link && flags&unix.O_PATH == 0 {
 			return c.openText(o.path, text, flagsArg)
 		}

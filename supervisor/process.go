@@ -52,6 +52,7 @@ type Process struct {
 	loader atomic.Uint64 // where the dynamic linker lies, 0 if there is none
 
 	hidden atomic.Bool // it has asked that nobody looks into it
+	open   atomic.Bool // it has asked that others may, since it has executed its program
 
 	random processRandom
 	faults faultCounts
@@ -77,6 +78,7 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 		p.region.Store(parent.region.Load())
 		p.vdso.Store(parent.vdso.Load())
 		p.hidden.Store(parent.hidden.Load())
+		p.open.Store(parent.open.Load())
 		p.loader.Store(parent.loader.Load())
 	}
 	return p

@@ -173,8 +173,8 @@ func (s *Sandbox) access(c *Call, dirfd int32, path, mode uint64, flags int32) A
 		if o.readOnly && o.path != "" && mode&unix.W_OK != 0 {
 			return Errno(unix.EACCES)
 		}
-		if err := unix.Faccessat(unix.AT_FDCWD, fdName(o.fd), uint32(mode), unix.AT_EACCESS); err != nil && !o.link {
-			return c.refusedWith(err)
+		if err := s.view.mayAccess(c.thread, o, uint32(mode), flags&unix.AT_EACCESS != 0); err != nil {
+			return c.done(err)
 		}
 		return Return(0)
 	}
@@ -224,6 +224,9 @@ func (v *view) readOutside(th *thread, o *outside) (string, error) {
 	target, magic, err := v.readProcLink(th, dir, o.fd, name)
 	if err != nil || !magic {
 		return target, err
+	}
+	if err := v.mayLookInto(th, at); err != nil {
+		return "", err
 	}
 	if ino, ok := namespaceNumber(target); ok {
 		kind, _, _ := strings.Cut(target, ":")

@@ -283,8 +283,13 @@ func (c *Call) mode(mode uint64) uint32 {
 }
 
 // credentials say on whose behalf a thread acts: with its file-system ids, and
-// with its real ones, by which access(2) judges.
-type credentials struct{ fs, real *cow.Cred }
+// with its real ones, by which access(2) judges; and what counts when others look into
+// it: its real, effective and saved ids, and its capabilities.
+type credentials struct {
+	fs, real             *cow.Cred
+	uids, gids           [3]uint32
+	permitted, effective uint64
+}
 
 // creds returns a thread's credentials. They are read once, and again when the
 // thread has called what may change them.
@@ -331,7 +336,8 @@ func (fields threadStatus) credentials(kept uint64) (*credentials, error) {
 	gid, err2 := numbers(fields["Gid"], 10, 4)
 	groups, err3 := numbers(fields["Groups"], 10, 0)
 	caps, err4 := numbers(fields["CapEff"], 16, 1)
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	permitted, err5 := numbers(fields["CapPrm"], 16, 1)
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, err
 	}
 	has := func(n int) bool { return caps[0]&kept&(1<<n) != 0 }
@@ -344,7 +350,10 @@ func (fields threadStatus) credentials(kept uint64) (*credentials, error) {
 	for _, g := range groups {
 		fs.Groups = append(fs.Groups, uint32(g))
 	}
-	c := &credentials{fs: fs, real: fs}
+	c := &credentials{fs: fs, real: fs, permitted: permitted[0], effective: caps[0]}
+	for i := range c.uids {
+		c.uids[i], c.gids[i] = uint32(uid[i]), uint32(gid[i])
+	}
 	if uid[0] != uid[fsid] || gid[0] != gid[fsid] {
 		real := *fs
 		real.UID, real.GID = uint32(uid[0]), uint32(gid[0])

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 
@@ -338,6 +339,11 @@ func (p *passage) lookup(name string) (int, error) {
 	if !p.v.inProc(dir, []byte(name)) {
 		return -1, unix.ENOENT
 	}
+	if guardedDirs[path.Base(dir)] {
+		if err := p.v.mayUse(p.th, dir, p.cur, unix.X_OK); err != nil {
+			return -1, err
+		}
+	}
 	return unix.Openat(p.cur, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
@@ -367,6 +373,9 @@ func (p *passage) follow(fd int, name string) (back bool, path string, err error
 func (p *passage) jump(name string) (back bool, path string, err error) {
 	dir, err := fdPath(p.cur)
 	if err != nil {
+		return false, "", err
+	}
+	if err := p.v.mayLookInto(p.th, dir); err != nil {
 		return false, "", err
 	}
 	switch name {

@@ -70,6 +70,9 @@ func (c *Call) chdir(err error) Answer {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return Errno(unix.ENOTDIR)
 	}
+	if err := c.s.view.mayUse(c.thread, o.path, o.fd, unix.X_OK); err != nil {
+		return c.done(err)
+	}
 	c.thread.fs.Load().enter(spot{foreign: o.path})
 	return Return(0)
 }
