@@ -60,6 +60,7 @@ var features = []func(*Sandbox) feature{
 	others,         // processes outside
 	foreground,     // tcsetpgrp
 	dumpable,       // PR_SET_DUMPABLE
+	residency,      // mincore
 	limits,         // processes, open files, memory
 	cpuShare,       // a share of a CPU
 	handlers,       // the user's own

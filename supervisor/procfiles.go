@@ -26,10 +26,16 @@ var procNames = map[string]bool{
 	"swaps": true, "vmstat": true,
 }
 
+// hiddenNames are what there isn't in /proc/PID.
+var hiddenNames = map[string]bool{
+	"map_files": true, // links to files by where the host keeps them
+	"pagemap":   true, // where in the host's memory pages are
+}
+
 // inProc reports whether a name in a directory of /proc is shown.
 func (v *view) inProc(dir string, name []byte) bool {
 	if dir != "/proc" {
-		return string(name) != "map_files" // links to files by where the host keeps them
+		return !hiddenNames[string(name)]
 	}
 	if pid, err := strconv.Atoi(string(name)); err == nil {
 		return v.s.showsPID(pid)
