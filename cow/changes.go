@@ -232,7 +232,7 @@ func (c *comparison) mount(in, dir *Inode, name string) error {
 	if in.isDir() {
 		return c.dir(in, in.lower)
 	}
-	if in.object == nil || in.isSymlink() || in.isDevice() {
+	if in.object == nil || in.isSymlink() || in.isDevice() || in.template != nil {
 		return nil
 	}
 	if in.text != "" {

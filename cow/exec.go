@@ -102,6 +102,8 @@ func (t *Tree) openToRead(in *Inode) (int, error) {
 	switch {
 	case !in.isRegular():
 		return -1, unix.EINVAL
+	case in.template != nil:
+		return -1, unix.EACCES
 	case in.text != "" && in.object == nil:
 		if err := t.materialise(in); err != nil {
 			return -1, err

@@ -39,6 +39,8 @@ type Inode struct {
 	foreign string            // the host's directory at which walks leave the tree
 	devices bool              // it is one of devices
 
+	template *Template // nil unless it is of one
+
 	isGone func() bool // of a device that may go, whether it has
 
 	denied  bool // nobody may get there

@@ -55,6 +55,13 @@ func (t *Tree) list(dir *Inode) ([]Dirent, error) {
 		}
 		list = append(list, Dirent{n.name, s.number, n.mode})
 	}
+	if dir.template != nil {
+		for name, d := range dir.template.Entries {
+			if _, ok := dir.entries[name]; !ok {
+				list = append(list, Dirent{name, dir.origin.add(name).number(), d.mode() & unix.S_IFMT})
+			}
+		}
+	}
 	for name, in := range dir.entries {
 		if in != nil && in.present() {
 			list = append(list, Dirent{name, in.attr.Ino, in.attr.Type()})

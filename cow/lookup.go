@@ -302,6 +302,12 @@ func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
 		}
 		return in, nil
 	}
+	if dir.template != nil {
+		if d := dir.template.Entries[name]; d != nil {
+			dir.entries[name] = t.templated(d, dir, name)
+		}
+		return dir.entries[name], nil
+	}
 	if dir.lower == "" {
 		return nil, nil
 	}

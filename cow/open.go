@@ -159,6 +159,9 @@ func (o *opening) openFile(e entry) (int, error) {
 	}
 	switch in.attr.Type() {
 	case unix.S_IFREG:
+		if in.template != nil {
+			return -1, o.special(e)
+		}
 	case unix.S_IFDIR:
 		return o.t.openDir(in, o.flags&^unix.O_CREAT)
 	case unix.S_IFSOCK:
@@ -279,8 +282,10 @@ type Special struct {
 	Attr  Attr
 	Host  string // where it is on the host
 	Flags int    // to open it there with
-	// Put says that it was put where it is, and Host nothing.
-	Put bool
+	// Put says that it was put where it is, or is a template's, and Host nothing; Path is
+	// where.
+	Put  bool
+	Path string
 }
 
 // Open opens it, unless something of another kind has taken its place on the host: then
@@ -310,7 +315,10 @@ func (o *opening) special(e entry) error {
 			return err
 		}
 	}
-	s := &Special{Attr: in.attr, Host: in.lower, Put: in.isDevice()}
+	s := &Special{Attr: in.attr, Host: in.lower, Put: in.isDevice() || in.template != nil}
+	if s.Put {
+		s.Path = in.where()
+	}
 	s.Flags = o.flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC|unix.O_NOFOLLOW) | unix.O_CLOEXEC | unix.O_NOCTTY
 	if in.object != nil && !s.Put {
 		s.Host = in.object.path

@@ -44,11 +44,14 @@ const (
 // may reports whether c has all the rights in want to an inode: 0, EACCES, or EROFS
 // (inode_permission, fs/namei.c).
 func (c *Cred) may(in *Inode, want uint32) error {
-	if want&mayWrite != 0 && in.readOnly && (in.isDir() || in.isRegular() || in.isSymlink()) {
+	readOnly := want&mayWrite != 0 && in.readOnly && (in.isDir() || in.isRegular() || in.isSymlink())
+	switch {
+	case readOnly && in.isDir():
 		return unix.EROFS
-	}
-	if !c.Allowed(in.attr.Mode, in.attr.UID, in.attr.GID, want) {
+	case !c.Allowed(in.attr.Mode, in.attr.UID, in.attr.GID, want):
 		return unix.EACCES
+	case readOnly:
+		return unix.EROFS
 	}
 	return nil
 }

@@ -69,6 +69,9 @@ type Mount struct {
 	// Target, if not empty, makes a symbolic link to it instead, and Text a file that
 	// holds it.
 	Target, Text string
+	// Template is shown instead, if not nil; also in a Foreign directory, where who follows
+	// the walk there finds it ([Tree.Within]).
+	Template *Template
 	// Mode and owner of an empty directory; a Mode of 0 means 1777.
 	Mode, UID, GID uint32
 }
@@ -109,6 +112,7 @@ type Tree struct {
 	named    map[string]string // names that files of the host were given, see nameObject
 	mounts   []Mount
 	devices  map[string]*Inode // directories of devices, by the host's path
+	within   map[string]*Inode // what is mounted in what is foreign
 
 	hides     bool   // a mount is Denied
 	protects  bool   // see Config.ProtectLinks
@@ -125,7 +129,7 @@ type Tree struct {
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
 		upper: cfg.Upper, makeUpper: cfg.MakeUpper, small: cmp.Or(cfg.Small, cfg.Upper), start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks,
-		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, replaced: map[string]bool{}, named: map[string]string{}, mounts: cfg.Mounts, devices: map[string]*Inode{},
+		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, replaced: map[string]bool{}, named: map[string]string{}, mounts: cfg.Mounts, devices: map[string]*Inode{}, within: map[string]*Inode{},
 	}
 	t.change = func() int64 { return t.start } // what is there from the beginning is no change
 	t.began = time.Now().UnixNano()
@@ -233,6 +237,8 @@ func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
 	switch {
 	case !strings.HasPrefix(m.At, "/") || m.Host != "" && !strings.HasPrefix(m.Host, "/"):
 		return nil, errors.New("want absolute paths")
+	case m.Template != nil:
+		return t.templated(m.Template, nil, ""), nil
 	case m.Target != "":
 		in := t.newInode(host, strings.TrimPrefix(m.At, "/"), unix.S_IFLNK|0o777, &Cred{})
 		in.target, in.attr.Size = m.Target, int64(len(m.Target))
@@ -289,6 +295,9 @@ func (in *Inode) old(start int64) {
 // mount puts a directory where it is to be seen. What is at the end of a link, a file of
 // the host's is mounted at the end of, as mount(2) does.
 func (t *Tree) mount(dir *Inode, at string) error {
+	if dir.template != nil {
+		return t.mountTemplate(dir, at)
+	}
 	parent, name, err := t.mountPoint(at, dir.lower != "" || dir.devices)
 	if err != nil {
 		return err
@@ -306,6 +315,32 @@ func (t *Tree) mount(dir *Inode, at string) error {
 		}
 	}
 	parent.entries[name] = dir
+	return nil
+}
+
+// mountTemplate puts a template where it is to be seen.
+func (t *Tree) mountTemplate(in *Inode, at string) error {
+	above, name := at[:strings.LastIndexByte(at, '/')], at[strings.LastIndexByte(at, '/')+1:]
+	parent := t.root
+	if above != "" {
+		dir, last, err := t.mountPoint(above, true)
+		if err != nil {
+			return err
+		}
+		if parent, err = t.child(dir, last); err != nil {
+			return err
+		}
+		if parent == nil {
+			parent = t.mountDir(dir, last)
+		}
+	}
+	in.parent, in.name = parent, name
+	in.attr.Ino, in.origin = t.inodeNumber(at, 0), t.hash(at).add("/")
+	if parent.foreign != "" {
+		t.within[at] = in
+		return nil
+	}
+	parent.entries[name] = in
 	return nil
 }
 
