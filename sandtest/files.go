@@ -54,7 +54,6 @@ func (o Options) files(cmd *exec.Cmd, cfg *supervisor.Config) error {
 		for _, path := range loaderNeeds {
 			list = append(list, o.within(path)...)
 		}
-		list = append(list, visible("/sys/devices/system/cpu")...)
 	}
 	list = append(list, cow.Mount{At: "/tmp"}, cow.Mount{At: "/tmp/home", Mode: 0o755, UID: uid, GID: gid})
 	list = append(list, deviceMounts()...)

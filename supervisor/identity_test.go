@@ -83,6 +83,7 @@ func syntheticText(t *testing.T, name string) string {
 		"/proc/stat":                       id.Stat(cfg.Time, 0),
 		"/proc/swaps":                      "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
 		"/proc/vmstat":                     fmt.Sprintf("nr_free_pages %d\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault 0\npgmajfault 0\n", id.FreeMemory()/4096),
+		"/proc/filesystems":                fileSystems,
 		"/sys/devices/system/cpu/online":   "0-2\n",
 		"/sys/devices/system/cpu/possible": "0-2\n",
 		"/sys/devices/system/cpu/present":  "0-2\n",
@@ -95,9 +96,8 @@ func syntheticText(t *testing.T, name string) string {
 
 // constantFiles are the synthetic files whose text is the same at each open.
 func constantFiles() []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(syntheticFiles)), func(name string) bool {
-		return strings.Contains(name, "/random/")
-	})
+	list := []string{"/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname", "/proc/sys/kernel/osrelease", "/proc/sys/kernel/version"}
+	return append(list, slices.Sorted(maps.Keys(syntheticFiles))...)
 }
 
 // A synthetic file is the same by whatever path it is opened, and where no path

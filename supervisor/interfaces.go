@@ -4,9 +4,7 @@ package supervisor
 
 import (
 	"encoding/binary"
-	"strconv"
 
-	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +13,7 @@ import (
 // (netdevice(7)).
 //
 // Source: the host's interfaces. Eliminated: there is lo, as netlink says (netlink.go) and
-// /sys/class/net shows; whatever would change it fails with EPERM.
+// /sys/class/net shows (sysfiles.go); whatever would change it fails with EPERM.
 func interfaces(s *Sandbox) feature {
 	f := feature{name: "interfaces"}
 	if s.cfg.Net != NetHost {
@@ -31,32 +29,6 @@ const (
 	sizeOfIfreq      = 40
 	valueOfIfreq     = 16 // where, after the name, it begins
 )
-
-// interfaceMounts show lo alone in /sys.
-func (s *Sandbox) interfaceMounts() (list []cow.Mount) {
-	if s.cfg.Net == NetHost {
-		return nil
-	}
-	if exists("/sys/class/net/lo") {
-		list = append(list, cow.Mount{At: "/sys/class/net", Mode: 0o755}, cow.Mount{At: "/sys/class/net/lo", Target: "../../devices/virtual/net/lo"})
-	}
-	const dir = "/sys/devices/virtual/net"
-	if !exists(dir + "/lo") {
-		return list
-	}
-	list = append(list, cow.Mount{At: dir, Mode: 0o755}, cow.Mount{At: dir + "/lo", Mode: 0o755})
-	flags, state := "0x9", "unknown"
-	if s.cfg.Net == NetNone {
-		flags, state = "0x8", "down"
-	}
-	for name, text := range map[string]string{
-		"address": "00:00:00:00:00:00", "broadcast": "00:00:00:00:00:00", "flags": flags, "ifindex": "1", "iflink": "1",
-		"mtu": strconv.Itoa(loopbackMTU), "operstate": state, "tx_queue_len": strconv.Itoa(loopbackQueue), "type": strconv.Itoa(unix.ARPHRD_LOOPBACK),
-	} {
-		list = append(list, cow.Mount{At: dir + "/lo/" + name, Text: text + "\n"})
-	}
-	return list
-}
 
 func (s *Sandbox) interfaceCall(c *Call) Answer {
 	request := c.Int(1)

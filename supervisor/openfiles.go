@@ -5,6 +5,7 @@ package supervisor
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/sandtest/go-sandtest/cow"
@@ -133,6 +134,12 @@ func (s *Sandbox) openSpecial(c *Call, sp *cow.Special, flags int) Answer {
 	switch {
 	case sp.Flags&unix.O_PATH != 0:
 		return c.againOpen(sp, flags)
+	case sp.Attr.Type() == unix.S_IFREG:
+		text, ok := s.textAt(sp.Path)
+		if !ok {
+			return Fatal(fmt.Errorf("open %s: it has no text", sp.Path))
+		}
+		return c.openText(sp.Path, text, uint64(flags))
 	case isRandomDevice(sp.Attr.Mode, sp.Attr.Rdev):
 		return s.openRandom(c, cloexec)
 	case sp.Attr.Type() == unix.S_IFIFO:

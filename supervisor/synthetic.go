@@ -14,25 +14,25 @@ import (
 //
 // Source: files in /proc that tell about the machine. Eliminated: an open of one of
 // them, by whatever path, gives a descriptor of the sandbox's own text. Those in
-// /etc and /sys are files of the view, see view.go.
+// /etc are files of the view, see view.go, and those in /proc/sys and /sys templates'
+// (settings.go, sysfiles.go).
 
 // syntheticFiles is what stands at a canonical path.
 var syntheticFiles = map[string]func(*Call) string{
-	"/proc/sys/kernel/hostname":       func(c *Call) string { return c.s.cfg.Identity.Hostname + "\n" },
-	"/proc/sys/kernel/domainname":     func(*Call) string { return "(none)\n" },
-	"/proc/sys/kernel/osrelease":      func(c *Call) string { return c.s.cfg.Identity.Release() + "\n" },
-	"/proc/sys/kernel/version":        func(*Call) string { return det.KernelVersion + "\n" },
-	"/proc/sys/kernel/random/boot_id": bootID,
-	"/proc/sys/kernel/random/uuid":    freshUUID,
-	"/proc/version":                   func(c *Call) string { return c.s.cfg.Identity.Version() },
-	"/proc/cpuinfo":                   func(c *Call) string { return c.s.cfg.Identity.CPUInfo() },
-	"/proc/meminfo":                   func(c *Call) string { return c.s.cfg.Identity.MemInfo() },
-	"/proc/loadavg":                   func(c *Call) string { return c.s.cfg.Identity.LoadAvg() },
-	"/proc/swaps":                     func(*Call) string { return "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n" },
-	"/proc/vmstat":                    vmstat,
-	"/proc/uptime":                    func(c *Call) string { return c.s.cfg.Identity.UptimeText(c.s.clock.elapsed()) },
-	"/proc/stat":                      func(c *Call) string { return c.s.cfg.Identity.Stat(c.s.clock.start, c.s.clock.elapsed()) },
+	"/proc/version":     func(c *Call) string { return c.s.cfg.Identity.Version() },
+	"/proc/cpuinfo":     func(c *Call) string { return c.s.cfg.Identity.CPUInfo() },
+	"/proc/meminfo":     func(c *Call) string { return c.s.cfg.Identity.MemInfo() },
+	"/proc/loadavg":     func(c *Call) string { return c.s.cfg.Identity.LoadAvg() },
+	"/proc/swaps":       func(*Call) string { return "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n" },
+	"/proc/vmstat":      vmstat,
+	"/proc/uptime":      func(c *Call) string { return c.s.cfg.Identity.UptimeText(c.s.clock.elapsed()) },
+	"/proc/stat":        func(c *Call) string { return c.s.cfg.Identity.Stat(c.s.clock.start, c.s.clock.elapsed()) },
+	"/proc/filesystems": func(*Call) string { return fileSystems },
 }
+
+// fileSystems are those that the imaginary machine knows.
+const fileSystems = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tdevtmpfs\nnodev\tsockfs\nnodev\tpipefs\nnodev\tramfs\nnodev\tdevpts\n" +
+	"\text3\n\text2\n\text4\nnodev\tfuse\nnodev\toverlay\nnodev\tmqueue\n"
 
 func bootID(c *Call) string {
 	return det.NewUUID(det.NewStream(c.s.cfg.Seed, det.BootID, det.Root, 0)) + "\n"

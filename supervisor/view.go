@@ -64,7 +64,7 @@ func (v *view) make() (err error) {
 		return fmt.Errorf("supervisor: make a directory for what is written: %w", err)
 	}
 	v.small = v.dir.small.path
-	v.tree, err = cow.New(cow.Config{MakeUpper: v.dir.path, Small: v.small, Mounts: v.mounts(v.command), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes, ProtectLinks: linksAreProtected(), Devices: []string{devPTS}})
+	v.tree, err = cow.New(cow.Config{MakeUpper: v.dir.path, Small: v.small, Mounts: v.mounts(v.command), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes, ProtectLinks: true, Devices: []string{devPTS}})
 	if err == nil && s.cfg.Lower != "" {
 		err = v.tree.Restore(s.cfg.Lower)
 	}
@@ -73,12 +73,6 @@ func (v *view) make() (err error) {
 	}
 	return nil
 }
-
-// linksAreProtected is the kernel's setting, which a program may look up.
-var linksAreProtected = sync.OnceValue(func() bool {
-	text, err := os.ReadFile("/proc/sys/fs/protected_hardlinks")
-	return err == nil && strings.TrimSpace(string(text)) == "1"
-})
 
 // resume takes the files of a sandbox that has ended.
 func (v *view) resume(before *Sandbox) error {
@@ -119,19 +113,14 @@ func (v *view) mounts(dir string) []cow.Mount {
 	list := []cow.Mount{{At: "/", Host: "/"}}
 	if cfg.Root != "" {
 		list[0].Host = cfg.Root
-		list = append(list, cow.Mount{At: "/sys", Host: "/sys"})
 	}
 	list = append(list, []cow.Mount{
 		{At: "/proc", Host: "/proc", Foreign: true},
+		{At: procSys, Template: settingsTemplate},
 		{At: "/etc/hostname", Text: cfg.Identity.Hostname + "\n"},
 	}...)
 	list = append(list, v.s.netMounts()...)
-	list = append(list, v.s.interfaceMounts()...)
-	for _, name := range []string{"online", "possible", "present"} {
-		if file := "/sys/devices/system/cpu/" + name; exists(file) {
-			list = append(list, cow.Mount{At: file, Text: cfg.Identity.CPUList()})
-		}
-	}
+	list = append(list, v.s.sysMounts()...)
 	list = append(list, cfg.Mounts...)
 	work := cfg.Work
 	if work == "" && cfg.Root == "" {

@@ -300,6 +300,10 @@ func (p *passage) run() (back bool, path string, err error) {
 			p.w.Base = p.f.Parent
 			return true, "./" + p.rest(), nil
 		}
+		if in := p.within(name); in != nil {
+			p.w.Base = in
+			return true, "./" + p.rest(), nil
+		}
 		fd, err := p.lookup(name)
 		if err != nil {
 			return false, "", err
@@ -327,6 +331,15 @@ func (p *passage) run() (back bool, path string, err error) {
 func (p *passage) atTop() bool {
 	path, err := fdPath(p.cur)
 	return err == nil && path == p.f.Host
+}
+
+// within returns the inode of what the tree shows in place of an entry of /proc, nil if it
+// shows nothing there.
+func (p *passage) within(name string) *cow.Inode {
+	if dir, err := fdPath(p.cur); err != nil || dir != "/proc" {
+		return nil
+	}
+	return p.v.tree.Within("/proc/" + name)
 }
 
 // lookup opens an entry. Processes that aren't the sandbox's don't exist, nor does most

@@ -1,0 +1,66 @@
+package supervisor
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sandtest/go-sandtest/det"
+)
+
+// The settings of a sandbox are those of settings.go, whatever the host's are, and nobody's
+// to change.
+func TestSettings(t *testing.T) {
+	want := slices.Sorted(maps.Keys(settings))
+	got := output(t, Config{}, sh("find /proc/sys ! -type d"))
+	if diff := cmp.Diff(want, strings.Fields(got)); diff != "" {
+		t.Errorf("there are (-want +got):\n%s", diff)
+	}
+	refused := "Read-only file system"
+	if os.Geteuid() != 0 {
+		refused = "Permission denied"
+	}
+	const script = `cat /proc/sys/vm/swappiness /proc/self/../sys/net/core/somaxconn; cd /proc/sys/kernel; pwd; cat ostype ../fs/nr_open; cd ../..; pwd; cat sys/net/ipv4/conf/lo/forwarding
+		(echo 1 >/proc/sys/vm/swappiness) 2>&1 | sed 's/.*: //'; rmdir /proc/sys/vm 2>&1 | sed 's/.*: //'; (: >/proc/sys/new); stat -c '%s %a %F' /proc/sys/vm/swappiness /proc/sys; test -w /proc/sys/vm/swappiness || echo no`
+	wantText := "60\n4096\n/proc/sys/kernel\nLinux\n1048576\n/proc\n0\n" + refused + "\nRead-only file system\n0 644 regular empty file\n0 555 directory\nno\n"
+	if _, got := run(t, Config{}, sh("exec 2>/dev/null; "+script)); got != wantText {
+		t.Errorf("(-want +got):\n%s", cmp.Diff(lines(wantText), lines(got)))
+	}
+}
+
+// /sys is that of a machine that has the sandbox's CPUs and lo.
+func TestSys(t *testing.T) {
+	const script = `find /sys ! -type d | wc -l; ls /sys; ls /sys/class/net /sys/devices/virtual/net /sys/block; readlink /sys/class/net/lo; cat /sys/class/net/lo/ifindex
+		cat /sys/devices/system/cpu/online; ls -d /sys/devices/system/cpu/cpu[0-9]* | wc -l; cat /sys/devices/system/cpu/cpu33/topology/thread_siblings /sys/kernel/mm/transparent_hugepage/enabled
+		find /sys -type f | xargs cat >/dev/null || echo unreadable; (echo x >/sys/kernel/mm/transparent_hugepage/enabled) 2>/dev/null || echo no`
+	cfg := Config{Identity: det.Identity{CPUs: 34}}
+	want := "block\nbus\nclass\ndev\ndevices\nfirmware\nfs\nkernel\nmodule\npower\n/sys/block:\n\n/sys/class/net:\nlo\n\n/sys/devices/virtual/net:\nlo\n../../devices/virtual/net/lo\n1\n" +
+		"0-33\n34\n2,00000000\nalways [madvise] never\nno\n"
+	if _, got, _ := strings.Cut(output(t, cfg, sh(script)), "\n"); got != want {
+		t.Errorf("(-want +got):\n%s", cmp.Diff(lines(want), lines(got)))
+	}
+}
+
+// What there is in /proc doesn't depend on the host's kernel.
+func TestNamesInProc(t *testing.T) {
+	for dir, names := range map[string]map[string]bool{"/proc/self": processNames, "/proc/thread-self": processNames, "/proc/self/net": nil, "/proc/self/ns": procDirs["ns"]} {
+		want := slices.Collect(maps.Keys(names))
+		if dir == "/proc/self" {
+			want = slices.AppendSeq(want, maps.Keys(wholeNames))
+		}
+		if names == nil {
+			want = slices.Collect(maps.Keys(netFiles))
+		}
+		slices.Sort(want)
+		if diff := cmp.Diff(want, strings.Fields(output(t, Config{}, sh("ls "+dir)))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", dir, diff)
+		}
+	}
+	if got := output(t, Config{}, sh("cat /proc/filesystems")); got != fileSystems {
+		t.Errorf("file systems %q", got)
+	}
+}
