@@ -257,8 +257,12 @@ func (t *tracer) arm(th *thread, deathSignal syscall.Signal) error {
 // takes the listener away from it.
 func (t *tracer) installFilter(im *image, calls *tracee.List) error {
 	data := newScratch(im.sys)
-	for _, l := range t.s.limitsAtStart() {
-		limit := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, l.most), l.most)
+	limits, err := t.s.limitsAtStart()
+	if err != nil {
+		return err
+	}
+	for _, l := range limits {
+		limit := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, l.Cur), l.Max)
 		calls.Add(l.name, unix.SYS_SETRLIMIT, uint64(l.resource), data.add(limit))
 	}
 	for _, f := range t.s.table.features {

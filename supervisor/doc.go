@@ -130,7 +130,8 @@
 //     published.
 //   - chroot(2) fails with EPERM. A program whose interpreter (ld.so) is another file
 //     than the host's of that path, as with [Config.Root], is executed as a copy.
-//   - /proc/PID/limits shows the host's limits. All of a process's private memory is shown as
+//   - A limit of the host's (setrlimit(2)) that is lower than usual stays. All of a process's
+//     private memory is shown as
 //     resident, and nothing else, so that it is the same in every run. Settings (/proc/sys)
 //     and devices (/sys) are those of an imaginary machine, and can't be changed.
 //   - Process ids are the host's where the sandbox has no namespaces (see [Backend]).

@@ -62,6 +62,7 @@ var features = []func(*Sandbox) feature{
 	dumpable,       // PR_SET_DUMPABLE
 	residency,      // mincore
 	limits,         // processes, open files, memory
+	resourceLimits, // getrlimit, setrlimit
 	cpuShare,       // a share of a CPU
 	handlers,       // the user's own
 }

@@ -5,7 +5,6 @@ package supervisor
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -19,9 +18,7 @@ import (
 //
 // Processes: fork, vfork and clone fail with EAGAIN while there are as many threads as
 // are allowed, those included that are just being made, or that have ended and nobody
-// has waited for. Open files: RLIMIT_NOFILE, which
-// nobody can raise. Core files: none, as the kernel would write them to the host, or to
-// a program of the host's (RLIMIT_CORE, core(5)). Memory: the supervisor adds up what the kernel says every process
+// has waited for. Open files: RLIMIT_NOFILE, which nobody can raise (rlimits.go). Memory: the supervisor adds up what the kernel says every process
 // has (proc_pid_status(5), and where shared memory is counted twice smaps_rollup), the
 // more often the nearer that is to the limit, and ends the sandbox beyond it.
 //
@@ -58,27 +55,6 @@ func limits(s *Sandbox) feature {
 		return nil
 	}
 	return f
-}
-
-// A startLimit is a limit of each process that the command sets itself before it runs.
-type startLimit struct {
-	name     string
-	resource int
-	most     uint64
-}
-
-// limitsAtStart returns them. Core files are forbidden: with one byte also those that the
-// kernel would hand to a program (do_coredump, fs/coredump.c), but for where the limit is
-// none already, which can't be raised.
-func (s *Sandbox) limitsAtStart() (list []startLimit) {
-	var core unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_CORE, &core) != nil || core.Max > 0 {
-		list = append(list, startLimit{"forbid core files (setrlimit RLIMIT_CORE)", unix.RLIMIT_CORE, 1})
-	}
-	if n := s.cfg.Limits.OpenFiles; n > 0 {
-		list = append(list, startLimit{fmt.Sprintf("limit open files to %d (setrlimit RLIMIT_NOFILE)", n), unix.RLIMIT_NOFILE, uint64(n)})
-	}
-	return list
 }
 
 // limitsProcesses reports whether there is a limit to processes, or may be one.

@@ -21,8 +21,6 @@ import (
 // the sandbox's clock says; all of its private memory is resident, so that RSS is a matter
 // of what it has mapped and not of what the host has loaded already; its CPU time is that
 // of getrusage (cputime.go), the other figures read 0; its CPUs are the sandbox's.
-//
-// What remains: its limits are the host's.
 
 // A processEntry is one of the numbered directories of /proc.
 type processEntry struct {
@@ -56,6 +54,7 @@ var processFiles = map[string]func(*Call, *processEntry) string{
 	"arch_status":    same(""),
 	"patch_state":    same("-1\n"),
 	"numa_maps":      same(""),
+	"limits":         (*Call).limitsText,
 	"maps":           (*Call).mapsText,
 	"smaps":          (*Call).smapsText,
 	"smaps_rollup":   (*Call).smapsRollupText,

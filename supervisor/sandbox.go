@@ -52,6 +52,8 @@ type Sandbox struct {
 	spaces        *namespaces // nil with the backend seccomp
 	withoutSpaces error       // why there are none, if they were wanted
 
+	hostLimits [rlimits]unix.Rlimit // of who has started the sandbox
+
 	landlockABI int // what stands behind the view, 0 for nothing
 
 	given  map[string]bool // what the command had open at its start
