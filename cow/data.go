@@ -118,6 +118,9 @@ func (o *object) note(st *unix.Stat_t) {
 // them.
 func (t *Tree) drop(in *Inode) {
 	if in.object != nil && t.journal == nil {
+		if t.dropping != nil {
+			t.dropping(in.object.path)
+		}
 		in.object.dropped = unix.Unlink(in.object.path) == nil // what is left goes with the upper directory
 	}
 	if in.own&made != 0 {
@@ -189,8 +192,18 @@ func (t *Tree) reserve(n int64) int64 {
 	return room
 }
 
+// Blocks returns how much of their file system the layer's files take, in bytes.
+func (t *Tree) Blocks() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	const block = 512 // stat(2)
+	return t.sum(func(st *unix.Stat_t) int64 { return st.Blocks * block })
+}
+
 // used adds up the bytes of the layer's files.
-func (t *Tree) used() (sum int64) {
+func (t *Tree) used() int64 { return t.sum(func(st *unix.Stat_t) int64 { return st.Size }) }
+
+func (t *Tree) sum(of func(*unix.Stat_t) int64) (sum int64) {
 	seen := map[*Inode]bool{} // under the host's file's identity, too
 	for _, in := range t.known {
 		if in.object == nil || in.object.dropped || !in.isRegular() || seen[in] {
@@ -199,7 +212,7 @@ func (t *Tree) used() (sum int64) {
 		seen[in] = true
 		var st unix.Stat_t
 		if unix.Lstat(in.object.path, &st) == nil {
-			sum += st.Size
+			sum += of(&st)
 		}
 	}
 	return sum

@@ -39,6 +39,9 @@ type Config struct {
 	// MaxBytes and MaxInodes limit what is written; beyond them, calls fail with
 	// ENOSPC. Zero means no limit.
 	MaxBytes, MaxInodes int64
+	// Dropping, if not nil, is told of a file in Upper before that loses its name with the
+	// file of the tree; descriptors may be left of it. The tree is locked.
+	Dropping func(path string)
 	// Inodes selects the inode numbers: each value gives other ones, and the same ones in
 	// each tree.
 	Inodes uint64
@@ -122,13 +125,15 @@ type Tree struct {
 	inodes              int64 // made and not removed
 	reserved            int64 // bytes, no less than are used
 
+	dropping func(path string) // see Config.Dropping
+
 	journal *journal // nil unless it is kept
 }
 
 // New returns a tree that nobody has written to.
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
-		upper: cfg.Upper, makeUpper: cfg.MakeUpper, small: cmp.Or(cfg.Small, cfg.Upper), start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks,
+		upper: cfg.Upper, makeUpper: cfg.MakeUpper, small: cmp.Or(cfg.Small, cfg.Upper), start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks, dropping: cfg.Dropping,
 		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, replaced: map[string]bool{}, named: map[string]string{}, mounts: cfg.Mounts, devices: map[string]*Inode{}, within: map[string]*Inode{},
 	}
 	t.change = func() int64 { return t.start } // what is there from the beginning is no change
@@ -153,11 +158,11 @@ func New(cfg Config) (*Tree, error) {
 
 // Resume lets another time follow: later changes are made at what change returns, within
 // another limit ([Config.MaxBytes]). It is for a tree that goes on being used by somebody
-// else.
-func (t *Tree) Resume(change func() int64, maxBytes int64) {
+// else, who is told of files that lose their names.
+func (t *Tree) Resume(change func() int64, maxBytes int64, dropping func(path string)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.change, t.maxBytes = change, maxBytes
+	t.change, t.maxBytes, t.dropping = change, maxBytes, dropping
 	t.reserved = t.used()
 }
 

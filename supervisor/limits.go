@@ -18,12 +18,10 @@ import (
 //
 // Processes: fork, vfork and clone fail with EAGAIN while there are as many threads as
 // are allowed, those included that are just being made, or that have ended and nobody
-// has waited for. Open files: RLIMIT_NOFILE, which nobody can raise (rlimits.go). Memory: the supervisor adds up what the kernel says every process
-// has (proc_pid_status(5), and where shared memory is counted twice smaps_rollup), the
-// more often the nearer that is to the limit, and ends the sandbox beyond it.
+// has waited for. Open files: RLIMIT_NOFILE, which nobody can raise (rlimits.go). Memory: the supervisor adds up what the sandbox has
+// (memory.go), the more often the nearer that is to the limit, and ends it beyond.
 //
-// What remains: memory that no process has mapped (a memfd's, a shared segment's) isn't
-// counted; a command that takes memory faster than 4 GB a second may exceed the limit by
+// What remains: a command that takes memory faster than 4 GB a second may exceed the limit by
 // more than a tenth before it is ended.
 func limits(s *Sandbox) feature {
 	f := feature{name: "limits"}
@@ -39,11 +37,14 @@ func limits(s *Sandbox) feature {
 			call{name: "prlimit64", notify: s.setOpenFiles, conds: append(is(1, unix.RLIMIT_NOFILE), pointer(2))})
 	}
 	var watch *memoryWatch
+	if s.limitsMemory() {
+		f.calls = append(f.calls, call{name: "memfd_create", notify: s.memory.createFile})
+	}
 	f.load = func(im *image) error {
 		if im.th.proc != im.t.root || im.th.proc.execs != 1 {
 			return nil
 		}
-		if l.Memory > 0 || s.cfg.OnSyscall != nil {
+		if s.limitsMemory() {
 			watch = s.watchMemory()
 		}
 		return nil
@@ -51,6 +52,7 @@ func limits(s *Sandbox) feature {
 	f.close = func() error {
 		if watch != nil {
 			watch.end()
+			s.memory.close()
 		}
 		return nil
 	}
@@ -59,6 +61,9 @@ func limits(s *Sandbox) feature {
 
 // limitsProcesses reports whether there is a limit to processes, or may be one.
 func (s *Sandbox) limitsProcesses() bool { return s.cfg.Limits.Processes > 0 || s.cfg.OnSyscall != nil }
+
+// limitsMemory reports whether there is a limit to memory, or may be one.
+func (s *Sandbox) limitsMemory() bool { return s.cfg.Limits.Memory > 0 || s.cfg.OnSyscall != nil }
 
 // processLimit returns the limit in force, 0 for none.
 func (s *Sandbox) processLimit() int {
@@ -185,10 +190,7 @@ func (w *memoryWatch) run() {
 			timer.Reset(longestCheck)
 			continue
 		}
-		used := w.s.memory(false)
-		if used > limit {
-			used = w.s.memory(true)
-		}
+		used := w.s.memory.used(limit)
 		if used > limit {
 			w.s.outOfMemory.Store(true)
 			w.s.Kill()
@@ -196,24 +198,6 @@ func (w *memoryWatch) run() {
 		}
 		timer.Reset(min(max(time.Duration(limit-used)*time.Second/memoryPace, shortestLook), longestCheck))
 	}
-}
-
-// memory returns what the sandbox's processes have: with shares, memory that several
-// of them have counts once.
-func (s *Sandbox) memory(shares bool) (sum int64) {
-	for _, pid := range s.threads.processes() {
-		dir := "/proc/" + strconv.Itoa(pid)
-		if shares {
-			if own, ok := kilobytes(dir+"/smaps_rollup", "Pss_Anon:", "Pss_Shmem:"); ok {
-				sum += own
-				continue
-			}
-			// A program that lets nobody look into it gets nothing off for what it shares.
-		}
-		all, _ := kilobytes(dir+"/status", "RssAnon:", "RssShmem:")
-		sum += all
-	}
-	return sum
 }
 
 // kilobytes adds up fields of one of the kernel's files that are in kB. A process that

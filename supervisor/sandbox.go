@@ -34,6 +34,8 @@ type Sandbox struct {
 	netlinks     netlinkSockets
 	feeds        feeds // of random devices
 	terminals    terminalSet
+	memory       memory
+	systemV      *systemVObjects
 	dirLocks     [64]sync.Mutex // see dirOrder
 	threads      threads
 	receivers    *receivers // nil until the command is armed
@@ -156,6 +158,7 @@ func (s *Sandbox) prepare() (err error) {
 				_ = s.page.close()
 				return err
 			}
+			s.memory.s = s
 			s.view, err = newView(s)
 			s.terminals.s = s
 		}

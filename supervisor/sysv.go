@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
@@ -27,7 +30,8 @@ import (
 // stay. Who may use what is judged where it is used, not already where it is looked up
 // by its key. The command *_INFO and *_STAT, which tell of all there are, fail.
 func systemV(s *Sandbox) feature {
-	v := &systemVObjects{s: s, keys: map[systemVKey]*systemVObject{}, ids: map[systemVKey]*systemVObject{}, nums: map[*systemVObject]int32{}}
+	s.systemV = &systemVObjects{s: s, keys: map[systemVKey]*systemVObject{}, ids: map[systemVKey]*systemVObject{}, nums: map[*systemVObject]int32{}}
+	v := s.systemV
 	f := feature{name: "sysv", close: v.remove}
 	for kind, names := range systemVCalls {
 		f.calls = append(f.calls, call{name: names.get, notify: func(c *Call) Answer { return v.get(c, systemVKind(kind)) }})
@@ -326,4 +330,44 @@ func (v *systemVObjects) remove() (err error) {
 		}
 	}
 	return err
+}
+
+// segments calls do with each of the sandbox's segments that the kernel lists, and with the
+// fields of its line (sysvipc(7)).
+func (v *systemVObjects) segments(do func(id int32, fields []string)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	ids := map[int32]bool{}
+	for at, o := range v.ids {
+		if at.kind == sharedMemory {
+			ids[o.id] = true
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	text, err := os.ReadFile("/proc/sysvipc/shm")
+	if err != nil {
+		return // then the processes that have them attached count
+	}
+	for line := range strings.Lines(string(text)) {
+		const number, resident = 1, 14
+		f := strings.Fields(line)
+		if len(f) <= resident {
+			continue
+		}
+		if id, err := strconv.ParseInt(f[number], 10, 32); err == nil && ids[int32(id)] {
+			do(int32(id), f)
+		}
+	}
+}
+
+// resident returns how much memory the sandbox's segments have.
+func (v *systemVObjects) resident() (sum int64) {
+	v.segments(func(_ int32, fields []string) {
+		const resident = 14
+		n, _ := strconv.ParseInt(fields[resident], 10, 64)
+		sum += n
+	})
+	return sum
 }
