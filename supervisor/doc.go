@@ -152,8 +152,9 @@
 //     the host's file.
 //   - As root it has no power over the machine (capabilities(7)): it deals with files and
 //     users. Attributes of files that are root's alone (trusted.*) fail with EPERM.
-//   - System calls that came with kernels after Linux 6.10 fail with ENOSYS. ioctl knows
-//     terminals, sockets and shared extents (FICLONE) alone.
+//   - System calls that came after Linux 5.14, but for fchmodat2, and those that not every
+//     kernel has, such as memfd_secret, pkey_alloc, mbind and landlock_create_ruleset, fail
+//     with ENOSYS. ioctl knows terminals, sockets and shared extents (FICLONE) alone.
 //   - Files that the command was given open, pipes and sockets have the kernel's
 //     inode numbers and times.
 //   - A share of the CPU (Limits.CPU) is kept on the average of some tenths of a second,

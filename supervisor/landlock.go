@@ -30,7 +30,7 @@ func landlock(s *Sandbox) feature {
 	}
 	return feature{name: "landlock", join: func(calls *tracee.List) {
 		fd := calls.Add("be given the Landlock ruleset", pageCall, rulesetWanted)
-		restrict := calls.Add("landlock_restrict_self", unix.SYS_LANDLOCK_RESTRICT_SELF)
+		restrict := calls.Add("landlock_restrict_self", unix.SYS_LANDLOCK_RESTRICT_SELF, 0, 0, 0, 0, 0, callMark)
 		done := calls.Add("close the ruleset", unix.SYS_CLOSE)
 		fd.Feed(restrict, 0)
 		fd.Feed(done, 0)

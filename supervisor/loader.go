@@ -115,7 +115,7 @@ func (im *image) mapRegion(calls *tracee.List) (uint64, error) {
 	fd.Feed(calls.Add("close the clock page", unix.SYS_CLOSE), 0)
 	region.Feed(page, 0)
 	if sealWorks() {
-		region.Feed(calls.Add("seal the clock page", sysMseal, 0, shared), 0)
+		region.Feed(calls.Add("seal the clock page", sysMseal, 0, shared, 0, 0, 0, callMark), 0)
 	}
 	err := calls.Run()
 	return region.Result(), err

@@ -15,7 +15,10 @@ import (
 //
 // Source: calls that hide work from the filter (io_uring), processes from the
 // tracer (CLONE_UNTRACED), flags from both (clone3), or that tell what another
-// call is virtualised to hide (rseq: the CPU number); that change the machine, its
+// call is virtualised to hide (rseq: the CPU number); that not every kernel from 5.14 on
+// has, or not on every processor (keys and policies of memory, futexes of 6.7, seals, shadow
+// stacks), or that would have no effect (a Landlock of the program's own: files are opened by
+// the supervisor); that change the machine, its
 // mounts, its modules or its power; that ask drivers and file systems for more than
 // reading and writing; that make namespaces, in which paths and ids
 // mean something else; that look into other processes or the kernel. Eliminated, with
@@ -41,6 +44,11 @@ func refused(s *Sandbox) feature {
 			{Arg: 0, Mask: 1<<32 - 1, Value: 0, Not: true},
 			{Arg: 0, Mask: 1<<32 - 1, Value: noRandomize, Not: true},
 		}},
+		{name: "mseal", errno: unix.ENOSYS, conds: []seccomp.Cond{isNot(markArg, callMark)}},
+		{name: "landlock_restrict_self", errno: unix.ENOSYS, conds: []seccomp.Cond{isNot(markArg, callMark)}},
+		{name: "prctl", errno: unix.EINVAL, anyOf: anyIs(0, uncommonPrctls...)},
+		{name: "arch_prctl", errno: unix.EINVAL, conds: []seccomp.Cond{{Arg: 0, Mask: 0xfffff000, Value: shadowStackOptions}}},
+		{name: "arch_prctl", errno: unix.ENODEV, anyOf: anyIs(0, archGetCPUID, archSetCPUID)},
 		{name: "ioctl", errno: unix.EPERM, anyOf: [][]seccomp.Cond{is(1, unix.TIOCSTI), is(1, unix.TIOCLINUX)}},
 		{name: "ioctl", errno: unix.ENOTTY, conds: []seccomp.Cond{
 			{Arg: 1, Mask: ioctlGroup, Value: terminalIoctls, Not: true}, {Arg: 1, Mask: 0xffffff00, Value: firstSocketIoctl, Not: true},
@@ -119,7 +127,10 @@ var refusedCalls = []struct {
 	names []string
 }{
 	{unix.ENOSYS, []string{"io_uring_setup", "io_uring_enter", "io_uring_register", "clone3", "rseq", "statmount", "listmount", "userfaultfd", "add_key", "request_key", "keyctl",
-		"cachestat", "sysfs", "ustat", "uselib", "lsm_get_self_attr", "lsm_set_self_attr", "lsm_list_modules"}},
+		"cachestat", "sysfs", "ustat", "uselib", "lsm_get_self_attr", "lsm_set_self_attr", "lsm_list_modules",
+		"memfd_secret", "pkey_alloc", "pkey_free", "pkey_mprotect", "mbind", "get_mempolicy", "set_mempolicy", "set_mempolicy_home_node",
+		"futex_waitv", "futex_wait", "futex_wake", "futex_requeue", "map_shadow_stack", "process_mrelease",
+		"landlock_create_ruleset", "landlock_add_rule"}},
 	{unix.EPERM, []string{
 		"sethostname", "setdomainname",
 		"mount", "umount2", "pivot_root", "fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "mount_setattr", "setns",
@@ -136,6 +147,35 @@ var newNamespaces = []uint64{
 	unix.CLONE_NEWNS, unix.CLONE_NEWTIME, unix.CLONE_NEWUSER, unix.CLONE_NEWPID, unix.CLONE_NEWNET, unix.CLONE_NEWIPC, unix.CLONE_NEWUTS, unix.CLONE_NEWCGROUP,
 }
 
+// The supervisor has programs call what they themselves may not. Such a call carries a mark
+// in an argument that the kernel doesn't look at.
+const (
+	markArg  = 5
+	callMark = 0x5a17d0b5
+)
+
+// Options of prctl(2) that came after Linux 5.14, or that the kernel or the processor may
+// not have (linux/prctl.h).
+var uncommonPrctls = []uint64{
+	unix.PR_GET_SPECULATION_CTRL, unix.PR_SET_SPECULATION_CTRL, unix.PR_SET_VMA, prSetMDWE, prGetMDWE, prSetMemoryMerge, prGetMemoryMerge, prGetAuxv,
+	unix.PR_SET_SYSCALL_USER_DISPATCH,
+}
+
+const (
+	prSetMDWE        = 65
+	prGetMDWE        = 66
+	prSetMemoryMerge = 67
+	prGetMemoryMerge = 68
+	prGetAuxv        = 0x41555856
+)
+
+// Options of arch_prctl(2) (asm/prctl.h).
+const (
+	archGetCPUID       = 0x1011
+	archSetCPUID       = 0x1012
+	shadowStackOptions = 0x5000 // the first of them
+)
+
 // flagged selects calls that have any of the flags in an argument.
 func flagged(arg int, flag uint64, more ...uint64) (anyOf [][]seccomp.Cond) {
 	for _, f := range append([]uint64{flag}, more...) {
@@ -151,6 +191,14 @@ func is(arg int, v uint64) []seccomp.Cond {
 
 func isNot(arg int, v uint64) seccomp.Cond {
 	return seccomp.Cond{Arg: arg, Mask: 1<<32 - 1, Value: v, Not: true}
+}
+
+// anyIs selects calls of which an int argument is one of several.
+func anyIs(arg int, values ...uint64) (anyOf [][]seccomp.Cond) {
+	for _, v := range values {
+		anyOf = append(anyOf, is(arg, v))
+	}
+	return anyOf
 }
 
 // rawSocket selects the creation of a raw socket of a family.
