@@ -124,7 +124,7 @@
 //     host's, and a connection to a destination of AllowNet comes from the host's
 //     address. Groups can't be joined (ENODEV).
 //   - When the supervising process is killed, semaphores and message queues of System V
-//     stay.
+//     stay until the user's next sandbox.
 //   - A process of the host that looks for the sandbox's ports can send datagrams to
 //     them. Connections are turned away when they are accepted, unless the port is
 //     published.

@@ -225,6 +225,7 @@ func sweepLayers(home string) {
 	for _, e := range list {
 		path := filepath.Join(home, e.Name())
 		if fd, ok := lockDir(path); ok {
+			removeLeft(path)
 			_ = os.RemoveAll(path)
 			unix.Close(fd)
 		}

@@ -33,9 +33,23 @@ var layerPrefix = sync.OnceValue(func() string {
 	return fmt.Sprintf("%d-%x-", os.Getpid(), time.Now().UnixNano())
 })
 
-// sweeping reads how paths begin, one a line, and at the end of that removes what there is.
-const sweeping = `while IFS= read -r begin; do set -- "$@" "$begin"; done
-for begin; do rm -rf -- "$begin"*; rmdir -- "${begin%/*}" 2>/dev/null; done`
+// sweeping reads how paths begin, one a line, and at the end of that removes what there is,
+// and before what it notes of System V: where that can't be done, nothing, which leaves it
+// to the next sandbox.
+var sweeping = fmt.Sprintf(`while IFS= read -r begin; do set -- "$@" "$begin"; done
+exec 2>/dev/null
+for begin; do
+	for dir in "$begin"*; do
+		if [ -s "$dir/%[1]s" ]; then
+			command -v ipcrm >/dev/null || continue
+			while read -r kind key; do
+				case $kind in %[2]d) ipcrm -S "$key" ;; %[3]d) ipcrm -Q "$key" ;; esac
+			done <"$dir/%[1]s"
+		fi
+		rm -rf -- "$dir"
+	done
+	rmdir -- "${begin%%/*}"
+done`, leftFile, semaphores, messageQueue)
 
 // watch lets the sweeper know of layers whose paths begin so.
 func (w *sweeper) watch(begin ...string) {

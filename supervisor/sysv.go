@@ -21,13 +21,13 @@ import (
 // (sysvipc(7)).
 //
 // Source: the host's, which all processes of a user share and which outlive them.
-// Eliminated: the supervisor makes them for the program, without a key, and knows which
-// key they have in the sandbox; their numbers are the sandbox's and depend on the
+// Eliminated: the supervisor makes them for the program, and knows which key they have in
+// the sandbox; their numbers are the sandbox's and depend on the
 // process that has made them. What the sandbox hasn't made isn't there. Shared memory
-// ends with the sandbox however that ends, the rest is removed when it does.
+// ends with the sandbox however that ends, the rest is removed when it does, or where the
+// supervising process was killed, after that (sysvleft.go).
 //
-// What remains: when the supervising process is killed, semaphores and message queues
-// stay. Who may use what is judged where it is used, not already where it is looked up
+// What remains: who may use what is judged where it is used, not already where it is looked up
 // by its key. The command *_INFO and *_STAT, which tell of all there are, fail.
 func systemV(s *Sandbox) feature {
 	s.systemV = &systemVObjects{s: s, keys: map[systemVKey]*systemVObject{}, ids: map[systemVKey]*systemVObject{}, nums: map[*systemVObject]int32{}}
@@ -96,6 +96,7 @@ type systemVObjects struct {
 	keys map[systemVKey]*systemVObject
 	ids  map[systemVKey]*systemVObject
 	nums map[*systemVObject]int32
+	left *os.File // see sysvleft.go, nil until it is needed
 }
 
 // get answers shmget, semget and msgget.
@@ -155,7 +156,7 @@ func (v *systemVObjects) create(c *Call, kind systemVKind, flags int32) (*system
 		return nil, err
 	}
 	o := new(systemVObject)
-	if o.id, err = systemVGet(kind, c.Arg(1), flags|unix.IPC_CREAT); err != nil {
+	if o.id, err = v.make(kind, c.Arg(1), flags); err != nil {
 		return nil, err
 	}
 	if err = o.give(kind, creds.fs.UID, creds.fs.GID); err == nil && kind == sharedMemory {
@@ -328,6 +329,9 @@ func (v *systemVObjects) remove() (err error) {
 		if failed != nil && failed != unix.EINVAL && failed != unix.EIDRM {
 			err = errors.Join(err, fmt.Errorf("remove %s %d: %w", systemVCalls[at.kind].get, at.n, failed))
 		}
+	}
+	if err == nil {
+		err = v.forgetLeft()
 	}
 	return err
 }

@@ -8,18 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// systemVGet makes an object without a key (shmget(2), semget(2), msgget(2)). size is a
+// systemVGet makes or finds an object (shmget(2), semget(2), msgget(2)). size is a
 // segment's, or the number of semaphores.
-func systemVGet(kind systemVKind, size uint64, flags int32) (int32, error) {
+func systemVGet(kind systemVKind, key int32, size uint64, flags int32) (int32, error) {
 	var id uintptr
 	var errno unix.Errno
 	switch kind {
 	case sharedMemory:
-		id, _, errno = unix.Syscall(unix.SYS_SHMGET, unix.IPC_PRIVATE, uintptr(size), uintptr(uint32(flags)))
+		id, _, errno = unix.Syscall(unix.SYS_SHMGET, uintptr(uint32(key)), uintptr(size), uintptr(uint32(flags)))
 	case semaphores:
-		id, _, errno = unix.Syscall(unix.SYS_SEMGET, unix.IPC_PRIVATE, uintptr(size), uintptr(uint32(flags)))
+		id, _, errno = unix.Syscall(unix.SYS_SEMGET, uintptr(uint32(key)), uintptr(size), uintptr(uint32(flags)))
 	default:
-		id, _, errno = unix.Syscall(unix.SYS_MSGGET, unix.IPC_PRIVATE, uintptr(uint32(flags)), 0)
+		id, _, errno = unix.Syscall(unix.SYS_MSGGET, uintptr(uint32(key)), uintptr(uint32(flags)), 0)
 	}
 	if errno != 0 {
 		return 0, errno
