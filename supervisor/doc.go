@@ -119,8 +119,7 @@
 //     programs look for themselves. Handles of files are refused (EOPNOTSUPP).
 //   - Who is at the other end of a Unix socket's connection (SO_PEERCRED) is the
 //     supervisor.
-//   - A server at all addresses is met at 127.0.0.1, whatever address of 127.0.0.0/8
-//     its client asks for. Control messages with addresses (IP_PKTINFO) show the
+//   - Control messages with addresses (IP_PKTINFO) show the
 //     host's, and a connection to a destination of AllowNet comes from the host's
 //     address. Groups can't be joined (ENODEV).
 //   - When the supervising process is killed, semaphores and message queues of System V

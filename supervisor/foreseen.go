@@ -20,7 +20,7 @@ func (e *event) leadsOutside(a netip.AddrPort) bool {
 	if e.s.loopbacks == nil {
 		return false
 	}
-	if _, ok := class(a.Addr(), false); ok {
+	if isLoopback(a.Addr()) {
 		return false
 	}
 	switch e.sig.name {

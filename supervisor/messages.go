@@ -264,7 +264,7 @@ func (s *Sandbox) translatedInternet(st *Stop, family int, b []byte) ([]byte, er
 		return nil, unix.EAFNOSUPPORT
 	}
 	var to []byte
-	err = s.reaching(&k, st.th.proc, a, func(real netip.AddrPort) error {
+	err = s.reaching(&k, st.th.proc, a, false, func(real netip.AddrPort) error {
 		to = appendAddress(nil, family, real)
 		return nil
 	})
@@ -463,25 +463,11 @@ func (s *Sandbox) sandboxAddress(st *Stop, b []byte, full int32, p protocol) (kn
 		}
 		s.loopbacks.mu.Lock()
 		defer s.loopbacks.mu.Unlock()
-		n, ok := s.loopbacks.name(p, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), s.root)
+		n, ok := s.loopbacks.sender(p, unmapped(a), s.root)
 		if !ok {
 			return nil, whole
 		}
-		if family == unix.AF_INET6 && n.Addr() == loopback4 && s.isSix(st) {
-			n.AddrPort = netip.AddrPortFrom(loopback6, n.Port())
-		}
-		return appendAddress(nil, family, n.AddrPort), whole
+		return appendAddress(nil, family, n), whole
 	}
 	return nil, true
-}
-
-// isSix reports whether the sandbox knows the caller's socket by an address of IPv6.
-func (s *Sandbox) isSix(st *Stop) bool {
-	k, ok, err := socketOf(st.th.proc, st.th.tid, int32(st.Arg(0)))
-	if err != nil || !ok {
-		return false
-	}
-	defer k.close()
-	local, err := localName(k.fd)
-	return err == nil && s.loopbacks.names[k.protocol][local].Addr() == loopback6
 }

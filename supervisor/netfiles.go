@@ -165,24 +165,17 @@ func (lo *loopbacks) socketLine(p protocol, line string, root *Process) (string,
 		return "", false
 	}
 	six := len(f[1]) > 13
-	n, ok := lo.names[p][unmapped(near)]
-	if !ok || n.port != nil && n.port.holder >= 0 {
+	if q := lo.names[p][unmapped(near)].port; q != nil && q.holder >= 0 {
 		return "", false
 	}
-	local, remote := n.AddrPort, netip.AddrPortFrom(any4, 0)
-	if far.Port() != 0 {
-		m, ok := lo.name(p, unmapped(far), root)
-		if !ok {
-			return "", false
-		}
-		remote = m.AddrPort
-	} else if n.port != nil {
-		local = netip.AddrPortFrom(n.port.as, n.Port())
+	local, remote, ok := lo.ends(p, unmapped(near), unmapped(far), root)
+	if !ok {
+		return "", false
 	}
-	if six && (local.Addr() == loopback6 || remote.Addr() == loopback6) && far.Port() != 0 {
-		local, remote = netip.AddrPortFrom(loopback6, local.Port()), netip.AddrPortFrom(loopback6, remote.Port())
+	if far.Port() == 0 {
+		remote.AddrPort = netip.AddrPortFrom(any4, 0)
 	}
-	f[1], f[2] = procAddress(local, six), procAddress(remote, six)
+	f[1], f[2] = procAddress(local.AddrPort, six), procAddress(remote.AddrPort, six)
 	text := fmt.Sprintf("%s %s %s 00000000:00000000 00:00000000 00000000 %5s        0 %s", f[1], f[2], f[state], f[7], f[inode])
 	if p == udp {
 		return text + " 2 0000000000000000 0", true

@@ -25,8 +25,8 @@ import (
 // an address it is the sandbox's. Ports that are left to the kernel depend on the process
 // alone.
 //
-// What remains: a server at all addresses is met at 127.0.0.1 by who asks for 127.0.0.3,
-// say; a server at [::] and one at [::1] may have the same port; of the addresses in
+// What remains: a connection that a server at all addresses has accepted keeps the port from
+// others at each address, once the server is gone; of the addresses in
 // control messages (IP_PKTINFO) and errors (IP_RECVERR) the host's are seen; the
 // address that a connection to an allowed destination comes from is the host's; a
 // process outside that looks for the host's ports can send a datagram in.
@@ -48,6 +48,7 @@ func network(s *Sandbox) feature {
 		{name: "getsockname", notify: func(c *Call) Answer { return s.internetName(c, false) }},
 		{name: "getpeername", notify: func(c *Call) Answer { return s.internetName(c, true) }},
 		{name: "setsockopt", errno: unix.EPERM, conds: option(unix.SOL_SOCKET, unix.SO_BINDTODEVICE)},
+		{name: "getsockopt", notify: s.tellOnly6, conds: option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)},
 	}
 	for _, o := range multicast {
 		f.calls = append(f.calls, call{name: "setsockopt", errno: unix.ENODEV, conds: option(o.level, o.name)})
@@ -78,11 +79,10 @@ func (s *Sandbox) Address(port uint16) (netip.AddrPort, error) {
 	}
 	s.loopbacks.mu.Lock()
 	defer s.loopbacks.mu.Unlock()
-	q, err := s.loopbacks.at(tcp, netip.AddrPortFrom(loopback4, port))
+	q, err := s.loopbacks.published(port)
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("supervisor: %w", err)
 	}
-	q.told = true
 	return q.real, nil
 }
 
@@ -257,18 +257,73 @@ func (k *socket) sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
 }
 
-// only6 reports whether a socket wants nothing of IPv4, and takes that from it: the
-// sandbox's IPv6 is carried by the host's IPv4.
+// only6 reports whether a socket wants nothing of IPv4.
 func (k *socket) only6() bool {
 	if k.domain != unix.AF_INET6 {
 		return false
 	}
 	v, err := unix.GetsockoptInt(k.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
-	if err != nil || v == 0 {
-		return false
+	return err == nil && v != 0
+}
+
+// tellOnly6 tells IPV6_V6ONLY of a socket that had to take IPv4.
+func (s *Sandbox) tellOnly6(c *Call) Answer {
+	return c.onSocket(func(k *socket) Answer {
+		s.loopbacks.mu.Lock()
+		defer s.loopbacks.mu.Unlock()
+		local, err := localName(k.fd)
+		if err != nil {
+			return c.refusedWith(err)
+		}
+		n, ok := s.loopbacks.names[k.protocol][local]
+		if k.domain != unix.AF_INET6 || !ok || !n.only6 && !(n.port != nil && n.Addr().Is6() && !n.Addr().IsUnspecified()) {
+			return goOn
+		}
+		return c.replyOption(binary.NativeEndian.AppendUint32(nil, 1))
+	})
+}
+
+// replyOption ends getsockopt with a value, as much of it as there is room for.
+func (c *Call) replyOption(value []byte) Answer {
+	size := c.scratch(4)
+	if err := c.Read(c.Arg(4), size); err != nil {
+		return c.failed(err)
 	}
-	_ = unix.SetsockoptInt(k.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0) // it fails for one that is bound, where binding fails, too
-	return true
+	room := int32(binary.NativeEndian.Uint32(size))
+	if room < 0 {
+		return Errno(unix.EINVAL)
+	}
+	value = value[:min(int(room), len(value))]
+	if _, err := c.Write(c.Arg(3), value); err != nil {
+		return c.failed(err)
+	}
+	return c.reply(c.Arg(4), binary.NativeEndian.AppendUint32(nil, uint32(len(value))))
+}
+
+// carry binds a socket to a port of the host's. The sandbox's IPv6 is carried by the
+// host's IPv4, so one that wants nothing of that has to take it.
+func (k *socket) carry(to netip.AddrPort) error {
+	only6 := k.only6()
+	if only6 {
+		if err := unix.SetsockoptInt(k.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+			return err
+		}
+	}
+	err := unix.Bind(k.fd, k.sockaddr(to))
+	if err != nil && only6 {
+		_ = unix.SetsockoptInt(k.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1) // as it was a moment ago
+	}
+	return err
+}
+
+// shares returns the options with which the socket shares a port.
+func (k *socket) shares() (with shares, err error) {
+	address, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+	if err != nil {
+		return with, err
+	}
+	port, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+	return shares{address != 0, port != 0}, err
 }
 
 func (s *Sandbox) bindInternet(c *Call) Answer {
@@ -289,35 +344,49 @@ func (s *Sandbox) bind(k *socket, who *Process, a netip.AddrPort) error {
 	lo := s.loopbacks
 	lo.mu.Lock()
 	defer lo.mu.Unlock()
-	addr, ok := class(a.Addr(), k.domain == unix.AF_INET6 && k.only6())
-	if !ok {
+	only6 := k.only6()
+	if !isLoopback(a.Addr()) {
 		return unix.EADDRNOTAVAIL
 	}
-	name := netip.AddrPortFrom(addr, a.Port())
+	if only6 && a.Addr().Is4In6() {
+		return unix.EINVAL
+	}
+	if lo.isBound(k) {
+		return unix.EINVAL
+	}
+	with, err := k.shares()
+	if err != nil {
+		return err
+	}
+	at := site{netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), only6 && a.Addr() == any6}
 	if a.Port() == 0 {
-		var err error
-		if name, err = lo.ephemeral(k.protocol, who, addr); err != nil {
+		if at, err = lo.ephemeral(k.protocol, who, at); err != nil {
 			return unix.EADDRINUSE
 		}
 	}
+	if err := lo.makeRoom(k.protocol, at, with); err != nil {
+		return err
+	}
 	for {
-		q, err := lo.at(k.protocol, name)
+		q, err := lo.seat(k.protocol, at)
 		if err != nil {
 			return err
 		}
 		held := q.release()
-		err = unix.Bind(k.fd, k.sockaddr(q.real))
+		err = k.carry(q.real)
 		if err == unix.EADDRINUSE && held {
-			lo.forget(k.protocol, name, q) // somebody outside was quicker
+			lo.forget(q) // somebody outside was quicker
 			continue
 		}
 		if err != nil {
-			if held && !q.holdAgain(k.protocol, lo.host(farHost)) {
-				lo.forget(k.protocol, name, q)
+			if held && !q.holdAgain(lo.host(farHost)) {
+				lo.forget(q)
 			}
 			return err
 		}
-		q.as = a.Addr().Unmap()
+		q.shares = with
+		lo.leave(q)
+		lo.enter(q, at) // as the last
 		return nil
 	}
 }
@@ -325,36 +394,52 @@ func (s *Sandbox) bind(k *socket, who *Process, a netip.AddrPort) error {
 // autobind names the port of a client that is going to send to an address, and binds it
 // to where on the host clients are. The port itself is the kernel's choice when it
 // connects. ok is false if the socket is bound.
-func (s *Sandbox) autobind(k *socket, who *Process, to netip.Addr) (name netip.AddrPort, ok bool, err error) {
+func (s *Sandbox) autobind(k *socket, who *Process, to netip.Addr, connect bool) (at site, ok bool, err error) {
 	lo := s.loopbacks
 	local, err := localName(k.fd)
 	if err != nil || lo.names[k.protocol][local].port != nil || k.protocol == udp && local.Port() != 0 {
-		return name, false, err
+		return at, false, err
 	}
-	k.only6()
 	if k.protocol == tcp {
 		if err := unix.SetsockoptInt(k.fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-			return name, false, err
+			return at, false, err
 		}
 	}
-	err = unix.Bind(k.fd, k.sockaddr(netip.AddrPortFrom(lo.client(k.protocol), 0)))
+	at = site{netip.AddrPortFrom(sourceFor(to), 0), k.only6()}
+	if !connect {
+		at = k.everywhere()
+	}
+	err = k.carry(netip.AddrPortFrom(lo.client(k.protocol), 0))
 	if err == unix.EINVAL { // a connection that has begun
-		return name, false, nil
+		return at, false, nil
 	}
 	if err == nil {
-		addr := loopback4
-		if to == loopback6 || to == any6 {
-			addr = loopback6
-		}
-		name, err = lo.ephemeral(k.protocol, who, addr)
+		at, err = lo.ephemeral(k.protocol, who, at)
 	}
-	return name, err == nil, err
+	return at, err == nil, err
+}
+
+// isBound reports whether a socket has a site.
+func (lo *loopbacks) isBound(k *socket) bool {
+	local, err := localName(k.fd)
+	return err == nil && lo.names[k.protocol][local].port != nil
+}
+
+// everywhere is the site of a socket that has sent or listens, and has asked for none.
+func (k *socket) everywhere() site {
+	if k.domain == unix.AF_INET6 {
+		return site{netip.AddrPortFrom(any6, 0), k.only6()}
+	}
+	return site{AddrPort: netip.AddrPortFrom(any4, 0)}
 }
 
 // reaching does something with where on the host the sandbox's address a is. The
 // socket is bound first if it wasn't.
-func (s *Sandbox) reaching(k *socket, who *Process, a netip.AddrPort, do func(real netip.AddrPort) error) error {
-	if _, ok := class(a.Addr(), false); !ok {
+func (s *Sandbox) reaching(k *socket, who *Process, a netip.AddrPort, connect bool, do func(real netip.AddrPort) error) error {
+	if k.only6() && a.Addr().Is4In6() {
+		return unix.ENETUNREACH
+	}
+	if !isLoopback(a.Addr()) {
 		if !s.allowed.allow(a) {
 			return unix.ENETUNREACH
 		}
@@ -363,23 +448,25 @@ func (s *Sandbox) reaching(k *socket, who *Process, a netip.AddrPort, do func(re
 	lo := s.loopbacks
 	lo.mu.Lock()
 	defer lo.mu.Unlock()
+	to := destinationOf(a.Addr())
 	q, err := lo.server(k.protocol, a)
 	if err != nil {
 		return err
 	}
-	name, bound, err := s.autobind(k, who, a.Addr())
+	at, bound, err := s.autobind(k, who, to, connect)
 	if err != nil {
 		return err
 	}
 	err = do(q.real)
-	if bound {
-		real, err := localName(k.fd)
-		if err != nil {
-			return err
+	real, nameless := localName(k.fd)
+	if nameless != nil {
+		return nameless
+	}
+	if real.Port() != 0 {
+		if bound {
+			lo.called(k.protocol, real, at)
 		}
-		if real.Port() != 0 {
-			lo.called(k.protocol, real, name)
-		}
+		lo.wentTo(k.protocol, real, to, connect)
 	}
 	return err
 }
@@ -395,7 +482,7 @@ func (s *Sandbox) connectInternet(c *Call) Answer {
 		}
 		var to unix.Sockaddr
 		waits := false
-		err = s.reaching(k, c.Process, a, func(real netip.AddrPort) (err error) {
+		err = s.reaching(k, c.Process, a, true, func(real netip.AddrPort) (err error) {
 			to = k.sockaddr(real)
 			waits, err = k.beginConnect(to)
 			return err
@@ -465,24 +552,41 @@ func (c *Call) untilWritable(fd int) error {
 func (s *Sandbox) listenInternet(c *Call) Answer {
 	return c.onSocket(func(k *socket) Answer {
 		if k.protocol == tcp && !s.served(k) {
-			all := any4
-			if k.domain == unix.AF_INET6 {
-				all = any6
-			}
-			if err := s.bind(k, c.Process, netip.AddrPortFrom(all, 0)); err != nil && err != unix.EINVAL {
+			if err := s.bind(k, c.Process, k.everywhere().AddrPort); err != nil && err != unix.EINVAL {
 				return c.refusedWith(err)
 			}
 		}
-		return c.saidBy(unix.Listen(k.fd, int(c.Int(1))))
+		return c.saidBy(s.startListening(k, int(c.Int(1))))
 	})
+}
+
+// startListening lets a socket listen. Who was bound to an address of its site meanwhile, as two
+// sockets may that share it, and listens already keeps it from that.
+func (s *Sandbox) startListening(k *socket, backlog int) error {
+	lo := s.loopbacks
+	lo.mu.Lock()
+	defer lo.mu.Unlock()
+	local, err := localName(k.fd)
+	if err != nil {
+		return err
+	}
+	if q := lo.names[k.protocol][local].port; q != nil {
+		with, err := k.shares()
+		if err != nil {
+			return err
+		}
+		if err := lo.makeRoom(k.protocol, q.site, with); err != nil {
+			return err
+		}
+	}
+	return unix.Listen(k.fd, backlog)
 }
 
 // served reports whether a socket has a server's port.
 func (s *Sandbox) served(k *socket) bool {
 	s.loopbacks.mu.Lock()
 	defer s.loopbacks.mu.Unlock()
-	local, err := localName(k.fd)
-	return err == nil && s.loopbacks.names[k.protocol][local].port != nil
+	return s.loopbacks.isBound(k)
 }
 
 // internetName tells an end of a socket as the sandbox knows it.
@@ -511,26 +615,16 @@ func (s *Sandbox) nameOf(k *socket, peer bool) (a netip.AddrPort, ok bool, err e
 	if lo.owns(local.Addr()) && local.Port() == 0 { // it has tried to connect
 		local = netip.AddrPortFrom(any4, 0)
 	}
-	near, ok := lo.names[k.protocol][local]
 	if local.Port() == 0 && !peer {
 		return local, true, nil
 	}
 	remote, err := peerName(k.fd)
-	if err != nil {
-		if peer {
-			return a, false, err
-		}
-		if ok && near.port != nil {
-			return netip.AddrPortFrom(near.port.as, near.Port()), true, nil
-		}
-		return near.AddrPort, ok, nil
+	if err != nil && peer {
+		return a, false, err
 	}
-	far, known := lo.name(k.protocol, remote, s.root)
+	near, far, ok := lo.ends(k.protocol, local, remote, s.root)
 	if peer {
-		near, far, ok = far, near, known
-	}
-	if far.Addr() == loopback6 && ok {
-		return netip.AddrPortFrom(loopback6, near.Port()), true, nil
+		near = far
 	}
 	return near.AddrPort, ok, nil
 }

@@ -381,8 +381,12 @@ except OSError as e:
 	var text string
 	_, _ = fmt.Fscanln(out, &text)
 	s.loopbacks.mu.Lock()
-	hidden := s.loopbacks.ports[tcp][netip.AddrPortFrom(loopback4, 8081)].real
+	server, err := s.loopbacks.server(tcp, netip.AddrPortFrom(loopback4, 8081))
 	s.loopbacks.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hidden := server.real
 	uninvited, err := net.Dial("tcp", hidden.String())
 	if err != nil {
 		t.Fatal(err)
