@@ -42,7 +42,8 @@ func (p protocol) kind() int {
 // is thereby the kernel's own word, also where sites overlap: it is asked with a socket
 // that has the options of the program's.
 type loopbacks struct {
-	net [3]byte // 127.X.Y
+	net        [3]byte // 127.X.Y
+	ephemerals uint32  // how many ports there are for who leaves the choice to the kernel
 
 	mu      sync.Mutex
 	ports   [protocols]map[uint16][]*port                // by the sandbox's number
@@ -117,8 +118,8 @@ const (
 // go for another.
 const mostHeld = 256
 
-func newLoopbacks() (*loopbacks, error) {
-	lo := &loopbacks{net: [3]byte{127}}
+func newLoopbacks(ephemerals uint32) (*loopbacks, error) {
+	lo := &loopbacks{net: [3]byte{127}, ephemerals: cmp.Or(ephemerals, allEphemerals)}
 	for p := range protocols {
 		lo.ports[p] = map[uint16][]*port{}
 		lo.names[p] = map[netip.AddrPort]portName{}
@@ -259,6 +260,9 @@ func hold(p protocol, at netip.AddrPort, far netip.Addr) (fd int, real netip.Add
 // its family, or one of both.
 func (lo *loopbacks) server(p protocol, to netip.AddrPort) (*port, error) {
 	to = netip.AddrPortFrom(destinationOf(to.Addr()), to.Port())
+	if all := lo.ports[p][to.Port()]; len(all) == 1 && all[0].covers(to.Addr()) {
+		return all[0], nil // nearly always
+	}
 	var list []*port
 	for _, q := range lo.ports[p][to.Port()] {
 		switch {
@@ -410,37 +414,83 @@ func (q *port) isFree(with shares) (bool, error) {
 // Ephemeral ports, as /proc/sys/net/ipv4/ip_local_port_range says natively.
 const (
 	firstEphemeral = 32768
-	ephemerals     = 60999 - firstEphemeral + 1
+	allEphemerals  = 60999 - firstEphemeral + 1
 )
 
 // ephemeral names a port for a process that leaves the choice to the kernel: one
 // after the other, from 32768 on for the command and from a place of its own for every
-// other process.
+// other process, and all over again.
 func (lo *loopbacks) ephemeral(p protocol, who *Process, at site) (site, error) {
 	from := uint32(0)
 	if who.parent != nil {
 		h := fnv.New32a()
 		_, _ = h.Write([]byte(who.Lineage))
-		from = h.Sum32() % ephemerals
+		from = h.Sum32() % lo.ephemerals
 	}
-	for range ephemerals {
-		n := (from + who.ephemerals[p]) % ephemerals
+	swept := false
+	for range lo.ephemerals {
+		n := (from + who.ephemerals[p]) % lo.ephemerals
 		who.ephemerals[p]++
 		at.AddrPort = netip.AddrPortFrom(at.Addr(), uint16(firstEphemeral+n))
-		_, client := lo.clients[p][at.AddrPort]
-		if client && who.ephemerals[p] <= ephemerals {
-			continue // another process has it
+		if !lo.isTaken(p, at) {
+			return at, nil
 		}
-		if !lo.isNamed(p, at) {
+		if !swept {
+			if err := lo.sweep(p); err != nil {
+				return at, err
+			}
+			swept = true
+		}
+		if !lo.isTaken(p, at) {
 			return at, nil
 		}
 	}
 	return at, unix.EADDRNOTAVAIL
 }
 
-// isNamed reports whether a site has something in common with one that a port stands for.
-func (lo *loopbacks) isNamed(p protocol, at site) bool {
-	return slices.ContainsFunc(lo.ports[p][at.Port()], func(q *port) bool { return q.overlaps(at) })
+// isTaken reports whether a site has something in common with a client's, or with one
+// that a server has had.
+func (lo *loopbacks) isTaken(p protocol, at site) bool {
+	for _, a := range []netip.Addr{loopback4, loopback6} {
+		if _, ok := lo.clients[p][netip.AddrPortFrom(a, at.Port())]; ok && at.covers(a) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(lo.ports[p][at.Port()], func(q *port) bool { return (q.holder < 0 || q.told) && q.overlaps(at) })
+}
+
+// sweep gives up what no socket has any more. One that is closed may have something to
+// send yet, or wait for late packets: for how long is a matter of the host's time, so it
+// doesn't count.
+func (lo *loopbacks) sweep(p protocol) error {
+	table, err := socketTable(p)
+	if err != nil {
+		return err
+	}
+	for name, real := range lo.clients[p] {
+		if !table[real].open {
+			delete(lo.clients[p], name)
+			delete(lo.guests[p], real)
+			if lo.names[p][real].port == nil {
+				delete(lo.names[p], real)
+			}
+		}
+	}
+	for number := range lo.ports[p] {
+		for _, q := range slices.Clone(lo.ports[p][number]) {
+			if q.holder >= 0 || q.told || table[q.real].open {
+				continue
+			}
+			// One that is only bound isn't in the table of TCP.
+			switch free, err := q.isFree(shares{}); {
+			case err != nil:
+				return err
+			case free:
+				lo.forget(q)
+			}
+		}
+	}
+	return nil
 }
 
 // client returns from where on the host the next client is to connect.

@@ -65,7 +65,7 @@ func (s *Sandbox) planNetwork() (err error) {
 	if s.allowed, err = parseDestinations(s.cfg.AllowNet); err != nil {
 		return err
 	}
-	if s.loopbacks, err = newLoopbacks(); err != nil {
+	if s.loopbacks, err = newLoopbacks(s.hooks.ephemerals); err != nil {
 		return fmt.Errorf("supervisor: plan the network: %w", err)
 	}
 	return nil
@@ -409,12 +409,15 @@ func (s *Sandbox) autobind(k *socket, who *Process, to netip.Addr, connect bool)
 	if !connect {
 		at = k.everywhere()
 	}
-	err = k.carry(netip.AddrPortFrom(lo.client(k.protocol), 0))
+	drawn := who.ephemerals[k.protocol]
+	if at, err = lo.ephemeral(k.protocol, who, at); err != nil {
+		return at, false, err
+	}
+	if err = k.carry(netip.AddrPortFrom(lo.client(k.protocol), 0)); err != nil {
+		who.ephemerals[k.protocol] = drawn
+	}
 	if err == unix.EINVAL { // a connection that has begun
 		return at, false, nil
-	}
-	if err == nil {
-		at, err = lo.ephemeral(k.protocol, who, at)
 	}
 	return at, err == nil, err
 }
@@ -623,6 +626,9 @@ func (s *Sandbox) nameOf(k *socket, peer bool) (a netip.AddrPort, ok bool, err e
 		return a, false, err
 	}
 	near, far, ok := lo.ends(k.protocol, local, remote, s.root)
+	if !ok && remote.Port() == 0 && lo.owns(local.Addr()) { // its connection has ended, and its port was given up
+		return netip.AddrPortFrom(any4, 0), true, nil
+	}
 	if peer {
 		near = far
 	}

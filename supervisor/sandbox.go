@@ -103,6 +103,8 @@ func Start(cmd *exec.Cmd, cfg Config) (*Sandbox, error) { return start(cmd, cfg,
 type hooks struct {
 	receive  func(*receivers)         // instead of serveCalls
 	features []func(*Sandbox) feature // asked before all others
+
+	ephemerals uint32 // how many ports there are for clients
 }
 
 func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
