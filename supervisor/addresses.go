@@ -114,9 +114,9 @@ func (s *Sandbox) connectHost(c *Call, k *socket, addr []byte) Answer {
 	if six, ok := to.(*unix.SockaddrInet6); ok && len(addr) >= sizeOfAddress6+4 {
 		six.ZoneId = binary.NativeEndian.Uint32(addr[sizeOfAddress6:])
 	}
-	waits, err := k.beginConnect(to)
-	if waits {
-		err = c.endConnect(k, to)
+	waits, err := k.connect(to)
+	if waits != nil {
+		return c.waitToConnect(k, waits)
 	}
 	return c.saidBy(err)
 }

@@ -20,7 +20,8 @@ import (
 // gives it the path of the host's file instead, in memory that no program can write, and
 // when the call is notified once more, it may go on.
 
-// An again is a path or an address with which a thread is to make its call once more.
+// An again is a path or an address with which a thread is to make its call once more, or
+// the connection that it is to wait for instead (connecting.go).
 type again struct {
 	argument int // its number
 	bytes    []byte
@@ -30,6 +31,7 @@ type again struct {
 	at       uint64   // where it lies, once it does
 	begun    bool     // the thread has entered the kernel with it; the tracer's
 	pin      *os.File // what is to stay open until it is made
+	connects *connecting
 }
 
 // again lets the caller make its call anew, with a path of the host's.
@@ -82,6 +84,9 @@ func (th *thread) interruptAgain() {
 	th.dropAgain(a)
 	if regs, err := tracee.GetRegs(th.tid); err == nil && regs.Result() == -erestartnointr {
 		regs.SetResult(-erestartsys)
+		if a.connects != nil && a.connects.ends {
+			regs.SetResult(-int64(unix.EINTR))
+		}
 		_ = regs.Store(th.tid) // it fails only when the thread was killed
 	}
 }
@@ -122,6 +127,10 @@ func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
 	}
 	if !th.isToGoAgain(regs) {
 		th.dropAgain(a)
+		return
+	}
+	if a.connects != nil {
+		t.letConnect(th, regs, a)
 		return
 	}
 	at, mem, err := t.take(th, pathPlace)

@@ -20,7 +20,7 @@ import (
 // the Internet are made by the supervisor, which ties them to the loopback interface.
 // It binds and connects them on the program's behalf, to ports of the host's that stand
 // for those of the sandbox (endpoints.go), so the address can't change between check
-// and use; Landlock forbids the program to do so itself (TCP, ABI 4). A connection from
+// and use, but waits for a connection itself (connecting.go); Landlock forbids the program to do so itself (TCP, ABI 4). A connection from
 // outside is ended when it is accepted, unless the port is published. Where a call tells
 // an address it is the sandbox's. Ports that are left to the kernel depend on the process
 // alone.
@@ -472,83 +472,6 @@ func (s *Sandbox) reaching(k *socket, who *Process, a netip.AddrPort, connect bo
 		lo.wentTo(k.protocol, real, to, connect)
 	}
 	return err
-}
-
-func (s *Sandbox) connectInternet(c *Call) Answer {
-	return c.onSocket(func(k *socket) Answer {
-		a, unspecified, err := c.address(1, k)
-		switch {
-		case err != nil:
-			return c.refusedWith(err)
-		case unspecified:
-			return c.done(disconnect(k.fd))
-		}
-		var to unix.Sockaddr
-		waits := false
-		err = s.reaching(k, c.Process, a, true, func(real netip.AddrPort) (err error) {
-			to = k.sockaddr(real)
-			waits, err = k.beginConnect(to)
-			return err
-		})
-		if waits {
-			err = c.endConnect(k, to)
-		}
-		return c.done(err)
-	})
-}
-
-// beginConnect connects a socket as far as that goes without waiting, and reports
-// whether the program wants to wait for the rest.
-func (k *socket) beginConnect(to unix.Sockaddr) (waits bool, err error) {
-	flags, err := unix.FcntlInt(uintptr(k.fd), unix.F_GETFL, 0)
-	if err != nil {
-		return false, err
-	}
-	if k.protocol == udp || flags&unix.O_NONBLOCK != 0 {
-		return false, unix.Connect(k.fd, to)
-	}
-	if _, err := unix.FcntlInt(uintptr(k.fd), unix.F_SETFL, flags|unix.O_NONBLOCK); err != nil {
-		return false, err
-	}
-	err = unix.Connect(k.fd, to)
-	if _, err := unix.FcntlInt(uintptr(k.fd), unix.F_SETFL, flags); err != nil {
-		return false, err
-	}
-	if err == unix.EINPROGRESS {
-		return true, nil
-	}
-	return false, err
-}
-
-// endConnect waits for a connection in the caller's stead. The second connect tells
-// how it went, and the kernel that the first is over.
-func (c *Call) endConnect(k *socket, to unix.Sockaddr) error {
-	if err := c.untilWritable(k.fd); err != nil {
-		return err
-	}
-	return unix.Connect(k.fd, to)
-}
-
-// untilWritable waits for a connection. Where that takes long, because the server has
-// as many as it wants, the caller counts as waiting.
-func (c *Call) untilWritable(fd int) error {
-	const look = 100 // ms, for a caller that is killed
-	list := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-	if n, err := unix.Poll(list, 0); n > 0 || err != nil && err != unix.EINTR {
-		return err
-	}
-	c.Yield()
-	c.rs.open.Add(-1)
-	defer c.rs.open.Add(1)
-	for {
-		n, err := unix.Poll(list, look)
-		if n > 0 || err != nil && err != unix.EINTR {
-			return err
-		}
-		if err := c.stillThere(); err != nil {
-			return err
-		}
-	}
 }
 
 // listenInternet lets a socket listen, and binds it first if it has no address yet.

@@ -149,6 +149,10 @@ func (d *detector) enlistThread(th *thread, runs uint64) {
 	w := &th.socket
 	d.agenda.remove(&w.entry)
 	b, _ := blockedIn(th)
+	connects := th.connects()
+	if connects != nil && b.nr == unix.SYS_SENDTO {
+		b.nr = unix.SYS_CONNECT
+	}
 	option, known := socketOption(b.nr)
 	if b.th == nil || !known {
 		return
@@ -163,8 +167,8 @@ func (d *detector) enlistThread(th *thread, runs uint64) {
 		return
 	}
 	result := -int64(unix.EAGAIN)
-	if domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && b.nr == unix.SYS_CONNECT && domain != unix.AF_UNIX {
-		result = -int64(unix.EINPROGRESS)
+	if connects != nil {
+		result = -int64(connects.expired())
 	}
 	d.agenda.mu.Lock()
 	w.nr, w.result, w.runs, w.ended = b.nr, result, runs, false

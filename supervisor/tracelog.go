@@ -141,6 +141,18 @@ func (t *traced) returned(result int64) {
 	}
 }
 
+// goneOn notes what a call has returned that was gone on with in another way.
+func (l *traceLog) goneOn(th *thread, result int64) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	before := th.interrupted
+	th.interrupted = nil
+	l.mu.Unlock()
+	before.returned(result)
+}
+
 func (t *traced) drop() {
 	if t == nil {
 		return
