@@ -320,8 +320,9 @@ func (s *Sandbox) enterAccept(st *Stop) {
 	}
 }
 
-// turnAway ends a connection that has just been accepted, and forgets what it brought, if
-// it comes from outside to a port that isn't published.
+// turnAway ends a connection that has just been accepted, forgets what it has brought, and
+// lets the program accept the next, if it comes from outside to a port that isn't
+// published.
 func (s *Sandbox) turnAway(st *Stop) {
 	if st.Result() < 0 {
 		return
@@ -334,20 +335,85 @@ func (s *Sandbox) turnAway(st *Stop) {
 		return
 	}
 	defer k.close()
-	far, err := peerName(k.fd)
-	if err != nil || s.loopbacks.owns(far.Addr()) {
+	if s.isWelcome(&k) {
 		return
 	}
+	_ = disconnect(k.fd) // it fails only where it has ended
+	if err := st.acceptNext(); err != nil {
+		s.fail(fmt.Errorf("supervisor: turn a connection to process %s away: %w", st.th.proc.Lineage, err))
+	}
+}
+
+// isWelcome reports whether an accepted connection comes from the sandbox, or to where
+// others are invited. One that has ended has a peer as well.
+func (s *Sandbox) isWelcome(k *socket) bool {
 	near, err := localName(k.fd)
 	if err != nil || !s.loopbacks.owns(near.Addr()) {
-		return // to a socket that the command was given
+		return err == nil // to a socket that the command was given
+	}
+	far, err := k.everPeer()
+	if err != nil {
+		return false
+	}
+	if s.loopbacks.owns(far.Addr()) {
+		return true
 	}
 	s.loopbacks.mu.Lock()
-	name := s.loopbacks.names[tcp][near]
-	s.loopbacks.mu.Unlock()
-	if !slices.Contains(s.cfg.Publish, name.Port()) {
-		_ = disconnect(k.fd) // it fails only where it has ended
+	defer s.loopbacks.mu.Unlock()
+	return slices.Contains(s.cfg.Publish, s.loopbacks.names[tcp][near].Port())
+}
+
+// everPeer returns the peer that a connection has, or had.
+func (k *socket) everPeer() (netip.AddrPort, error) {
+	size := sizeOfAddress4
+	if k.domain == unix.AF_INET6 {
+		size = unix.SizeofSockaddrInet6
 	}
+	b, err := rawOption(k.fd, unix.SOL_SOCKET, unix.SO_PEERNAME, size)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	a, err := parseAddress(b)
+	return unmapped(a), err
+}
+
+// killedOr takes the error of a thread that was killed for none.
+func killedOr(err error) error {
+	if err == unix.ESRCH {
+		return nil
+	}
+	return err
+}
+
+// acceptNext lets the program close what it has just accepted, of which it knows nothing,
+// and make its call once more. Its signals wait as long as that takes.
+func (st *Stop) acceptNext() error {
+	given := st.regs
+	mask, err := tracee.Sigmask(st.th.tid)
+	if err == nil {
+		err = tracee.SetSigmask(st.th.tid, ^uint64(0))
+	}
+	if err != nil {
+		return killedOr(err)
+	}
+	regs := given
+	regs.SetArg(0, uint64(given.Result()))
+	regs.CallAgain(unix.SYS_CLOSE)
+	_ = regs.Store(st.th.tid) // it fails only when the thread was killed
+	var closed func(*Stop)
+	closed = func(st *Stop) {
+		if st.Result() == -int64(unix.ENOSYS) { // its entry
+			st.OnExit(closed)
+			return
+		}
+		_ = tracee.SetSigmask(st.th.tid, mask) // it fails only when the thread was killed, too
+		regs := given
+		regs.CallAgain(given.Nr())
+		_ = regs.Store(st.th.tid)
+	}
+	st.regs.SetResult(-erestartnointr) // for who looks at it after this
+	st.OnExit(closed)
+	return nil
 }
 
 func (s *Sandbox) enterReceiveFrom(st *Stop) { s.translateAfter(st, 4, udp) }

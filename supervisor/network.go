@@ -20,16 +20,18 @@ import (
 // the Internet are made by the supervisor, which ties them to the loopback interface.
 // It binds and connects them on the program's behalf, to ports of the host's that stand
 // for those of the sandbox (endpoints.go), so the address can't change between check
-// and use, but waits for a connection itself (connecting.go); Landlock forbids the program to do so itself (TCP, ABI 4). A connection from
-// outside is ended when it is accepted, unless the port is published. Where a call tells
-// an address it is the sandbox's. Ports that are left to the kernel depend on the process
+// and use; Landlock forbids the program to do so itself (TCP, ABI 4), which only waits
+// (connecting.go). A connection from outside is ended when it is accepted, and the next
+// accepted instead, unless the port is published. Where a call tells an address it is the
+// sandbox's. Ports that are left to the kernel depend on the process
 // alone.
 //
 // What remains: a connection that a server at all addresses has accepted keeps the port from
 // others at each address, once the server is gone; of the addresses in
 // control messages (IP_PKTINFO) and errors (IP_RECVERR) the host's are seen; the
 // address that a connection to an allowed destination comes from is the host's; a
-// process outside that looks for the host's ports can send a datagram in.
+// process outside that looks for the host's ports can send a datagram in, and with a
+// connection make a socket ready at which accept then finds none.
 func network(s *Sandbox) feature {
 	f := feature{name: "network"}
 	families := [][]seccomp.Cond{is(0, unix.AF_INET), is(0, unix.AF_INET6)}

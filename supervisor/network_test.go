@@ -341,7 +341,8 @@ for port in (8080, int(sys.argv[1])):
 	}
 }
 
-// A published port is reached from outside, another one isn't.
+// A published port is reached from outside, another one isn't: nothing comes of a
+// connection to that, be it open still or not.
 func TestPublish(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
@@ -355,11 +356,19 @@ print("ready")
 c, a = s.accept()
 print(a, c.getsockname(), c.getpeername() == a)
 c.sendall(c.recv(5))
-c, _ = h.accept()
+h.setblocking(False)
 try:
-    print(c.recv(5))
-except OSError as e:
-    print(e)
+    print(h.accept())
+except BlockingIOError:
+    print("nobody")
+c.sendall(b"again")
+c.recv(5)
+h.setblocking(True)
+inner = socket.socket()
+inner.connect(("127.0.0.1", 8081))
+inner.sendall(b"inner")
+d, a = h.accept()
+print(a == inner.getsockname(), d.fileno() - inner.fileno(), d.recv(5))
 `)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -386,30 +395,42 @@ except OSError as e:
 	if err != nil {
 		t.Fatal(err)
 	}
-	hidden := server.real
-	uninvited, err := net.Dial("tcp", hidden.String())
-	if err != nil {
-		t.Fatal(err)
+	// Of those that aren't invited one stays, one has ended, and one was reset.
+	var uninvited [3]net.Conn
+	intrude := func() {
+		for i := range uninvited {
+			if uninvited[i], err = net.Dial("tcp", server.real.String()); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = uninvited[i].Write([]byte("hello"))
+			if i > 0 {
+				_ = uninvited[i].(*net.TCPConn).SetLinger(1 - i)
+				uninvited[i].Close()
+			}
+		}
 	}
-	defer uninvited.Close()
-	_, _ = uninvited.Write([]byte("hello"))
+	intrude()
 	c, err := net.Dial("tcp", at.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	_, _ = c.Write([]byte("hello"))
-	b := make([]byte, 5)
-	if _, err := c.Read(b); err != nil || string(b) != "hello" {
+	b := make([]byte, 10)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "helloagain" {
 		t.Errorf("read %q, %v", b, err)
 	}
-	if n, err := uninvited.Read(b); err == nil {
+	if n, err := uninvited[0].Read(b); err == nil {
 		t.Errorf("a port that isn't published answers %q", b[:n])
 	}
+	uninvited[0].Close()
+	intrude()
+	_, _ = c.Write([]byte("hello"))
 	rest, _ := io.ReadAll(out)
-	if want := "('127.0.0.1', 32768) ('127.0.0.1', 8080) True\n[Errno 104] Connection reset by peer\n"; string(rest) != want {
+	if want := "('127.0.0.1', 32768) ('127.0.0.1', 8080) True\nnobody\nTrue 1 b'inner'\n"; string(rest) != want {
 		t.Errorf("got %swant %s", rest, want)
 	}
+	uninvited[0].Close()
 	if _, err := s.Wait(); err != nil {
 		t.Error(err)
 	}

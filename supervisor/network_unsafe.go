@@ -42,3 +42,14 @@ func rawName(nr uintptr, fd int) ([]byte, error) {
 	}
 	return b[:min(size, uint32(len(b)))], nil
 }
+
+// rawOption returns an option of a socket, as much of it as there is room for
+// (getsockopt(2)).
+func rawOption(fd, level, name, room int) ([]byte, error) {
+	b := make([]byte, room)
+	size := uint32(room)
+	if _, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&size)), 0); errno != 0 {
+		return nil, errno
+	}
+	return b[:min(size, uint32(room))], nil
+}

@@ -21,6 +21,7 @@ func (r *Regs) SetResult(int64)     {}
 func (r *Regs) PC() uint64          { return 0 }
 func (r *Regs) SetPC(uint64)        {}
 func (r *Regs) ReturnTo(uint64)     {}
+func (r *Regs) CallAgain(int)       {}
 func (r *Regs) SP() uint64          { return 0 }
 func (r *Regs) Compat() bool        { return false }
 func (r *Regs) Arg(int) uint64      { return 0 }
