@@ -2,6 +2,7 @@ package sandtest_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -316,6 +317,12 @@ for name, f in {
 		"from": true, "to": true, "bind path": true, "outside": true, "bind outside": true, "send outside": true,
 	}
 	made := map[string]bool{"mine": true, "read": true, "path": true, "there": true, "around": true, "bind other": true, "allowed": true, "bind all": true, "send": true, "stream": true}
+	if c, err := net.Dial("udp4", "192.0.2.2:53"); err == nil {
+		c.Close()
+	} else {
+		delete(made, "allowed")
+		t.Run("allowed", func(t *testing.T) { t.Skipf("this host has no route to what is allowed: %v", err) })
+	}
 	var mu sync.Mutex
 	denied, current := map[string]bool{}, ""
 	cmd := exec.Command(python[0], append(python[1:], "-c", script)...)
