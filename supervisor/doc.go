@@ -119,9 +119,8 @@
 //     programs look for themselves. Handles of files are refused (EOPNOTSUPP).
 //   - Who is at the other end of a Unix socket's connection (SO_PEERCRED) is the
 //     supervisor.
-//   - Control messages with addresses (IP_PKTINFO) show the
-//     host's, and a connection to a destination of AllowNet comes from the host's
-//     address. Groups can't be joined (ENODEV).
+//   - A connection to a destination of AllowNet comes from the host's address. Groups
+//     can't be joined (ENODEV). TCP_INFO tells no times, and nothing that depends on them.
 //   - When the supervising process is killed, semaphores and message queues of System V
 //     stay until the user's next sandbox.
 //   - A process of the host that looks for the sandbox's ports can send datagrams to

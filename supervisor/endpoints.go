@@ -94,6 +94,7 @@ type portName struct {
 	port *port      // nil for a client's
 	to   netip.Addr // what it was connected to, if it was
 	sent netip.Addr // where it has sent to last
+	from netip.Addr // from which address it wanted that to come, if it has said so
 }
 
 // The addresses of the loopback interface.
@@ -516,7 +517,8 @@ func (lo *loopbacks) wentTo(p protocol, real netip.AddrPort, to netip.Addr, conn
 	if !ok {
 		return
 	}
-	if n.sent = to; connected {
+	n.sent, n.from = to, netip.Addr{}
+	if connected {
 		n.to = to
 	}
 	lo.names[p][real] = n
@@ -561,8 +563,11 @@ func sourceFor(to netip.Addr) netip.Addr {
 // sender returns what the sandbox calls the address from which a datagram has come.
 func (lo *loopbacks) sender(p protocol, real netip.AddrPort, root *Process) (netip.AddrPort, bool) {
 	n, ok := lo.name(p, real, root)
-	if ok && n.Addr().IsUnspecified() {
-		return netip.AddrPortFrom(sourceFor(n.sent), n.Port()), true
+	switch {
+	case ok && n.from.IsValid():
+		n.AddrPort = netip.AddrPortFrom(n.from, n.Port())
+	case ok && n.Addr().IsUnspecified():
+		n.AddrPort = netip.AddrPortFrom(sourceFor(n.sent), n.Port())
 	}
 	return n.AddrPort, ok
 }

@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -22,7 +23,8 @@ import (
 // a call that sends, its address is replaced by the host's, in memory that no program
 // can write; the message itself, with descriptors and credentials, is the program's own
 // business. At the end of one that receives or accepts, the address that the kernel
-// wrote is replaced by the sandbox's. sendmmsg sends one message at a time.
+// wrote is replaced by the sandbox's. sendmmsg sends one message at a time, as the kernel
+// writes lengths between the headers, where it must not be able to.
 //
 // What remains: before Linux 6.10 a program that maps other memory over the supervisor's
 // can send a datagram to the host's sockets.
@@ -160,7 +162,7 @@ func (s *Sandbox) sendMessage(st *Stop, flags int, tell func(st *Stop, sent int6
 
 // controlOf reads the control messages that go with a message, at most so many bytes, and
 // judges them: an interface or a source that is to be used instead of the socket's own
-// (IP_PKTINFO, ip(7)) would lead out of the sandbox.
+// (IP_PKTINFO, ip(7)) would lead out of the sandbox, unless it is the sandbox's.
 func (s *Sandbox) controlOf(st *Stop, hdr []byte, most int) ([]byte, error) {
 	at, size := binary.NativeEndian.Uint64(hdr[msgControl:]), binary.NativeEndian.Uint64(hdr[msgControlLn:])
 	if at == 0 || size == 0 {
@@ -176,34 +178,77 @@ func (s *Sandbox) controlOf(st *Stop, hdr []byte, most int) ([]byte, error) {
 	if s.loopbacks == nil {
 		return b, nil
 	}
-	const header = 16 // struct cmsghdr
-	for rest := b; len(rest) >= header; {
-		n := binary.NativeEndian.Uint64(rest)
-		if n < header || n > uint64(len(rest)) {
-			break // the kernel says EINVAL
-		}
-		level, kind := binary.NativeEndian.Uint32(rest[8:]), binary.NativeEndian.Uint32(rest[12:])
+	var sources [][]byte // where addresses stand in it
+	var refused error
+	eachControl(b, func(level, kind uint32, data []byte) {
+		var at []byte
+		err := error(nil)
 		switch {
-		case level == unix.IPPROTO_IP && kind == unix.IP_PKTINFO && !s.isOwnSource(rest[header:n], 0, 4, 8),
-			level == unix.IPPROTO_IPV6 && (kind == unix.IPV6_PKTINFO || kind == unix.IPV6_2292PKTINFO) && !s.isOwnSource(rest[header:n], 16, 0, 16):
-			return nil, unix.EINVAL
+		case level == unix.IPPROTO_IP && kind == unix.IP_PKTINFO:
+			at, err = sourceIn(data, 0, 4, 8, unix.ENETUNREACH)
+		case level == unix.IPPROTO_IPV6 && (kind == unix.IPV6_PKTINFO || kind == unix.IPV6_2292PKTINFO):
+			at, err = sourceIn(data, 16, 0, 16, unix.EINVAL)
 		}
-		rest = rest[min((n+7)&^7, uint64(len(rest))):]
+		if refused = cmp.Or(refused, err); at != nil {
+			sources = append(sources, at)
+		}
+	})
+	if refused != nil || sources == nil {
+		return b, refused
 	}
-	return b, nil
+	return b, s.sendsFrom(st, sources)
 }
 
-// isOwnSource judges a struct in_pktinfo or in6_pktinfo: where in it the interface is,
-// and from and to where the address.
-func (s *Sandbox) isOwnSource(b []byte, index, from, to int) bool {
+// sourceIn returns the place of the address in a struct in_pktinfo or in6_pktinfo, between
+// from and to, if it and the interface at index are the sandbox's.
+func sourceIn(b []byte, index, from, to int, foreign unix.Errno) ([]byte, error) {
 	if len(b) < max(index+4, to) {
-		return false
+		return nil, unix.EINVAL
 	}
 	if i := binary.NativeEndian.Uint32(b[index:]); i != 0 && i != loopbackIndex {
-		return false
+		return nil, unix.ENODEV
 	}
-	a, ok := netip.AddrFromSlice(b[from:to])
-	return ok && (a.IsUnspecified() || s.loopbacks.owns(a.Unmap()))
+	if a, ok := netip.AddrFromSlice(b[from:to]); !ok || !isLoopback(a) {
+		return nil, foreign
+	}
+	return b[from:to], nil
+}
+
+// sendsFrom replaces the sources that a message is to have by the host's, and notes what
+// they are.
+func (s *Sandbox) sendsFrom(st *Stop, sources [][]byte) error {
+	k, ok, err := socketOf(st.th.proc, st.th.tid, int32(st.Arg(0)))
+	if err != nil || !ok {
+		return err
+	}
+	defer k.close()
+	s.loopbacks.mu.Lock()
+	defer s.loopbacks.mu.Unlock()
+	local, err := localName(k.fd)
+	if err != nil {
+		return err
+	}
+	n, ok := s.loopbacks.names[k.protocol][local]
+	if !ok {
+		for _, at := range sources {
+			clear(at)
+		}
+		return nil // to outside, where it is allowed
+	}
+	for _, at := range sources {
+		a, _ := netip.AddrFromSlice(at)
+		if n.from = destinationOf(a); a.IsUnspecified() {
+			n.from = sourceFor(n.sent)
+		}
+		real := local.Addr().AsSlice()
+		if len(at) > len(real) {
+			sixteen := local.Addr().As16()
+			real = sixteen[:]
+		}
+		copy(at, real)
+	}
+	s.loopbacks.names[k.protocol][local] = n
+	return nil
 }
 
 // translated reads the address to which a call sends and returns that of the host's.
@@ -430,43 +475,74 @@ func (s *Sandbox) translateAfter(st *Stop, arg int, p protocol) {
 	})
 }
 
-// fromHeader returns where a call is to write an address that a struct msghdr names.
-func (st *Stop) fromHeader(at uint64) (r received, ok bool) {
-	var hdr [msgNameLen + 4]byte
+// A receivedMessage is a struct msghdr in the program's memory that a call fills.
+type receivedMessage struct {
+	hdr     uint64
+	name    received
+	control control // room is 0 if nobody looks at it
+}
+
+// messageAt returns what of a message is to be translated. ok is false if nothing is.
+func (s *Sandbox) messageAt(st *Stop, at uint64) (m receivedMessage, ok bool) {
+	var hdr [msghdrSize]byte
 	if st.Read(at, hdr[:]) != nil {
-		return r, false
+		return m, false
 	}
-	r = received{binary.NativeEndian.Uint64(hdr[msgName:]), at + msgNameLen, int32(binary.NativeEndian.Uint32(hdr[msgNameLen:])), udp}
-	return r, r.at != 0 && r.room > 0
+	m.hdr = at
+	m.name = received{binary.NativeEndian.Uint64(hdr[msgName:]), at + msgNameLen, int32(binary.NativeEndian.Uint32(hdr[msgNameLen:])), udp}
+	if s.controls.Load() {
+		m.control = control{binary.NativeEndian.Uint64(hdr[msgControl:]), binary.NativeEndian.Uint64(hdr[msgControlLn:])}
+	}
+	return m, m.name.wanted() || m.control.wanted()
+}
+
+func (r *received) wanted() bool { return r.at != 0 && r.room > 0 }
+func (m *control) wanted() bool  { return m.at != 0 && m.room > 0 }
+
+// translateMessage replaces what a received message tells of the host.
+func (s *Sandbox) translateMessage(st *Stop, m *receivedMessage) {
+	if m.control.wanted() {
+		var from netip.AddrPort
+		b := make([]byte, min(max(m.name.room, 0), mostOfAnAddress))
+		if m.name.wanted() && st.Read(m.name.at, b) == nil {
+			if a, err := parseAddress(b); err == nil {
+				from = unmapped(a)
+			}
+		}
+		s.translateControls(st, m.hdr, m.control, from)
+	}
+	if m.name.wanted() {
+		s.translateReceived(st, m.name)
+	}
 }
 
 func (s *Sandbox) enterReceiveMessage(st *Stop) {
-	r, ok := st.fromHeader(st.Arg(1))
+	m, ok := s.messageAt(st, st.Arg(1))
 	if !ok {
 		return
 	}
 	st.OnExit(func(st *Stop) {
 		if st.Result() >= 0 {
-			s.translateReceived(st, r)
+			s.translateMessage(st, &m)
 		}
 	})
 }
 
 func (s *Sandbox) enterReceiveMessages(st *Stop) {
 	const most = 1024 // UIO_MAXIOV
-	var list []received
+	var list []receivedMessage
+	wanted := false
 	for i := range min(uint32(st.Arg(2)), most) {
-		r, _ := st.fromHeader(st.Arg(1) + uint64(i)*mmsghdrSize)
-		list = append(list, r)
+		m, ok := s.messageAt(st, st.Arg(1)+uint64(i)*mmsghdrSize)
+		list = append(list, m)
+		wanted = wanted || ok
 	}
-	if !slices.ContainsFunc(list, func(r received) bool { return r.at != 0 && r.room > 0 }) {
+	if !wanted {
 		return
 	}
 	st.OnExit(func(st *Stop) {
-		for _, r := range list[:min(max(st.Result(), 0), int64(len(list)))] {
-			if r.at != 0 && r.room > 0 {
-				s.translateReceived(st, r)
-			}
+		for i := range list[:min(max(st.Result(), 0), int64(len(list)))] {
+			s.translateMessage(st, &list[i])
 		}
 	})
 }

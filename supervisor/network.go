@@ -27,8 +27,7 @@ import (
 // alone.
 //
 // What remains: a connection that a server at all addresses has accepted keeps the port from
-// others at each address, once the server is gone; of the addresses in
-// control messages (IP_PKTINFO) and errors (IP_RECVERR) the host's are seen; the
+// others at each address, once the server is gone; the
 // address that a connection to an allowed destination comes from is the host's; a
 // process outside that looks for the host's ports can send a datagram in, and with a
 // connection make a socket ready at which accept then finds none.
@@ -49,7 +48,6 @@ func network(s *Sandbox) feature {
 		{name: "listen", notify: s.listenInternet},
 		{name: "getsockname", notify: func(c *Call) Answer { return s.internetName(c, false) }},
 		{name: "getpeername", notify: func(c *Call) Answer { return s.internetName(c, true) }},
-		{name: "setsockopt", errno: unix.EPERM, conds: option(unix.SOL_SOCKET, unix.SO_BINDTODEVICE)},
 		{name: "getsockopt", notify: s.tellOnly6, conds: option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)},
 	}
 	for _, o := range multicast {

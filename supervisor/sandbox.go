@@ -28,8 +28,9 @@ type Sandbox struct {
 	vdso  vdsoPlan
 
 	view         *view
-	root         *Process   // the command, once it is armed
-	loopbacks    *loopbacks // nil unless the network is NetLoopback
+	root         *Process    // the command, once it is armed
+	loopbacks    *loopbacks  // nil unless the network is NetLoopback
+	controls     atomic.Bool // control messages are to be looked at
 	allowed      destinations
 	netlinks     netlinkSockets
 	feeds        feeds // of random devices
