@@ -222,6 +222,7 @@ func init() {
 	// argument names a call that a policy around this process forbids.
 	programs["start"] = func(args []string) error {
 		cfg := Config{ASLR: len(args) > 1}
+		sweeps.watch("/nonexistent/") // which goes on until this process ends
 		before, err := holds()
 		if err != nil {
 			return err

@@ -159,10 +159,7 @@ var escapes = []escape{
 	{"cachestat", "ENOSYS"},
 	{"ustat", "ENOSYS"},
 
-	{"/proc/sys/kernel/core_pattern", "EACCES"},
-	{"/proc/sys/vm/drop_caches", "EACCES"},
-	{"/proc/sys/kernel/hostname", "EACCES"},
-	{"/proc/self/../sys", "EACCES"},
+	{"/proc/sys/vm/drop_caches", "ENOENT"},
 	{"/proc/sysrq-trigger", "ENOENT"},
 	{"/proc/kcore", "ENOENT"},
 	{"/proc/kmsg", "ENOENT"},
@@ -369,8 +366,11 @@ var inNamespaces = map[string]string{
 
 // privileged ones fail in another way, or only in the layer, for who has capabilities.
 var privileged = []struct{ name, want, root string }{
-	{"/sys/kernel", "EACCES", "ok"},
-	{"/sys/fs/cgroup", "EACCES", "ok"},
+	{"/proc/sys/kernel/core_pattern", "EACCES", "EROFS"},
+	{"/proc/sys/kernel/hostname", "EACCES", "EROFS"},
+	{"/proc/self/../sys", "EACCES", "EROFS"},
+	{"/sys/kernel", "ENOENT", "ENOENT"},
+	{"/sys/fs/cgroup", "EROFS", "EROFS"},
 	{"mknod, memory", "EPERM", "ENXIO"},
 	{"mknod, kernel log", "EPERM", "ENXIO"},
 	{"mknod, disk", "EPERM", "ENXIO"},

@@ -21,7 +21,7 @@ func TestPS(t *testing.T) {
 	const script = `sleep 5000 & sleep 4000; ps aux; ps -eo pid,ppid,lstart,etime,time,psr,min_flt,rss,stat,comm`
 	first := output(t, cfg, sh(script))
 	begin, later := testTime.Format("Mon Jan _2 15:04:05 2006"), testTime.Add(4000e9).Format("Mon Jan _2 15:04:05 2006")
-	for _, part := range []string{begin + "    01:06:40", later + "       00:00", " 00:00:00   0      0 ", " 3     2 "} {
+	for _, part := range []string{begin + "    01:06:40", later + "       00:00", " 00:00:00   0      0 ", " 3       2 "} {
 		if !strings.Contains(first, part) {
 			t.Errorf("%q isn't in\n%s", part, first)
 		}

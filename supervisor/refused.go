@@ -129,7 +129,7 @@ var refusedCalls = []struct {
 	{unix.ENOSYS, []string{"io_uring_setup", "io_uring_enter", "io_uring_register", "clone3", "rseq", "statmount", "listmount", "userfaultfd", "add_key", "request_key", "keyctl",
 		"cachestat", "sysfs", "ustat", "uselib", "lsm_get_self_attr", "lsm_set_self_attr", "lsm_list_modules",
 		"memfd_secret", "pkey_alloc", "pkey_free", "pkey_mprotect", "mbind", "get_mempolicy", "set_mempolicy", "set_mempolicy_home_node",
-		"futex_waitv", "futex_wait", "futex_wake", "futex_requeue", "map_shadow_stack", "process_mrelease",
+		"futex_wait", "futex_wake", "futex_requeue", "map_shadow_stack", "process_mrelease",
 		"landlock_create_ruleset", "landlock_add_rule"}},
 	{unix.EPERM, []string{
 		"sethostname", "setdomainname",
@@ -158,7 +158,6 @@ const (
 // not have (linux/prctl.h).
 var uncommonPrctls = []uint64{
 	unix.PR_GET_SPECULATION_CTRL, unix.PR_SET_SPECULATION_CTRL, unix.PR_SET_VMA, prSetMDWE, prGetMDWE, prSetMemoryMerge, prGetMemoryMerge, prGetAuxv,
-	unix.PR_SET_SYSCALL_USER_DISPATCH,
 }
 
 const (

@@ -22,12 +22,13 @@ import (
 // What remains: a hard limit of the host's that is lower than usual stays, and is shown.
 func resourceLimits(s *Sandbox) feature {
 	f := feature{name: "rlimits"}
-	for name, at := range map[string]int{"getrlimit": 0, "setrlimit": 0, "prlimit64": 1} {
-		var anyOf [][]seccomp.Cond
-		for resource := range translatedLimits {
-			anyOf = append(anyOf, is(at, uint64(resource)))
-		}
-		f.calls = append(f.calls, call{name: name, notify: s.rlimit, anyOf: anyOf})
+	for _, c := range []struct {
+		name string
+		arg  int // the resource
+	}{{"getrlimit", 0}, {"setrlimit", 0}, {"prlimit64", 1}} {
+		f.calls = append(f.calls, call{name: c.name, notify: s.rlimit, anyOf: [][]seccomp.Cond{
+			is(c.arg, unix.RLIMIT_NPROC), is(c.arg, rlimitSigPending), is(c.arg, unix.RLIMIT_CORE),
+		}})
 	}
 	return f
 }
@@ -74,8 +75,10 @@ var usualLimits = [rlimits]struct {
 // derives it from 4 GiB of memory.
 const usualPending = 15000
 
-// translatedLimits are those that are shown otherwise than they are.
-var translatedLimits = map[int]bool{unix.RLIMIT_NPROC: true, rlimitSigPending: true, unix.RLIMIT_CORE: true}
+// isTranslated reports whether a limit is shown otherwise than it is.
+func isTranslated(resource int) bool {
+	return resource == unix.RLIMIT_NPROC || resource == rlimitSigPending || resource == unix.RLIMIT_CORE
+}
 
 // A startLimit is a limit of each process that the command sets itself before it runs.
 type startLimit struct {
@@ -96,7 +99,7 @@ func (s *Sandbox) limitsAtStart() (list []startLimit, err error) {
 		switch {
 		case resource == unix.RLIMIT_CORE:
 			want = unix.Rlimit{Cur: 1, Max: 1}
-		case translatedLimits[resource]:
+		case isTranslated(resource):
 			continue
 		case resource == unix.RLIMIT_NOFILE && s.cfg.Limits.OpenFiles > 0:
 			want = unix.Rlimit{Cur: uint64(s.cfg.Limits.OpenFiles), Max: uint64(s.cfg.Limits.OpenFiles)}
@@ -117,7 +120,7 @@ func (s *Sandbox) shownLimit(resource int, is unix.Rlimit) unix.Rlimit {
 	switch {
 	case resource == unix.RLIMIT_CORE:
 		return usual
-	case !translatedLimits[resource]:
+	case !isTranslated(resource):
 		return is
 	}
 	if is.Cur == host.Cur {

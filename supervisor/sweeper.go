@@ -18,7 +18,8 @@ import (
 // it reads. Where there is no shell, the user's next sandbox removes them (sweepLayers).
 //
 // The supervisor starts it with its first sandbox. It has a session of its own, so that
-// what kills the group or the terminal of the one doesn't kill the other, and ends with it.
+// what kills the group or the terminal of the one doesn't kill the other, and is nobody's
+// child, so that who waits for his own isn't told of it.
 type sweeper struct {
 	mu   sync.Mutex
 	to   io.WriteCloser // nil if there is none
@@ -36,8 +37,8 @@ var layerPrefix = sync.OnceValue(func() string {
 // sweeping reads how paths begin, one a line, and at the end of that removes what there is,
 // and before what it notes of System V: where that can't be done, nothing, which leaves it
 // to the next sandbox.
-var sweeping = fmt.Sprintf(`while IFS= read -r begin; do set -- "$@" "$begin"; done
-exec 2>/dev/null
+var sweeping = fmt.Sprintf(`exec 3<&0
+{ while IFS= read -r begin; do set -- "$@" "$begin"; done
 for begin; do
 	for dir in "$begin"*; do
 		if [ -s "$dir/%[1]s" ]; then
@@ -49,7 +50,7 @@ for begin; do
 		rm -rf -- "$dir"
 	done
 	rmdir -- "${begin%%/*}"
-done`, leftFile, semaphores, messageQueue)
+done; } <&3 2>/dev/null &`, leftFile, semaphores, messageQueue)
 
 // watch lets the sweeper know of layers whose paths begin so.
 func (w *sweeper) watch(begin ...string) {
@@ -82,10 +83,10 @@ func (w *sweeper) start() error {
 	}
 	defer from.Close()
 	cmd.Stdin = from
-	if err := cmd.Start(); err != nil {
+	if err := cmd.Run(); err != nil { // the shell has put the rest into the background
 		to.Close()
 		return err
 	}
 	w.to, w.told = to, map[string]bool{}
-	return cmd.Process.Release() // it outlives this process
+	return nil
 }

@@ -51,7 +51,6 @@ var attempts = []struct {
 	{"get_mempolicy", unix.SYS_GET_MEMPOLICY, [6]uintptr{}, unix.ENOSYS},
 	{"set_mempolicy", unix.SYS_SET_MEMPOLICY, [6]uintptr{}, unix.ENOSYS},
 	{"mbind", unix.SYS_MBIND, [6]uintptr{}, unix.ENOSYS},
-	{"futex_waitv", unix.SYS_FUTEX_WAITV, [6]uintptr{}, unix.ENOSYS},
 	{"futex_wake", 454, [6]uintptr{}, unix.ENOSYS},
 	{"map_shadow_stack", 453, [6]uintptr{}, unix.ENOSYS},
 	{"process_mrelease", unix.SYS_PROCESS_MRELEASE, [6]uintptr{}, unix.ENOSYS},
