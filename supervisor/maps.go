@@ -143,7 +143,10 @@ func (c *Call) mapsText(e *processEntry) string {
 
 // smapsFigures are the lines of smaps that tell how much of a mapping is in memory; of
 // those that aren't here, but for its size, there is none.
-var smapsFigures = map[string]bool{"Rss": true, "Pss": true, "Pss_Dirty": true, "Pss_Anon": true, "Private_Dirty": true, "Referenced": true, "Anonymous": true}
+var smapsFigures = map[string]bool{"Rss": true, "Pss": true, "Pss_Anon": true, "Private_Dirty": true, "Referenced": true, "Anonymous": true}
+
+// newerFigures are lines that not every kernel from 5.14 on has.
+var newerFigures = map[string]bool{"Pss_Dirty": true, "KSM": true}
 
 // smapsLine returns a line of smaps about a mapping of which so many bytes are resident.
 func smapsLine(line string, resident uint64) string {
@@ -151,6 +154,8 @@ func smapsLine(line string, resident uint64) string {
 	switch {
 	case name == "Size" || strings.HasSuffix(name, "PageSize") || !ok:
 		return line
+	case newerFigures[name]:
+		return ""
 	case strings.HasSuffix(value, " kB\n"):
 		if !smapsFigures[name] {
 			resident = 0

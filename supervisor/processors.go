@@ -5,13 +5,15 @@ package supervisor
 import (
 	"encoding/binary"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // processors answers what asks for CPUs.
 //
-// Source: the number of CPUs, the affinity mask, the CPU a thread runs on.
+// Source: the number of CPUs, the affinity mask, the CPU a thread runs on, and the length of
+// its turns, which depends on the kernel.
 // Eliminated: the mask is that of the virtual CPUs, the current one is always 0
 // (as the vDSO's getcpu says; rseq, which would tell too, is refused). Setting a
 // mask is remembered and has no effect on the host.
@@ -20,6 +22,7 @@ func processors(s *Sandbox) feature {
 		{name: "sched_getaffinity", notify: s.schedGetaffinity},
 		{name: "sched_setaffinity", notify: s.schedSetaffinity},
 		{name: "getcpu", notify: s.getcpu},
+		{name: "sched_rr_get_interval", notify: s.timeSlice},
 	}}
 }
 
@@ -116,4 +119,26 @@ func (s *Sandbox) getcpu(c *Call) Answer {
 		}
 	}
 	return Return(0)
+}
+
+// timeSlice answers sched_rr_get_interval: as long as a turn is where nothing else is set
+// (sched(7)).
+func (s *Sandbox) timeSlice(c *Call) Answer {
+	tid := c.thread.tid
+	if number := int(c.Int(0)); number < 0 {
+		return Errno(unix.EINVAL)
+	} else if number != 0 {
+		th := s.threadBy(number)
+		if th == nil {
+			return Errno(unix.ESRCH)
+		}
+		tid = th.tid
+	}
+	attr, err := unix.SchedGetAttr(tid, 0)
+	if err != nil {
+		return Errno(unix.ESRCH)
+	}
+	slice := map[uint32]time.Duration{unix.SCHED_NORMAL: 4 * time.Millisecond, unix.SCHED_BATCH: 4 * time.Millisecond, unix.SCHED_RR: 100 * time.Millisecond}[attr.Policy]
+	b := binary.NativeEndian.AppendUint64(c.scratch(16)[:0], 0)
+	return c.reply(c.Arg(1), binary.NativeEndian.AppendUint64(b, uint64(slice)))
 }

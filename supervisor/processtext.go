@@ -208,9 +208,12 @@ func (c *Call) statusText(e *processEntry) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		name, _, _ := strings.Cut(line, ":")
+		if !knownStatus[name] {
+			continue
+		}
 		if instead, ok := statusLines[name]; !ok || name == "State" && e.th != c.thread {
 			b.WriteString(line)
-		} else if instead != nil {
+		} else {
 			b.WriteString(name + ":\t" + instead(st) + "\n")
 		}
 	}
@@ -220,8 +223,7 @@ func (c *Call) statusText(e *processEntry) string {
 // private is how much memory belongs to the process alone.
 func (st *processStatus) private() int64 { return st.sizes["VmData"] + st.sizes["VmStk"] }
 
-// statusLines are the lines of status that tell something else than the kernel's do. Those
-// that are nil are left out: they tell of the host's processor.
+// statusLines are the lines of status that tell something else than the kernel's do.
 var statusLines = map[string]func(*processStatus) string{
 	"State":     sameLine("R (running)"), // of who reads this, and waits for us
 	"TracerPid": sameLine("0"),
@@ -241,10 +243,14 @@ var statusLines = map[string]func(*processStatus) string{
 	"Mems_allowed_list":          sameLine("0"),
 	"voluntary_ctxt_switches":    sameLine("0"),
 	"nonvoluntary_ctxt_switches": sameLine("0"),
-
-	"Speculation_Store_Bypass": nil, "SpeculationIndirectBranch": nil, "untag_mask": nil,
-	"x86_Thread_features": nil, "x86_Thread_features_locked": nil,
 }
+
+// knownStatus are the lines that there are, as on Linux 5.14. Others, which newer kernels
+// add, or that tell of the host's processor, are left out.
+var knownStatus = nameSet("Name Umask State Tgid Ngid Pid PPid TracerPid Uid Gid FDSize Groups NStgid NSpid NSpgid NSsid VmPeak VmSize VmLck VmPin VmHWM VmRSS " +
+	"RssAnon RssFile RssShmem VmData VmStk VmExe VmLib VmPTE VmSwap HugetlbPages CoreDumping THP_enabled Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt " +
+	"CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp Seccomp_filters Cpus_allowed Cpus_allowed_list Mems_allowed Mems_allowed_list " +
+	"voluntary_ctxt_switches nonvoluntary_ctxt_switches")
 
 func sameLine(value string) func(*processStatus) string {
 	return func(*processStatus) string { return value }

@@ -28,7 +28,7 @@ var procNames = map[string]bool{
 
 // processNames are what there is in /proc/PID, and in /proc/PID/task/TID. Every kernel has
 // them.
-var processNames = nameSet("attr auxv cgroup clear_refs cmdline comm cpuset cwd environ exe fd fdinfo gid_map io limits loginuid maps mem mountinfo " +
+var processNames = nameSet("auxv cgroup clear_refs cmdline comm cpuset cwd environ exe fd fdinfo gid_map io limits loginuid maps mem mountinfo " +
 	"mounts net ns numa_maps oom_adj oom_score oom_score_adj personality projid_map root sched schedstat sessionid setgroups smaps smaps_rollup stack " +
 	"stat statm status syscall uid_map wchan")
 
@@ -37,8 +37,7 @@ var wholeNames = nameSet("autogroup coredump_filter mountstats task timerslack_n
 
 // procDirs are what directories of /proc/PID hold, of those of which not everything is shown.
 var procDirs = map[string]map[string]bool{
-	"attr": nameSet("current exec fscreate keycreate prev sockcreate"),
-	"ns":   nameSet("cgroup ipc mnt net pid pid_for_children time time_for_children user uts"),
+	"ns": nameSet("cgroup ipc mnt net pid pid_for_children time time_for_children user uts"),
 }
 
 func nameSet(list string) map[string]bool {

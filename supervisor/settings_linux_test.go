@@ -3,6 +3,7 @@ package supervisor
 import (
 	"maps"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -62,5 +63,30 @@ func TestNamesInProc(t *testing.T) {
 	}
 	if got := output(t, Config{}, sh("cat /proc/filesystems")); got != fileSystems {
 		t.Errorf("file systems %q", got)
+	}
+}
+
+// What newer kernels tell in addition isn't told, nor which of the host's mounts something
+// is on, nor how long turns are.
+func TestSameOnAllKernels(t *testing.T) {
+	status := output(t, Config{}, sh("cut -d: -f1 /proc/self/status"))
+	for name := range strings.FieldsSeq(status) {
+		if !knownStatus[name] {
+			t.Errorf("status has %s", name)
+		}
+	}
+	const script = `grep -c -e Pss_Dirty -e KSM /proc/self/smaps /proc/self/smaps_rollup; ls -d /proc/self/attr 2>/dev/null; stat -f -c '%i %t %b %d' /proc /proc/self/fd; true | stat -f -L -c '%i %t %b' /proc/self/fd/0; true`
+	if got, want := output(t, Config{}, sh(script)), "/proc/self/smaps:0\n/proc/self/smaps_rollup:0\n0 9fa0 0 0\n0 9fa0 0 0\n0 50495045 0\n"; got != want {
+		t.Errorf("(-want +got):\n%s", cmp.Diff(lines(want), lines(got)))
+	}
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip(err)
+	}
+	const turns = `import os
+for pid in 0, os.getpid(), os.getppid() + 12345, -1:
+	try: print(os.sched_rr_get_interval(pid))
+	except OSError as e: print(e.errno)`
+	if got := output(t, Config{}, exec.Command("python3", "-c", turns)); got != "0.004\n0.004\n3\n22\n" {
+		t.Errorf("turns: %q", got)
 	}
 }

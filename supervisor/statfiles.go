@@ -301,14 +301,38 @@ func (c *Call) replyStatfs(buf uint64, err error) Answer {
 	var fs unix.Statfs_t
 	if o := isOutside(err); o != nil {
 		defer unix.Close(o.fd)
-		if err := unix.Fstatfs(o.fd, &fs); err != nil {
+		if fs, err = statfsOutside(o); err != nil {
 			return c.refusedWith(err)
 		}
 	} else if err != nil {
 		return c.done(err)
 	} else {
-		fs = unix.Statfs_t{Type: fsMagic, Bsize: cow.BlockSize, Frsize: cow.BlockSize, Blocks: fsBlocks, Bfree: fsBlocks / 2, Bavail: fsBlocks / 2,
-			Files: fsFiles, Ffree: fsFiles / 2, Namelen: 255, Flags: 0x20 /* ST_VALID */}
+		fs = treeStatfs
 	}
 	return c.reply(buf, statfsBytes(&fs))
 }
+
+// statfsOutside tells what kind of file system something outside of the tree is in, and
+// nothing of one of the host's that the tree doesn't show.
+func statfsOutside(o *outside) (unix.Statfs_t, error) {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(o.fd, &fs); err != nil {
+		return fs, err
+	}
+	switch uint32(fs.Type) {
+	case unix.PROC_SUPER_MAGIC, pipefsMagic, unix.SOCKFS_MAGIC, unix.ANON_INODE_FS_MAGIC, unix.NSFS_MAGIC, unix.TMPFS_MAGIC, pidfsMagic:
+		const valid = 0x20 // ST_VALID
+		return unix.Statfs_t{Type: fs.Type, Bsize: fs.Bsize, Frsize: fs.Frsize, Namelen: fs.Namelen, Flags: valid}, nil
+	}
+	return treeStatfs, nil
+}
+
+// Kinds that package unix hasn't (linux/magic.h).
+const (
+	pipefsMagic = 0x50495045
+	pidfsMagic  = 0x50494446
+)
+
+// treeStatfs is what is told of the tree.
+var treeStatfs = unix.Statfs_t{Type: fsMagic, Bsize: cow.BlockSize, Frsize: cow.BlockSize, Blocks: fsBlocks, Bfree: fsBlocks / 2, Bavail: fsBlocks / 2,
+	Files: fsFiles, Ffree: fsFiles / 2, Namelen: 255, Flags: 0x20 /* ST_VALID */}
