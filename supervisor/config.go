@@ -177,7 +177,8 @@ type Limits struct {
 	// fork and clone fail with EAGAIN when there are so many.
 	Processes int
 	// OpenFiles is how many descriptors each process may have (RLIMIT_NOFILE); at
-	// least 16.
+	// least 16. Without it that is 1,024, which a process may raise to 1,048,576, or to the
+	// host's limit if that is less.
 	OpenFiles int
 	// Disk is how many bytes of files the sandbox may write: beyond, calls fail with
 	// ENOSPC. A file of the host counts whole from when it is written to. With a limit
@@ -186,8 +187,8 @@ type Limits struct {
 	// CPU is how many percent of a CPU's time the processes may have: 50 is a half, 200 are
 	// two CPUs. At least 1.
 	CPU int
-	// Memory is how many bytes of memory the processes may have; beyond, everything is
-	// killed, and State.OutOfMemory says so. At least 1 MiB.
+	// Memory is how many bytes of memory the processes may have, with page tables, files in
+	// memory and shared memory that nobody has mapped; beyond, everything is killed, and State.OutOfMemory says so. At least 1 MiB.
 	Memory int64
 }
 
