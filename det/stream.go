@@ -30,6 +30,8 @@ const (
 	// BootID is /proc/sys/kernel/random/boot_id, one for the whole sandbox: it is
 	// drawn with the lineage [Root].
 	BootID Source = "boot_id"
+	// MachineID is /etc/machine-id; it, too, is drawn with the lineage [Root].
+	MachineID Source = "machine_id"
 )
 
 // NewStream returns the ChaCha8 stream of one source of one process: a function

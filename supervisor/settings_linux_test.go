@@ -90,3 +90,15 @@ for pid in 0, os.getpid(), os.getppid() + 12345, -1:
 		t.Errorf("turns: %q", got)
 	}
 }
+
+// The machine has a number of its own, the same in each sandbox of a seed.
+func TestMachineID(t *testing.T) {
+	id := func(seed uint64) string {
+		return output(t, Config{Seed: seed}, sh("cat /etc/machine-id; cat /var/lib/dbus/machine-id 2>/dev/null || cat /etc/machine-id"))
+	}
+	first := id(1)
+	host, _ := os.ReadFile("/etc/machine-id")
+	if f := strings.Fields(first); len(f) != 2 || f[0] != f[1] || len(f[0]) != 32 || first != id(1) || first == id(2) || f[0] == strings.TrimSpace(string(host)) {
+		t.Errorf("%q, again %q, with another seed %q, the host's %q", first, id(1), id(2), host)
+	}
+}

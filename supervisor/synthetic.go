@@ -38,6 +38,11 @@ func bootID(c *Call) string {
 	return det.NewUUID(det.NewStream(c.s.cfg.Seed, det.BootID, det.Root, 0)) + "\n"
 }
 
+// machineID is the number of the imaginary machine (machine-id(5)).
+func (s *Sandbox) machineID() string {
+	return strings.ReplaceAll(det.NewUUID(det.NewStream(s.cfg.Seed, det.MachineID, det.Root, 0)), "-", "")
+}
+
 func vmstat(c *Call) string {
 	const page = 4096
 	return fmt.Sprintf("nr_free_pages %d\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault 0\npgmajfault 0\n", c.s.cfg.Identity.FreeMemory()/page)

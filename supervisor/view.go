@@ -118,7 +118,12 @@ func (v *view) mounts(dir string) []cow.Mount {
 		{At: "/proc", Host: "/proc", Foreign: true},
 		{At: procSys, Template: settingsTemplate},
 		{At: "/etc/hostname", Text: cfg.Identity.Hostname + "\n"},
+		{At: "/etc/machine-id", Text: v.s.machineID() + "\n"},
 	}...)
+	const dbus = "/var/lib/dbus/machine-id" // older programs look there
+	if exists(cfg.Root + dbus) {
+		list = append(list, cow.Mount{At: dbus, Text: v.s.machineID() + "\n"})
+	}
 	list = append(list, v.s.netMounts()...)
 	list = append(list, v.s.sysMounts()...)
 	list = append(list, cfg.Mounts...)
