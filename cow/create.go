@@ -33,14 +33,6 @@ func (t *Tree) enter(e entry, in *Inode) {
 	e.dir.touch(true)
 }
 
-// room makes sure that so many more inodes fit.
-func (t *Tree) room() error {
-	if t.maxInodes > 0 && t.inodes >= t.maxInodes {
-		return unix.ENOSPC
-	}
-	return nil
-}
-
 // Mkdir creates a directory with the permissions mode, from which the umask has
 // been taken (mkdir(2)).
 func (t *Tree) Mkdir(w *Walk, path string, mode uint32) error {
@@ -84,7 +76,7 @@ func (t *Tree) Symlink(w *Walk, target, path string) error {
 	return t.create(w, path, unix.S_IFLNK|0o777, func(in *Inode) error {
 		in.target = target
 		in.attr.Size = int64(len(target))
-		return nil
+		return t.hold(in)
 	}, func(host string) error { return unix.Symlink(target, host) })
 }
 
@@ -107,16 +99,16 @@ func (t *Tree) create(w *Walk, path string, mode uint32, fill func(*Inode) error
 
 // createAt creates a file at an entry that has none.
 func (t *Tree) createAt(e entry, cred *Cred, mode uint32, fill func(*Inode) error) (*Inode, error) {
-	if err := t.room(); err != nil {
+	if err := t.occupy(); err != nil {
 		return nil, err
 	}
 	in := t.newInode(e.dir, e.name, mode, cred)
 	if fill != nil {
 		if err := fill(in); err != nil {
+			t.forget(in)
 			return nil, err
 		}
 	}
-	t.inodes++
 	t.enter(e, in)
 	return in, nil
 }
@@ -150,14 +142,29 @@ func (t *Tree) Link(from *Walk, old string, to *Walk, path string) error {
 	if e.dir.through {
 		return inParents(src.inode.lower, joinPath(e.dir.lower, e.name), unix.Link)
 	}
-	src.inode.own &^= unnamed
 	if err := t.keep(src.dir, src.name, src.inode); err != nil {
 		return err
 	}
+	if err := t.anotherName(src.inode); err != nil {
+		return err
+	}
+	src.inode.own &^= unnamed
 	t.begins()
 	t.undoesPlace(src.inode)
 	src.inode.attr.Nlink++
 	src.inode.touch(false)
 	t.enter(e, src.inode)
+	return nil
+}
+
+// anotherName counts a name that a file is given besides its first.
+func (t *Tree) anotherName(in *Inode) error {
+	if in.own&unnamed != 0 {
+		return nil // it is the first
+	}
+	if err := t.occupy(); err != nil {
+		return err
+	}
+	in.links++
 	return nil
 }

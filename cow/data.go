@@ -117,15 +117,19 @@ func (o *object) note(st *unix.Stat_t) {
 // drop frees the bytes of a file that has no name any more. Who has it open keeps
 // them.
 func (t *Tree) drop(in *Inode) {
-	if in.object != nil && t.journal == nil {
-		if t.dropping != nil {
+	switch {
+	case in.object == nil || t.journal != nil:
+	case t.limited() && in.isRegular():
+		in.object.dropped = true
+		t.loseName(in)
+		return
+	default:
+		if t.dropping != nil && in.isRegular() {
 			t.dropping(in.object.path)
 		}
 		in.object.dropped = unix.Unlink(in.object.path) == nil // what is left goes with the upper directory
 	}
-	if in.own&made != 0 {
-		t.inodes--
-	}
+	t.forget(in)
 }
 
 // settle gives a file whose bytes have been written to since the last look the
@@ -192,30 +196,47 @@ func (t *Tree) reserve(n int64) int64 {
 	return room
 }
 
-// Blocks returns how much of their file system the layer's files take, in bytes.
+// Blocks returns how much of their file system the layer's files take, in bytes, those that
+// have lost their names included.
 func (t *Tree) Blocks() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	const block = 512 // stat(2)
-	return t.sum(func(st *unix.Stat_t) int64 { return st.Blocks * block })
+	blocks := func(st *unix.Stat_t) int64 { return st.Blocks * 512 } // stat(2)
+	sum := t.sum(blocks)
+	for _, in := range t.nameless {
+		sum += in.object.tell(blocks)
+	}
+	return sum
 }
 
-// used adds up the bytes of the layer's files.
-func (t *Tree) used() int64 { return t.sum(func(st *unix.Stat_t) int64 { return st.Size }) }
+// used adds up the bytes of the layer's files, and what else counts.
+func (t *Tree) used() int64 {
+	return t.vacate() + t.inMemory + t.sum(func(st *unix.Stat_t) int64 { return st.Size })
+}
 
+// sum adds up something of the files that have names.
 func (t *Tree) sum(of func(*unix.Stat_t) int64) (sum int64) {
 	seen := map[*Inode]bool{} // under the host's file's identity, too
+	for _, in := range t.nameless {
+		seen[in] = true
+	}
 	for _, in := range t.known {
 		if in.object == nil || in.object.dropped || !in.isRegular() || seen[in] {
 			continue
 		}
 		seen[in] = true
-		var st unix.Stat_t
-		if unix.Lstat(in.object.path, &st) == nil {
-			sum += of(&st)
-		}
+		sum += in.object.tell(of)
 	}
 	return sum
+}
+
+// tell returns something of an object, 0 if it is gone.
+func (o *object) tell(of func(*unix.Stat_t) int64) int64 {
+	var st unix.Stat_t
+	if unix.Lstat(o.path, &st) != nil {
+		return 0
+	}
+	return of(&st)
 }
 
 // InLayer reports whether the file's bytes are the tree's own.

@@ -19,13 +19,17 @@ type Inode struct {
 	// lower is the host's path of what it shows: the directory that it merges, or
 	// the file whose bytes and extended attributes it has as long as it has none of
 	// its own. Empty if there is none.
-	lower  string
-	object *object           // its own bytes, nil while they are the lower file's
-	target string            // of a symbolic link
-	losing bool              // who may write to it hasn't CAP_FSETID: with a write its set-id bits go
-	text   string            // what its object will hold once it is needed
-	xattrs map[string]string // its own, if ownXattrs
-	own    ownership
+	lower    string
+	object   *object           // its own bytes, nil while they are the lower file's
+	target   string            // of a symbolic link
+	losing   bool              // who may write to it hasn't CAP_FSETID: with a write its set-id bits go
+	text     string            // what its object will hold once it is needed
+	xattrs   map[string]string // its own, if ownXattrs
+	own      ownership
+	nameless bool  // it is in the tree's list of such files
+	links    int   // names that it was given besides its first
+	holds    int64 // bytes that count, see hold
+	below    int64 // of its extended attributes what the lower file has
 
 	// Where it is; for anything but a directory, where it was last entered or seen.
 	parent *Inode   // of a directory itself for the root, nil once it was removed
@@ -321,7 +325,7 @@ func (t *Tree) ownedXattrs(in *Inode) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		in.xattrs = maps.Clone(all)
+		in.xattrs, in.below = maps.Clone(all), sizeOf(all)
 		in.own |= ownXattrs
 	}
 	if in.xattrs == nil {

@@ -132,7 +132,7 @@ func (o *opening) openTemporary(dir *Inode) (int, error) {
 		})
 		return fd, err
 	}
-	if err := o.t.room(); err != nil {
+	if err := o.t.occupy(); err != nil {
 		return -1, err
 	}
 	o.t.serial++
@@ -142,10 +142,13 @@ func (o *opening) openTemporary(dir *Inode) (int, error) {
 		in.own |= unnamed
 	}
 	if err := o.newObject(in); err != nil {
+		o.t.forget(in)
 		return -1, err
 	}
-	o.t.inodes++
 	o.isNew = true
+	if o.t.limited() {
+		defer o.t.loseName(in) // once it is open
+	}
 	return o.openBytes(in, 0)
 }
 

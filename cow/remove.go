@@ -52,15 +52,17 @@ func (t *Tree) unlink(e entry) error {
 		}
 		in.attr.Nlink--
 		in.touch(false)
+		if in.links > 0 {
+			in.links--
+			t.inodes--
+		}
 	}
 	if err := t.whiteOut(e.dir, e.name); err != nil {
 		return err
 	}
 	if in.isDir() {
 		in.remove()
-		if in.own&made != 0 {
-			t.inodes--
-		}
+		t.forget(in)
 	} else if in.attr.Nlink == 0 {
 		t.drop(in)
 	}

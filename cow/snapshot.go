@@ -167,6 +167,11 @@ func (t *Tree) Restore(dir string) (err error) {
 	defer t.mu.Unlock()
 	defer func(change func() int64) { t.change = change }(t.change)
 	t.change = func() int64 { return t.start }
+	return t.unlimited(func() error { return t.restoreAll(&s, dir) })
+}
+
+// restoreAll makes all files of a snapshot.
+func (t *Tree) restoreAll(s *snapshot, dir string) (err error) {
 	inodes := make([]*Inode, len(s.Files))
 	for i := range s.Files {
 		if inodes[i], err = t.restore(&s.Files[i], inodes, dir); err != nil {
@@ -174,8 +179,12 @@ func (t *Tree) Restore(dir string) (err error) {
 		}
 	}
 	for i, in := range inodes { // at last: making names changes the times of directories
-		if in != nil {
-			in.describe(&s.Files[i])
+		if in == nil {
+			continue
+		}
+		in.describe(&s.Files[i])
+		if err := t.hold(in); err != nil {
+			return fmt.Errorf("%s: %w", s.Files[i].Path, err)
 		}
 	}
 	return nil
@@ -209,6 +218,9 @@ func (t *Tree) restore(f *snapshotFile, before []*Inode, dir string) (*Inode, er
 		return nil, errors.New("it is a link to what isn't there")
 	case f.Link > 0:
 		in = before[f.Link-1]
+		if err := t.anotherName(in); err != nil {
+			return nil, err
+		}
 		in.attr.Nlink++
 		t.enter(e, in)
 		return in, nil
@@ -240,7 +252,7 @@ func (t *Tree) filler(f *snapshotFile) func(*Inode) error {
 	case unix.S_IFLNK:
 		return func(in *Inode) error {
 			in.target, in.attr.Size = string(f.Target), int64(len(f.Target))
-			return nil
+			return t.hold(in)
 		}
 	}
 	return func(in *Inode) error {
@@ -270,7 +282,6 @@ func (t *Tree) fill(in *Inode, file string) error {
 	}
 	in.object.note(&st)
 	in.attr.Size = st.Size
-	t.reserved += st.Size
 	return nil
 }
 

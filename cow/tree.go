@@ -122,8 +122,11 @@ type Tree struct {
 	numbering uint64 // see Config.Inodes
 
 	maxBytes, maxInodes int64
-	inodes              int64 // made and not removed
-	reserved            int64 // bytes, no less than are used
+	inodes              int64    // made and not removed
+	reserved            int64    // bytes, no less than are used
+	inMemory            int64    // of those what isn't in a file
+	nameless            []*Inode // files that have no name, and may be open
+	manyNameless        int
 
 	dropping func(path string) // see Config.Dropping
 
@@ -136,6 +139,7 @@ func New(cfg Config) (*Tree, error) {
 		upper: cfg.Upper, makeUpper: cfg.MakeUpper, small: cmp.Or(cfg.Small, cfg.Upper), start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks, dropping: cfg.Dropping,
 		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, replaced: map[string]bool{}, named: map[string]string{}, mounts: cfg.Mounts, devices: map[string]*Inode{}, within: map[string]*Inode{},
 	}
+	t.manyNameless = manyNameless
 	t.change = func() int64 { return t.start } // what is there from the beginning is no change
 	t.began = time.Now().UnixNano()
 	for _, dir := range []string{cmp.Or(cfg.Upper, t.small), t.small} {
@@ -157,12 +161,12 @@ func New(cfg Config) (*Tree, error) {
 }
 
 // Resume lets another time follow: later changes are made at what change returns, within
-// another limit ([Config.MaxBytes]). It is for a tree that goes on being used by somebody
-// else, who is told of files that lose their names.
-func (t *Tree) Resume(change func() int64, maxBytes int64, dropping func(path string)) {
+// other limits ([Config.MaxBytes], [Config.MaxInodes]). It is for a tree that goes on being
+// used by somebody else, who is told of files that lose their names ([Config.Dropping]).
+func (t *Tree) Resume(change func() int64, maxBytes, maxInodes int64, dropping func(path string)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.change, t.maxBytes, t.dropping = change, maxBytes, dropping
+	t.change, t.maxBytes, t.maxInodes, t.dropping = change, maxBytes, maxInodes, dropping
 	t.reserved = t.used()
 }
 

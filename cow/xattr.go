@@ -72,7 +72,8 @@ func (f *File) Setxattr(cred *Cred, name, value string, flags int) error {
 	if in.through {
 		return inParent(in.lower, func(host string) error { return unix.Lsetxattr(host, name, []byte(value), flags) })
 	}
-	all, err := f.t.ownedXattrs(in)
+	t := f.t
+	all, err := t.ownedXattrs(in)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,14 @@ func (f *File) Setxattr(cred *Cred, name, value string, flags int) error {
 	case !exists && flags&unix.XATTR_REPLACE != 0:
 		return unix.ENODATA
 	}
+	was, had := all[name]
 	all[name] = value
+	if err := t.hold(in); err != nil {
+		if delete(all, name); had {
+			all[name] = was
+		}
+		return err
+	}
 	in.touch(false)
 	return nil
 }
@@ -109,6 +117,7 @@ func (f *File) Removexattr(cred *Cred, name string) error {
 		return unix.ENODATA
 	}
 	delete(all, name)
+	_ = f.t.hold(in) // it is less
 	in.touch(false)
 	return nil
 }

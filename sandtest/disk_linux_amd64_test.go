@@ -4,8 +4,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/sandtest/go-sandtest/sandtest"
 )
 
@@ -44,8 +46,9 @@ a = os.open("a", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
 try_("append", lambda: os.write(a, b))
 try_("append again", lambda: os.write(a, b"x"))
 os.unlink("a"); os.close(a)
-try_("sendfile", lambda: os.sendfile(os.open("h", os.O_CREAT | os.O_WRONLY), fd, 0, 60 * K))
-os.unlink("h")
+h = os.open("h", os.O_CREAT | os.O_WRONLY)
+try_("sendfile", lambda: os.sendfile(h, fd, 0, 60 * K))
+os.unlink("h"); os.close(h)
 try_("copy_file_range", lambda: os.copy_file_range(fd, os.open("i", os.O_CREAT | os.O_WRONLY), 60 * K, 0))
 os.unlink("i")
 try_("a file of the host, too large", lambda: os.open("big", os.O_WRONLY))
@@ -110,5 +113,128 @@ func TestMaxDiskExact(t *testing.T) {
 	second := sandtest.Run(t, exec.Command("sh", "-c", "head -c 1000 /dev/zero >/tmp/b; wc -c </tmp/b"), sandtest.Options{On: first, MaxDisk: 1500})
 	if second.Stdout != "500\n" {
 		t.Errorf("upon 1,000 bytes there is room for %q %q, want 500", second.Stdout, second.Stderr)
+	}
+}
+
+// What a small disk is left with, is the same as on one of the kernel's: files without a
+// name take room as long as somebody has them open or mapped, and so do links and
+// directories.
+func TestMaxDiskNameless(t *testing.T) {
+	python := pythonItself(t)
+	const script = `
+import errno, mmap, os
+K = 1024
+b = b"x" * 64 * K
+def fill(fd):
+    n = 0
+    try:
+        while True: n += os.write(fd, b)
+    except OSError as e:
+        return n // K, errno.errorcode[e.errno]
+def left():
+    fd = os.open("probe", os.O_CREAT | os.O_RDWR)
+    os.unlink("probe")
+    r = fill(fd)
+    os.close(fd)
+    s = os.statvfs(".")
+    return r, s.f_blocks * s.f_bsize // K, s.f_bavail * s.f_bsize // K
+def many(what, make, remove):
+    n = 0
+    try:
+        while True:
+            make(n)
+            n += 1
+    except OSError as e:
+        print(what, n, errno.errorcode[e.errno])
+    for i in range(n): remove(i)
+print("empty", left())
+fd = os.open("f", os.O_CREAT | os.O_RDWR)
+print("to the end", fill(fd))
+os.unlink("f")
+print("unlinked", left())
+again = os.dup(fd)
+os.close(fd)
+print("one descriptor left", left())
+os.ftruncate(again, 64 * K)
+print("shorter", left())
+m = mmap.mmap(again, 64 * K)
+os.close(again)
+print("mapped", left())
+m.close()
+print("nothing", left())
+fd = os.open(".", os.O_TMPFILE | os.O_RDWR)
+print("temporary", fill(fd), left())
+os.close(fd)
+print("closed", left())
+fd = os.open(".", os.O_TMPFILE | os.O_RDWR)
+os.write(fd, b)
+os.link("/proc/self/fd/%d" % fd, "named", src_dir_fd=fd, follow_symlinks=True)
+os.close(fd)
+print("named", left())
+os.link("named", "other"); os.unlink("named")
+print("linked", left())
+os.rename("other", "third"); open("fourth", "w").close(); os.rename("fourth", "third")
+print("replaced", left())
+os.unlink("third")
+for i in range(1100):
+    fd = os.open("t", os.O_CREAT | os.O_RDWR); os.unlink("t"); os.write(fd, b"y" * 4 * K); os.close(fd)
+print("one after the other", left())
+many("directories", lambda n: os.mkdir("d%d" % n), lambda n: os.rmdir("d%d" % n))
+many("links", lambda n: os.link("l", "l%d" % n) if n else open("l", "w").close(), lambda n: os.unlink("l%d" % n if n else "l"))
+many("symbolic links", lambda n: os.symlink("x", "s%d" % n), lambda n: os.unlink("s%d" % n))
+many("files", lambda n: open("f%d" % n, "w").close(), lambda n: os.unlink("f%d" % n))
+fds = []
+def nameless(n):
+    fds.append(os.open("n", os.O_CREAT | os.O_RDWR)); os.unlink("n")
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+many("nameless", nameless, lambda n: os.close(fds[n]))
+print("in the end", left())
+`
+	bare := exec.Command("sh", append([]string{"-ec", `mount -t tmpfs -o size=256k,nr_inodes=1281 none "$1"; cd "$1"; shift; exec "$@"`, "sh", t.TempDir()}, append(python, "-c", script)...)...)
+	bare.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}}
+	want, err := bare.CombinedOutput()
+	if err != nil {
+		t.Skipf("no small disk to compare with: %v: %s", err, want)
+	}
+	cmd := exec.Command(python[0], append(python[1:], "-c", script)...)
+	cmd.Dir = t.TempDir()
+	res := sandtest.Run(t, cmd, sandtest.Options{MaxDisk: 256 << 10})
+	if diff := cmp.Diff(string(want), res.Stdout+res.Stderr); diff != "" {
+		t.Errorf("(-a tmpfs +sandbox):\n%s", diff)
+	}
+}
+
+// Targets of links and attributes count as well.
+func TestMaxDiskAttributes(t *testing.T) {
+	python := pythonItself(t)
+	const script = `
+import errno, os
+def many(what, make):
+    n = 0
+    try:
+        while True:
+            make(n)
+            n += 1
+    except OSError as e:
+        print(what, n, errno.errorcode[e.errno])
+open("f", "w").close()
+v = b"x" * 9996
+many("attributes", lambda n: os.setxattr("f", "user.%03d" % n, v[4:]))
+os.setxattr("f", "user.000", b"")
+many("one more", lambda n: os.setxattr("f", "user.9%02d" % n, v[4:]))
+os.unlink("f")
+many("targets", lambda n: os.symlink("x" * 1000, "s%d" % n))
+many("directories", lambda n: os.setxattr(".", "user.%03d" % n, v[4:]))
+for i in range(50): os.unlink("s%d" % i)
+many("directories", lambda n: os.setxattr(".", "user.%03d" % n, v[4:]))
+`
+	cmd := exec.Command(python[0], append(python[1:], "-c", script)...)
+	cmd.Dir = t.TempDir()
+	res := sandtest.Run(t, cmd, sandtest.Options{MaxDisk: 100 * 10000})
+	want := "attributes 100 ENOSPC\none more 0 ENOSPC\ntargets 1000 ENOSPC\ndirectories 0 ENOSPC\ndirectories 5 ENOSPC\n"
+	if res.Stdout != want {
+		t.Errorf("it says\n%s%s, want\n%s", res.Stdout, res.Stderr, want)
 	}
 }

@@ -60,7 +60,9 @@ type Options struct {
 	MaxProcesses int
 
 	// MaxDisk is how many bytes of files the command may write: beyond, it gets ENOSPC. A
-	// file of the host counts whole from when it is written to. Default: no limit.
+	// file of the host counts whole from when it is written to, and one that was removed as
+	// long as it is open. There may be a file, directory or link for each KiB of it, and 1,024
+	// more. Default: no limit.
 	MaxDisk int64
 
 	// MaxCPU is how many percent of a CPU's time the command may have, with everything it

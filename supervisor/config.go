@@ -181,8 +181,10 @@ type Limits struct {
 	// host's limit if that is less.
 	OpenFiles int
 	// Disk is how many bytes of files the sandbox may write: beyond, calls fail with
-	// ENOSPC. A file of the host counts whole from when it is written to. With a limit
-	// every write is a stop, and costs some 20 us more.
+	// ENOSPC. A file of the host counts whole from when it is written to, and one that was
+	// removed as long as it is open or mapped; so do targets of symbolic links and extended
+	// attributes. There may be a file, directory or link for each KiB of it, and 1,024 more.
+	// With a limit every write is a stop, and costs some 20 us more.
 	Disk int64
 	// CPU is how many percent of a CPU's time the processes may have: 50 is a half, 200 are
 	// two CPUs. At least 1.
@@ -190,6 +192,15 @@ type Limits struct {
 	// Memory is how many bytes of memory the processes may have, with page tables, files in
 	// memory and shared memory that nobody has mapped; beyond, everything is killed, and State.OutOfMemory says so. At least 1 MiB.
 	Memory int64
+}
+
+// inodes is how many files there may be beside [Limits.Disk]: without a limit, 0.
+func (l Limits) inodes() int64 {
+	const always, each = 1024, 1024
+	if l.Disk == 0 {
+		return 0
+	}
+	return always + l.Disk/each
 }
 
 // check explains a limit that can't be meant.

@@ -15,8 +15,10 @@ import (
 // a file has become shorter or is gone, is found when it is needed. Without a limit
 // nothing stops.
 //
-// What remains: the bytes of a file that was removed and is open still don't count, and
-// of a file with holes the holes do.
+// Removed files count until nobody has them open (package cow, quota.go). statfs tells what
+// is left.
+//
+// What remains: of a file with holes the holes count.
 func disk(s *Sandbox) feature {
 	f := feature{name: "disk"}
 	if s.cfg.Limits.Disk == 0 {

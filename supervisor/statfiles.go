@@ -280,7 +280,7 @@ func (s spot) path() (string, error) {
 }
 
 // What statfs tells of every file system of the tree: ext4 of 64 GiB, half of it
-// free.
+// free, or of the size that Limits.Disk is.
 const (
 	fsMagic  = 0xef53
 	fsBlocks = 1 << 24
@@ -308,6 +308,12 @@ func (c *Call) replyStatfs(buf uint64, err error) Answer {
 		return c.done(err)
 	} else {
 		fs = treeStatfs
+		if bytes, inodes := c.s.view.tree.Space(); bytes.Most > 0 {
+			fs.Blocks = uint64(bytes.Most / cow.BlockSize)
+			fs.Bfree = uint64(max(bytes.Most-bytes.Used, 0) / cow.BlockSize)
+			fs.Bavail = fs.Bfree
+			fs.Files, fs.Ffree = uint64(inodes.Most), uint64(max(inodes.Most-inodes.Used, 0))
+		}
 	}
 	return c.reply(buf, statfsBytes(&fs))
 }

@@ -64,7 +64,7 @@ func (v *view) make() (err error) {
 		return fmt.Errorf("supervisor: make a directory for what is written: %w", err)
 	}
 	v.small = v.dir.small.path
-	v.tree, err = cow.New(cow.Config{MakeUpper: v.dir.path, Small: v.small, Mounts: v.mounts(v.command), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, Inodes: s.cfg.Inodes, ProtectLinks: true, Dropping: s.memory.layer(v.dir.tmp), Devices: []string{devPTS}})
+	v.tree, err = cow.New(cow.Config{MakeUpper: v.dir.path, Small: v.small, Mounts: v.mounts(v.command), Start: s.inputTime(), Change: v.change, MaxBytes: s.cfg.Limits.Disk, MaxInodes: s.cfg.Limits.inodes(), Inodes: s.cfg.Inodes, ProtectLinks: true, Dropping: s.memory.layer(v.dir.tmp), Devices: []string{devPTS}})
 	if err == nil && s.cfg.Lower != "" {
 		err = v.tree.Restore(s.cfg.Lower)
 	}
@@ -85,7 +85,7 @@ func (v *view) resume(before *Sandbox) error {
 		return errors.New("supervisor: Continue: what that sandbox has written has been thrown away")
 	}
 	v.dir, v.small, v.tree = before.view.dir, before.view.small, before.view.tree
-	v.tree.Resume(v.change, v.s.cfg.Limits.Disk, v.s.memory.layer(v.dir.tmp))
+	v.tree.Resume(v.change, v.s.cfg.Limits.Disk, v.s.cfg.Limits.inodes(), v.s.memory.layer(v.dir.tmp))
 	return nil
 }
 
