@@ -262,7 +262,7 @@ func (t *Tree) truncate(in *Inode, size int64, cred *Cred, held int) error {
 	if err := unix.Stat(path, &st); err != nil {
 		return err
 	}
-	in.object.note(&st)
+	t.note(in.object, &st)
 	in.attr.Size = size
 	in.attr.Mtime = t.change()
 	in.attr.Ctime = in.attr.Mtime

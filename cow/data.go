@@ -15,9 +15,9 @@ import (
 type object struct {
 	path    string
 	dropped bool // it has lost its name with the file: only descriptors are left of it
-	// What the host told of it when its times were last looked at.
-	size         int64
-	mtime, ctime int64
+	// What the host told of it when its times were last looked at, see note.
+	size, mtime int64
+	notes       int64 // how often its time was set for that
 }
 
 // objectPath names the next object for bytes.
@@ -63,7 +63,7 @@ func (t *Tree) newObject(in *Inode) (err error) {
 
 // has notes that an inode has an object, of which the host tells st.
 func (t *Tree) has(in *Inode, o *object, st *unix.Stat_t) {
-	o.note(st)
+	t.note(o, st)
 	in.object = o
 	t.known[idOf(st)] = in
 }
@@ -106,12 +106,8 @@ func (t *Tree) materialise(in *Inode) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
 	}
-	in.object.note(&st)
+	t.note(in.object, &st)
 	return nil
-}
-
-func (o *object) note(st *unix.Stat_t) {
-	o.size, o.mtime, o.ctime = st.Size, st.Mtim.Nano(), st.Ctim.Nano()
 }
 
 // drop frees the bytes of a file that has no name any more. Who has it open keeps
@@ -154,7 +150,7 @@ func (t *Tree) settleTo(in *Inode, st *unix.Stat_t) {
 	if st.Size == o.size && st.Mtim.Nano() == o.mtime {
 		return
 	}
-	o.note(st)
+	t.note(o, st)
 	in.attr.Mtime = t.change()
 	in.attr.Ctime = in.attr.Mtime
 	if in.losing {

@@ -37,6 +37,9 @@ func (f *File) HostPath() string {
 func (f *File) Interpreted(path, interpreter string, header int64) (host string, err error) {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
+	if err := f.t.settle(f.e.inode); err != nil { // so that its time tells its bytes from others
+		return "", err
+	}
 	from, err := f.t.openToRead(f.e.inode)
 	if err != nil {
 		return "", err

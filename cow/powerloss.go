@@ -216,7 +216,7 @@ func (in *Inode) mix(synced string, r *rand.Rand) error {
 	if err := unix.Fstat(int(now.Fd()), &st); err != nil {
 		return err
 	}
-	in.object.note(&st)
+	in.tree.note(in.object, &st)
 	in.attr.Size = size
 	return nil
 }

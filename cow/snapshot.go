@@ -280,7 +280,7 @@ func (t *Tree) fill(in *Inode, file string) error {
 	if err := unix.Fstat(int(to.Fd()), &st); err != nil {
 		return err
 	}
-	in.object.note(&st)
+	t.note(in.object, &st)
 	in.attr.Size = st.Size
 	return nil
 }

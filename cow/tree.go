@@ -127,6 +127,7 @@ type Tree struct {
 	inMemory            int64    // of those what isn't in a file
 	nameless            []*Inode // files that have no name, and may be open
 	manyNameless        int
+	clock               hostClock
 
 	dropping func(path string) // see Config.Dropping
 
