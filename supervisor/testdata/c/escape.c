@@ -619,6 +619,15 @@ static long posts(void)
 	return raw(SYS_msgsnd, msg, &m, sizeof m.text, IPC_NOWAIT);
 }
 
+// untied takes a socket's tie to the loopback interface away, and goes outside.
+static long untied(const char *outside)
+{
+	struct sockaddr_in to = four(outside, 4321);
+	int fd = internet(AF_INET, SOCK_DGRAM, 0);
+	long err = raw(SYS_setsockopt, fd, SOL_SOCKET, SO_BINDTODEVICE, "", 0);
+	return err ? err : raw(SYS_connect, fd, &to, sizeof to);
+}
+
 static long optional(int family, int level, int option)
 {
 	char b[128] = "";
@@ -1227,7 +1236,7 @@ static long attempt(const char *name, char **argv)
 	TRY("MPTCP", internet(AF_INET, SOCK_STREAM, 262));
 	TRY("SCTP", internet(AF_INET, SOCK_SEQPACKET, 132));
 	TRY("ICMP", internet(AF_INET, SOCK_DGRAM, IPPROTO_ICMP));
-	TRY("SO_BINDTODEVICE", raw(SYS_setsockopt, internet(AF_INET, SOCK_DGRAM, 0), SOL_SOCKET, SO_BINDTODEVICE, "", 0));
+	TRY("SO_BINDTODEVICE", untied(address));
 	TRY("SO_BINDTOIFINDEX", optional(AF_INET, SOL_SOCKET, 62));
 	TRY("IP_OPTIONS", optional(AF_INET, IPPROTO_IP, IP_OPTIONS));
 	TRY("IPT_SO_SET_REPLACE", optional(AF_INET, IPPROTO_IP, 64));
