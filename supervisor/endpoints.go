@@ -83,6 +83,8 @@ type port struct {
 	holder int  // the supervisor's socket that holds it, -1 once a server has had it
 	told   bool // somebody outside knows it
 	shares      // of who was bound to it last
+
+	backlog int // of who listened last
 }
 
 // shares are the options with which sockets share a port.

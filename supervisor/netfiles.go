@@ -116,25 +116,43 @@ func interface6(n Net) string {
 	return "00000000000000000000000000000001 01 80 10 80       lo\n"
 }
 
-// sockets lists the sandbox's own sockets of one of the kernel's tables, by address.
-// Those that only wait for late packets are left out: how many there are is a matter
-// of the host's time.
-func (s *Sandbox) sockets(table string, p protocol, header string) string {
+// A socketEntry is what the sandbox knows of one of its sockets.
+type socketEntry struct {
+	local, remote netip.AddrPort
+	six           bool   // the socket is one of IPv6
+	only6         bool   // and wants nothing of IPv4
+	state, uid    string // as the kernel writes them
+	inode         string
+	backlog       int // of one that listens
+}
+
+// socketEntries lists the sandbox's own sockets of one of the kernel's tables. Those that
+// only wait for late packets are left out: how many there are is a matter of the host's
+// time.
+func (s *Sandbox) socketEntries(table string, p protocol) (list []socketEntry) {
 	if s.loopbacks == nil {
-		return header
+		return nil
 	}
 	text, err := os.ReadFile("/proc/self/net/" + table)
 	if err != nil {
-		return header
+		return nil
 	}
 	s.loopbacks.mu.Lock()
 	defer s.loopbacks.mu.Unlock()
-	var list []string
 	scan := bufio.NewScanner(bytes.NewReader(text))
 	for scan.Scan() {
-		if line, ok := s.loopbacks.socketLine(p, scan.Text(), s.root); ok {
-			list = append(list, line)
+		if e, ok := s.loopbacks.socketEntry(p, scan.Text(), s.root); ok {
+			list = append(list, e)
 		}
+	}
+	return list
+}
+
+// sockets writes one of the kernel's tables, by address.
+func (s *Sandbox) sockets(table string, p protocol, header string) string {
+	var list []string
+	for _, e := range s.socketEntries(table, p) {
+		list = append(list, e.line(p))
 	}
 	slices.Sort(list)
 	var b strings.Builder
@@ -152,35 +170,43 @@ func (s *Sandbox) sockets(table string, p protocol, header string) string {
 	return b.String()
 }
 
-// socketLine makes of a line of the kernel's one of the sandbox's, without its number.
-func (lo *loopbacks) socketLine(p protocol, line string, root *Process) (string, bool) {
+// socketEntry makes of a line of the kernel's one of the sandbox's sockets.
+func (lo *loopbacks) socketEntry(p protocol, line string, root *Process) (e socketEntry, ok bool) {
 	f := strings.Fields(line)
-	const state, inode, timeWait = 3, 9, "06"
+	const state, uid, inode, timeWait = 3, 7, 9, "06"
 	if len(f) <= inode || !strings.HasSuffix(f[0], ":") || f[state] == timeWait {
-		return "", false
+		return e, false
 	}
 	near, ok := parseProcAddress(f[1])
 	far, ok2 := parseProcAddress(f[2])
 	if !ok || !ok2 || !lo.owns(near.Addr().Unmap()) {
-		return "", false
+		return e, false
 	}
-	six := len(f[1]) > 13
-	if q := lo.names[p][unmapped(near)].port; q != nil && q.holder >= 0 {
-		return "", false
+	q := lo.names[p][unmapped(near)].port
+	if q != nil && q.holder >= 0 {
+		return e, false
 	}
 	local, remote, ok := lo.ends(p, unmapped(near), unmapped(far), root)
 	if !ok {
-		return "", false
+		return e, false
 	}
 	if far.Port() == 0 {
 		remote.AddrPort = netip.AddrPortFrom(any4, 0)
 	}
-	f[1], f[2] = procAddress(local.AddrPort, six), procAddress(remote.AddrPort, six)
-	text := fmt.Sprintf("%s %s %s 00000000:00000000 00:00000000 00000000 %5s        0 %s", f[1], f[2], f[state], f[7], f[inode])
-	if p == udp {
-		return text + " 2 0000000000000000 0", true
+	e = socketEntry{local: local.AddrPort, remote: remote.AddrPort, six: len(f[1]) > 13, only6: local.only6, state: f[state], uid: f[uid], inode: f[inode]}
+	if q != nil {
+		e.backlog = q.backlog
 	}
-	return text + " 1 0000000000000000 100 0 0 10 0", true
+	return e, true
+}
+
+// line is a line of the kernel's table, without its number.
+func (e *socketEntry) line(p protocol) string {
+	text := fmt.Sprintf("%s %s %s 00000000:00000000 00:00000000 00000000 %5s        0 %s", procAddress(e.local, e.six), procAddress(e.remote, e.six), e.state, e.uid, e.inode)
+	if p == udp {
+		return text + " 2 0000000000000000 0"
+	}
+	return text + " 1 0000000000000000 100 0 0 10 0"
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

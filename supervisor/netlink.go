@@ -15,8 +15,9 @@ import (
 //
 // Source: the host's interfaces, addresses and routes. Eliminated: a netlink socket of
 // the sandbox is a pair of Unix sockets, at whose other end the supervisor answers: there
-// is one interface, lo. Whatever would change it fails with EPERM. Other families of
-// netlink (sock_diag, audit, udev...) don't exist.
+// is one interface, lo. Whatever would change it fails with EPERM. A list of sockets is
+// that of the sandbox's (sockdiag.go). Other families of netlink (audit, udev...) don't
+// exist.
 //
 // What remains: options of netlink sockets fail with EOPNOTSUPP, and no event is
 // ever told.
@@ -36,6 +37,7 @@ func netlinks(s *Sandbox) feature {
 	}
 	f.close = n.close
 	n.up = s.cfg.Net != NetNone
+	n.diagnose = s.diagnose
 	return f
 }
 
@@ -44,17 +46,20 @@ const netlinkPort = 1
 
 // netlinkSockets are those of a sandbox.
 type netlinkSockets struct {
-	up   bool // so is the interface
-	any  atomic.Bool
-	mu   sync.Mutex
-	ends map[uint64]*netlinkEnd // by the inode of the program's end
-	wg   sync.WaitGroup
+	up bool // so is the interface
+	// diagnose answers a question about sockets.
+	diagnose func(r *netlinkRequest) [][]byte
+	any      atomic.Bool
+	mu       sync.Mutex
+	ends     map[uint64]*netlinkEnd // by the inode of the program's end
+	wg       sync.WaitGroup
 }
 
 // A netlinkEnd is the supervisor's end of a socket.
 type netlinkEnd struct {
-	fd   int
-	busy atomic.Bool // it answers
+	fd     int
+	family int         // NETLINK_ROUTE or NETLINK_SOCK_DIAG
+	busy   atomic.Bool // it answers
 }
 
 func (n *netlinkSockets) socket(c *Call) Answer {
@@ -63,7 +68,7 @@ func (n *netlinkSockets) socket(c *Call) Answer {
 	switch {
 	case kind != unix.SOCK_RAW && kind != unix.SOCK_DGRAM:
 		return Errno(unix.ESOCKTNOSUPPORT)
-	case c.Int(2) != unix.NETLINK_ROUTE:
+	case c.Int(2) != unix.NETLINK_ROUTE && c.Int(2) != unix.NETLINK_SOCK_DIAG:
 		return Errno(unix.EPROTONOSUPPORT)
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|flags&unix.SOCK_NONBLOCK, 0)
@@ -80,7 +85,7 @@ func (n *netlinkSockets) socket(c *Call) Answer {
 		unix.Close(pair[1])
 		return Fatal(fmt.Errorf("make a netlink socket: %w", err))
 	}
-	end := &netlinkEnd{fd: pair[1]}
+	end := &netlinkEnd{fd: pair[1], family: int(c.Int(2))}
 	n.mu.Lock()
 	n.ends[st.Ino] = end
 	n.mu.Unlock()
@@ -164,7 +169,7 @@ func (n *netlinkSockets) serve(inode uint64, end *netlinkEnd) {
 		if err != nil || size == 0 {
 			break
 		}
-		for _, answer := range n.answers(buf[:size]) {
+		for _, answer := range n.answers(end.family, buf[:size]) {
 			// A program that doesn't read loses answers, as it would natively.
 			_ = unix.Sendto(end.fd, answer, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
 		}
@@ -194,7 +199,7 @@ type netlinkRequest struct {
 }
 
 // answers returns the datagrams that answer one.
-func (n *netlinkSockets) answers(b []byte) (list [][]byte) {
+func (n *netlinkSockets) answers(family int, b []byte) (list [][]byte) {
 	for len(b) >= unix.NLMSG_HDRLEN {
 		size := int(binary.NativeEndian.Uint32(b))
 		if size < unix.NLMSG_HDRLEN || size > len(b) {
@@ -204,7 +209,11 @@ func (n *netlinkSockets) answers(b []byte) (list [][]byte) {
 			binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:]),
 			binary.NativeEndian.Uint32(b[8:]), netlinkPort, b[unix.NLMSG_HDRLEN:size],
 		}
-		list = append(list, n.answer(r)...)
+		if family == unix.NETLINK_SOCK_DIAG {
+			list = append(list, n.diagnose(&r)...)
+		} else {
+			list = append(list, n.answer(r)...)
+		}
 		b = b[min((size+3)&^3, len(b)):]
 	}
 	return list

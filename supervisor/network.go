@@ -504,6 +504,7 @@ func (s *Sandbox) startListening(k *socket, backlog int) error {
 		if err := lo.makeRoom(k.protocol, q.site, with); err != nil {
 			return err
 		}
+		q.backlog = backlog
 	}
 	return unix.Listen(k.fd, backlog)
 }

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ import (
 func init() {
 	programs["net"] = netCalls
 	programs["interfaces"] = interfaceCalls
+	programs["sockets"] = socketList
 }
 
 // A netTeller makes calls on sockets and says what came of them.
@@ -676,5 +678,54 @@ input()
 	s.Kill()
 	if _, err := s.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// socketList opens sockets, and lets ss say which there are.
+func socketList(args []string) error {
+	if len(args) > 0 && args[0] == "up" {
+		if err := loopbackUp(); err != nil {
+			return err
+		}
+	}
+	if err := someSockets(); err != nil {
+		return err
+	}
+	only := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1) }), err)
+	}}
+	l, err := only.Listen(context.Background(), "tcp6", "[::]:8084")
+	if err != nil {
+		return err
+	}
+	keep = append(keep, l)
+	n := &netTeller{map[string]int{}}
+	n.socket("seven", unix.AF_INET, unix.SOCK_STREAM)
+	n.bind("seven", "127.0.0.1:8085")
+	n.say("listen", unix.Listen(n.fds["seven"], 7))
+	ephemeral := regexp.MustCompile(`:(3[2-9]|[4-6][0-9])[0-9]{3}\b`)
+	// How many wait is told as none, and how many may is a setting of the machine's.
+	backlog := regexp.MustCompile(`LISTEN [0-9]+ (128|4096) `)
+	for _, flags := range []string{"-ltn", "-lun", "-tn", "-tuan", "-tn sport = :8080", "-ltn6", "-x", "-w"} {
+		text, err := exec.Command("ss", strings.Fields(flags)...).CombinedOutput()
+		var list []string
+		for line := range strings.Lines(string(text)) {
+			list = append(list, backlog.ReplaceAllString(strings.Join(strings.Fields(ephemeral.ReplaceAllString(line, ":E")), " "), "LISTEN ")+"\n")
+		}
+		slices.Sort(list)
+		fmt.Println(flags, err)
+		fmt.Print(strings.Join(list, ""))
+	}
+	return nil
+}
+
+// Who asks the kernel for its sockets is told of the sandbox's.
+func TestSocketList(t *testing.T) {
+	if _, err := exec.LookPath("ss"); err != nil {
+		t.Skip(err)
+	}
+	got := output(t, Config{}, program(t, "sockets"))
+	if diff := cmp.Diff(lines(bareNetwork(t, "sockets")), lines(got)); diff != "" {
+		t.Errorf("(-bare +sandbox):\n%s", diff)
 	}
 }
