@@ -195,9 +195,26 @@ func (lo *loopbacks) take(p protocol, at site) (*port, error) {
 
 // enter lets a port stand for a site.
 func (lo *loopbacks) enter(q *port, at site) {
+	lo.succeed(q.protocol, q.real, q)
 	q.site = at
 	lo.ports[q.protocol][at.Port()] = append(lo.ports[q.protocol][at.Port()], q)
 	lo.names[q.protocol][q.real] = portName{site: at, port: q}
+}
+
+// succeed forgets who had one of the host's ports before q, nil for a client: his socket is
+// closed if the kernel has given the port away.
+func (lo *loopbacks) succeed(p protocol, real netip.AddrPort, q *port) {
+	old, ok := lo.names[p][real]
+	if !ok {
+		return
+	}
+	if lo.clients[p][old.AddrPort] == real {
+		delete(lo.clients[p], old.AddrPort)
+	}
+	if old.port != nil && old.port != q {
+		lo.leave(old.port)
+	}
+	delete(lo.names[p], real)
 }
 
 // leave ends that.
@@ -505,6 +522,7 @@ func (lo *loopbacks) client(p protocol) netip.Addr {
 
 // called notes what the sandbox calls a client.
 func (lo *loopbacks) called(p protocol, real netip.AddrPort, at site) {
+	lo.succeed(p, real, nil)
 	lo.clients[p][at.AddrPort] = real
 	if p == udp { // somebody may answer
 		lo.enter(&port{protocol: p, real: real, holder: -1}, at)
