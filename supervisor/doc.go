@@ -121,17 +121,18 @@
 //     supervisor.
 //   - A connection to a destination of AllowNet comes from the host's address. Groups
 //     can't be joined (ENODEV). TCP_INFO tells no times, and nothing that depends on them.
-//   - When the supervising process is killed, semaphores and message queues of System V
-//     stay until the user's next sandbox.
+//   - When the supervising process is killed by SIGKILL, a shell removes the sandbox's
+//     directories, and with ipcrm(1) its semaphores and message queues of System V. On a
+//     machine without those programs they stay until the user's next sandbox.
 //   - A process of the host that looks for the sandbox's ports can send datagrams to
 //     them. Connections are turned away when they are accepted, unless the port is
 //     published.
 //   - chroot(2) fails with EPERM. A program whose interpreter (ld.so) is another file
 //     than the host's of that path, as with [Config.Root], is executed as a copy.
 //   - A limit of the host's (setrlimit(2)) that is lower than usual stays. All of a process's
-//     private memory is shown as
-//     resident, and nothing else, so that it is the same in every run. Settings (/proc/sys)
-//     and devices (/sys) are those of an imaginary machine, and can't be changed.
+//     private memory is shown as resident, and nothing else, so that it is the same in every
+//     run. Settings (/proc/sys) and devices (/sys) are those of an imaginary machine, and
+//     can't be changed.
 //   - Process ids are the host's where the sandbox has no namespaces (see [Backend]).
 //     Where it has, processes that are created at the same time have their ids in the
 //     order of their creation, and the group or session that the command was started in
@@ -150,9 +151,10 @@
 //     the host's file.
 //   - As root it has no power over the machine (capabilities(7)): it deals with files and
 //     users. Attributes of files that are root's alone (trusted.*) fail with EPERM.
-//   - System calls that came after Linux 5.14, but for fchmodat2, and those that not every
-//     kernel has, such as memfd_secret, pkey_alloc, mbind and landlock_create_ruleset, fail
-//     with ENOSYS. ioctl knows terminals, sockets and shared extents (FICLONE) alone.
+//   - System calls that came after Linux 5.14, but for futex_waitv and fchmodat2, and those
+//     that not every kernel has, such as memfd_secret, pkey_alloc, mbind and
+//     landlock_create_ruleset, fail with ENOSYS. ioctl knows terminals, sockets and shared
+//     extents (FICLONE) alone.
 //   - Files that the command was given open, pipes and sockets have the kernel's
 //     inode numbers and times.
 //   - A share of the CPU (Limits.CPU) is kept on the average of some tenths of a second,

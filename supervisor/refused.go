@@ -18,12 +18,11 @@ import (
 // call is virtualised to hide (rseq: the CPU number); that not every kernel from 5.14 on
 // has, or not on every processor (keys and policies of memory, futexes of 6.7, seals, shadow
 // stacks), or that would have no effect (a Landlock of the program's own: files are opened by
-// the supervisor); that change the machine, its
-// mounts, its modules or its power; that ask drivers and file systems for more than
-// reading and writing; that make namespaces, in which paths and ids
-// mean something else; that look into other processes or the kernel. Eliminated, with
-// the errno upon which C libraries and runtimes fall back, or that those get who
-// aren't root.
+// the supervisor); that change the machine, its mounts, its modules or its power; that ask
+// drivers and file systems for more than reading and writing; that make namespaces, in which
+// paths and ids mean something else; that look into other processes or the kernel.
+// Eliminated, with the errno upon which C libraries and runtimes fall back, or that those get
+// who aren't root.
 func refused(s *Sandbox) feature {
 	f := feature{name: "refused"}
 	for _, group := range refusedCalls {

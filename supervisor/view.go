@@ -334,7 +334,8 @@ func (fields threadStatus) credentials(kept uint64) (*credentials, error) {
 	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, err
 	}
-	has := func(n int) bool { return caps[0]&kept&(1<<n) != 0 }
+	caps[0], permitted[0] = caps[0]&kept, permitted[0]&kept
+	has := func(n int) bool { return caps[0]&(1<<n) != 0 }
 	const fsid = 3
 	fs := &cow.Cred{
 		UID: uint32(uid[fsid]), GID: uint32(gid[fsid]),
