@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,9 @@ func (s *Sandbox) makeAhead() {
 	go func() {
 		defer close(a.made)
 		if a.err = s.view.make(); a.err == nil {
-			a.err = s.terminals.show()
+			if a.err = s.terminals.show(); a.err != nil {
+				a.err = fmt.Errorf("supervisor: show /dev/pts: %w", a.err)
+			}
 		}
 		if a.err != nil {
 			return

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -153,14 +154,6 @@ func TestSweeper(t *testing.T) {
 		}
 		select {}
 	}
-	// Without the next sandbox, which would remove them, too.
-	shm := func() (names []string) {
-		names, err := filepath.Glob(layerHome("/dev/shm") + "/*")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return names
-	}
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestSweeper$")
 	cmd.Env = append(os.Environ(), "SWEEPER_TEST=1", "TMPDIR="+tmp)
 	out, err := cmd.StdoutPipe()
@@ -173,24 +166,41 @@ func TestSweeper(t *testing.T) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "made\n" {
 		t.Errorf("it says %q, %v", line, err)
 	}
-	own := func() (list []string) {
-		for _, name := range append(shm(), tmp+"/sandtest-"+strconv.Itoa(os.Geteuid())) {
-			if exists(name) && (strings.HasPrefix(name, tmp) || strings.HasPrefix(filepath.Base(name), strconv.Itoa(cmd.Process.Pid)+"-")) {
-				list = append(list, name)
-			}
-		}
-		return list
-	}
-	if list := own(); len(list) == 0 {
+	if list := layersOf(t, tmp, cmd.Process.Pid); len(list) == 0 {
 		t.Error("it has no layer")
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	for began := time.Now(); len(own()) > 0; runtime.Gosched() {
+	areSwept(t, tmp, cmd.Process.Pid)
+	for began := time.Now(); exists(layerHome(tmp)); runtime.Gosched() {
 		if time.Since(began) > ending {
-			t.Fatalf("these have stayed: %q", own())
+			t.Fatal("the directory of its layers has stayed")
+		}
+	}
+}
+
+// layersOf returns the directories of a supervisor that has tmp for its temporary one.
+func layersOf(t *testing.T, tmp string, pid int) (list []string) {
+	t.Helper()
+	for _, dir := range []string{tmp, "/dev/shm"} {
+		names, err := filepath.Glob(fmt.Sprintf("%s/%d-*", layerHome(dir), pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, names...)
+	}
+	return list
+}
+
+// areSwept waits until there are none any more, without another sandbox, which would remove
+// them, too.
+func areSwept(t *testing.T, tmp string, pid int) {
+	t.Helper()
+	for began := time.Now(); len(layersOf(t, tmp, pid)) > 0; runtime.Gosched() {
+		if time.Since(began) > ending {
+			t.Fatalf("these have stayed: %q", layersOf(t, tmp, pid))
 		}
 	}
 }

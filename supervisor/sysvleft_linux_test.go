@@ -48,12 +48,10 @@ func TestLeftSystemV(t *testing.T) {
 		t.Fatalf("%q, %v", line, err)
 	}
 	var noted []string
-	for _, dir := range []string{tmp, "/dev/shm"} {
-		list, err := filepath.Glob(fmt.Sprintf("%s/%d-*/%s", layerHome(dir), supervisor.Process.Pid, leftFile))
-		if err != nil {
-			t.Fatal(err)
+	for _, dir := range layersOf(t, tmp, supervisor.Process.Pid) {
+		if at := filepath.Join(dir, leftFile); exists(at) {
+			noted = append(noted, at)
 		}
-		noted = append(noted, list...)
 	}
 	if len(noted) != 1 {
 		t.Fatalf("%q are noted", noted)
