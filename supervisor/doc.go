@@ -32,11 +32,12 @@
 // kernel. The supervisor follows a path, opens what is there and hands the
 // descriptor over; reading and writing then run at the kernel's speed. Names,
 // attributes and the working directory are the tree's, kept in memory; the bytes that
-// are written lie in files of a private directory, without names that mean
-// anything. The kernel's own working directory never changes, and no system call
-// takes a path of the program's to the host, but for those of files that each who
-// opens them has to open himself (FIFOs, terminals, O_PATH), where the program is
-// given the path of the very file.
+// are written lie in files of a private directory below $TMPDIR, without names that mean
+// anything, which is made when there are some; what has no bytes (FIFOs, sockets) lies in
+// one below /dev/shm, if that is in memory. The kernel's own working directory never
+// changes, and no system call takes a path of the program's to the host, but for those of
+// files that each who opens them has to open himself (FIFOs, terminals, O_PATH), where the
+// program is given the path of the very file.
 //
 // # Network
 //
