@@ -43,8 +43,9 @@ func newSharedLayer() (*sharedLayer, error) {
 		return nil, err
 	}
 	l := &sharedLayer{tmp: tmp, uses: 1}
-	// Not here: whoever makes a layer may hold what keeps this process from starting others.
-	go sweeps.watch(filepath.Join(layerHome("/dev/shm"), layerPrefix()), filepath.Join(layerHome(tmp), layerPrefix()))
+	// Before there is any. It can't wait until there are bytes: who makes the layer for them
+	// may hold what keeps this process from starting others.
+	sweeps.watch(filepath.Join(layerHome("/dev/shm"), layerPrefix()), filepath.Join(layerHome(tmp), layerPrefix()))
 	for _, dir := range []string{"/dev/shm", tmp} {
 		if dir == tmp || inMemory(dir) {
 			if l.small, err = newLayerDir(dir); err == nil {

@@ -83,10 +83,11 @@ func (w *sweeper) start() error {
 	}
 	defer from.Close()
 	cmd.Stdin = from
-	if err := cmd.Run(); err != nil { // the shell has put the rest into the background
+	if err := cmd.Start(); err != nil {
 		to.Close()
 		return err
 	}
+	go cmd.Wait() // it puts the rest into the background, and ends
 	w.to, w.told = to, map[string]bool{}
 	return nil
 }
