@@ -19,8 +19,8 @@ import (
 // permitted is writing to terminals and to the directory of the sandbox's own FIFOs, which
 // programs open themselves; descriptors that the supervisor hands over aren't limited.
 // Reading isn't either. From ABI 4 on, the command can't bind or connect a TCP socket,
-// which the supervisor does for it, unless its network is the host's. From ABI 6 on, signals and abstract Unix sockets end at the
-// sandbox, too.
+// which the supervisor does for it, unless its network is the host's. From ABI 6 on, signals
+// and abstract Unix sockets end at the sandbox, too.
 //
 // On an older kernel less is taken, on one without Landlock nothing; Stats.Landlock
 // tells, and Config.MinLandlock demands.

@@ -12,14 +12,10 @@ import (
 func TestHoardedMemory(t *testing.T) {
 	path := compileC(t, "hoard", false)
 	const limit = 64 << 20
-	inTmpfs := func(dir string) bool {
-		var fs unix.Statfs_t
-		return unix.Statfs(dir, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && unix.Access(dir, unix.W_OK) == nil
-	}
 	for _, kind := range []string{"file", "mapped", "sent", "segment", "deleted", "named", "tables", "spawned"} {
 		t.Run(kind, func(t *testing.T) {
 			if kind == "deleted" || kind == "named" {
-				if !inTmpfs("/dev/shm") {
+				if !inMemory("/dev/shm") {
 					t.Skip("/dev/shm is no tmpfs")
 				}
 				t.Setenv("TMPDIR", "/dev/shm")
