@@ -30,8 +30,8 @@ type Options struct {
 
 	// HostTSC leaves the CPU's time-stamp counter alone, which otherwise follows the
 	// virtual clock (the instructions rdtsc and rdtscp). Nearly no program reads it,
-	// and in virtual machines on AMD processors trapped calls are twice as fast
-	// without it.
+	// and in virtual machines on AMD processors it costs some 5 us each time that a
+	// program and something outside of the sandbox take turns on a CPU.
 	HostTSC bool
 
 	// Backend is what the sandbox is made of, see [supervisor.Backend]: [BackendAuto] (the

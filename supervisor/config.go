@@ -49,7 +49,7 @@ type Config struct {
 
 	// HostTSC leaves the CPU's time-stamp counter alone, which the virtual clock
 	// otherwise answers for (the instructions rdtsc and rdtscp): on some machines
-	// trapped calls are twice as fast then. Nearly no program reads it.
+	// it costs a little when others use the sandbox's CPU. Nearly no program reads it.
 	HostTSC bool
 
 	// Seed names the random streams; any two seeds give unrelated bytes.

@@ -78,6 +78,8 @@ func (d *detector) run() {
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 	d.s.placement.join()
 	defer d.s.placement.part()
+	d.s.placement.forbidTSC()
+	defer d.s.placement.allowTSC()
 	defer func() {
 		for _, t := range d.tasks {
 			t.close()

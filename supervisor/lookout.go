@@ -39,7 +39,12 @@ func (p *placement) post(b *bell) *lookout {
 	l := &lookout{bell: b}
 	l.busy.Store(-1)
 	ready := make(chan error)
-	go l.run(ready)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with its settings
+		p.forbidTSC()
+		defer p.allowTSC()
+		l.run(ready)
+	}()
 	if <-ready != nil {
 		return nil
 	}
@@ -48,7 +53,6 @@ func (p *placement) post(b *bell) *lookout {
 }
 
 func (l *lookout) run(ready chan<- error) {
-	runtime.LockOSThread() // and never unlocked: the thread ends with its priority
 	l.tid = unix.Gettid()
 	err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_IDLE}, 0)
 	if ready <- err; err != nil {
@@ -80,8 +84,16 @@ func (l *lookout) isBusy() bool {
 // some again: each time it is given a little, the program is interrupted twice.
 func (l *lookout) spend() {
 	const share = 100 * time.Microsecond
-	for began := time.Now(); l.isBusy() && time.Since(began) < share; {
+	for began := kernelClock(); l.isBusy() && kernelClock()-began < share; {
 	}
+}
+
+// kernelClock is the monotonic clock by a system call, for threads that may be kept from the
+// counter that a faster one needs.
+func kernelClock() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return time.Duration(ts.Nano())
 }
 
 // end lets the thread end, which it does when it gets a CPU.

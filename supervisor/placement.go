@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sandtest/go-sandtest/supervisor/internal/tsc"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,6 +30,7 @@ import (
 type placement struct {
 	allowed unix.CPUSet // where the supervisor may run
 	one     bool        // the sandbox stays on one CPU
+	noTSC   bool        // its programs are kept from the time-stamp counter
 
 	mu    sync.Mutex // guards what follows: the check runs on a goroutine of its own
 	more  []int      // the tids of other threads of the supervisor that stay with it
@@ -192,16 +194,34 @@ func (p *placement) part() { p.remove(unix.Gettid()) }
 // returns is called: the kernel would rather balance what takes turns over two CPUs, and
 // each turn is several times dearer then.
 func (p *placement) stay() (end func()) {
-	if !p.one {
+	if !p.one && !p.noTSC {
 		return func() {}
 	}
 	runtime.LockOSThread()
 	p.join()
+	p.forbidTSC()
 	return func() {
+		p.allowTSC()
 		p.part()
-		if unix.SchedSetaffinity(0, &p.allowed) == nil {
+		if !p.one || unix.SchedSetaffinity(0, &p.allowed) == nil {
 			runtime.UnlockOSThread() // otherwise the thread ends with the goroutine
 		}
+	}
+}
+
+// forbidTSC keeps the calling thread of the supervisor from the time-stamp counter as the
+// programs are that it takes turns with: each turn is dearer, on some machines, if one may
+// read it and the other not.
+func (p *placement) forbidTSC() {
+	if p.noTSC {
+		tsc.Forbid()
+	}
+}
+
+// allowTSC ends that. What somebody else wrote may start processes, which inherit it.
+func (p *placement) allowTSC() {
+	if p.noTSC {
+		tsc.Allow()
 	}
 }
 

@@ -411,7 +411,9 @@ func (p *policy) verdict(e *event, ev Event) (Verdict, error) {
 	w := &watchdog{e: e}
 	w.start(patience)
 	defer w.unwound()
+	p.s.placement.allowTSC()
 	v := p.ask(&ev)
+	p.s.placement.forbidTSC()
 	w.returned = true
 	if w.stop() {
 		// The run has failed, and nobody waits for this receiver any more.

@@ -121,6 +121,7 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	}
 	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, empty: make(chan struct{}), done: make(chan struct{}), failed: make(chan struct{}), began: time.Now()}
 	s.threads.m = map[int]*thread{}
+	s.placement.noTSC = s.ownTSC()
 	if s.landlockABI = landlockABI(); s.landlockABI < cfg.MinLandlock {
 		return nil, fmt.Errorf("supervisor: MinLandlock is %d, and this kernel has Landlock ABI %d (0 is none): "+
 			"a newer kernel is needed, or one with landlock in its lsm= list", cfg.MinLandlock, s.landlockABI)
@@ -182,6 +183,8 @@ func (s *Sandbox) abandon() error {
 func (s *Sandbox) trace(started chan<- error) {
 	defer close(s.done)
 	t := &tracer{s: s, procs: map[int]*Process{}, early: map[int]unix.WaitStatus{}}
+	s.placement.forbidTSC()
+	defer s.placement.allowTSC()
 	defer t.leave()
 	err := t.start()
 	if err == nil {

@@ -83,7 +83,11 @@ func (w *sweeper) start() error {
 	}
 	defer from.Close()
 	cmd.Stdin = from
-	if err := cmd.Start(); err != nil {
+	// The calling thread may be kept on one CPU and from the time-stamp counter, which is
+	// inherited.
+	started := make(chan error)
+	go func() { started <- cmd.Start() }()
+	if err := <-started; err != nil {
 		to.Close()
 		return err
 	}

@@ -19,10 +19,11 @@ import (
 // machine: programs divide by the difference. Under the running clock the vDSO's own functions need them, and
 // they tell of the host.
 //
-// This is dear where the machine is a guest on an AMD processor: there each switch
-// between a program and the supervisor, which reads the counter itself, leaves the
-// guest twice, and a trapped call takes 20 us instead of 10. Config.HostTSC gives
-// it up.
+// Where the machine is a guest on an AMD processor, a switch between a thread that may
+// read the counter and one that may not leaves the guest, and a trapped call took 20 us
+// instead of 10. So the threads of the supervisor that take turns with programs are kept
+// from it, too (internal/tsc). Between programs and the rest of the machine it stays as it
+// is; Config.HostTSC gives it up.
 //
 // What remains: a program that forbids them to itself has forbidden them to the
 // calling thread alone, not to what that creates.

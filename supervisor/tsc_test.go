@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -37,5 +38,23 @@ func TestLinkerTime(t *testing.T) {
 	asked.Env = append(cmd.Env, "LD_DEBUG=statistics")
 	if got := succeeds(t, Config{}, asked); got == "before: 0\n" || !strings.HasPrefix(got, "before: ") {
 		t.Errorf("LD_DEBUG=statistics: got %q, want what tells of reads by the dynamic linker", got)
+	}
+}
+
+// What a callback starts outside of the sandbox may read the counter, which the thread that
+// the callback runs on may not, and has the callback's CPUs for its own.
+func TestCallbackStartsProgram(t *testing.T) {
+	path := compileC(t, "tsc", false)
+	var out []byte
+	var err error
+	cfg := Config{Events: []string{"uname"}, OnSyscall: func(e *Event) Verdict {
+		if e.Name == "uname" {
+			out, err = exec.Command(path).Output()
+		}
+		return Allow
+	}}
+	succeeds(t, cfg, program(t, "uname", "1"))
+	if err != nil || !strings.Contains(string(out), "mode: 1\n") {
+		t.Errorf("the program said %q, %v; want a counter that it may read (mode: 1)", out, err)
 	}
 }

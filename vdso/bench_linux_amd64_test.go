@@ -3,8 +3,8 @@ package vdso_test
 import (
 	"testing"
 
+	"github.com/sandtest/go-sandtest/internal/call"
 	"github.com/sandtest/go-sandtest/vdso"
-	"github.com/sandtest/go-sandtest/vdso/internal/call"
 )
 
 // BenchmarkClockRead reads the wall clock in each way. "call" is a function that

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sandtest/go-sandtest/internal/call"
 	"github.com/sandtest/go-sandtest/vdso"
-	"github.com/sandtest/go-sandtest/vdso/internal/call"
 )
 
 // A region is the three pages as a sandboxed process has them, mapped into this

@@ -78,7 +78,7 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 	})
 	fs.DurationVar(&f.Opts.MaxVirtual, "max-virtual", 0, "how far, `D`, the virtual clock may move (default 100 years)")
 	fs.BoolVar(&f.Opts.SetClock, "set-clock", false, "let the command set the virtual clock (date -s)")
-	fs.BoolVar(&f.Opts.HostTSC, "host-tsc", false, "leave the CPU's time-stamp counter alone: faster on some machines")
+	fs.BoolVar(&f.Opts.HostTSC, "host-tsc", false, "leave the CPU's time-stamp counter alone: a little faster on some machines")
 	fs.Func("backend", "`BACKEND`: auto, seccomp or namespaces (default $SANDTEST_BACKEND, or auto: namespaces where the machine allows them)", func(s string) (err error) {
 		f.Opts.Backend, err = supervisor.ParseBackend(s)
 		return err

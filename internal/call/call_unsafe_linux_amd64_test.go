@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sandtest/go-sandtest/vdso/internal/call"
+	"github.com/sandtest/go-sandtest/internal/call"
 )
 
 // load maps machine code as executable and returns its address.

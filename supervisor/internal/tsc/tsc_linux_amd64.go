@@ -1,0 +1,72 @@
+package tsc
+
+import (
+	"runtime"
+	"runtime/trace"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// worthwhile is what one change of the bit has to cost for threads to be kept from the
+// counter. Outside of a guest, or where the hypervisor leaves the bit to the guest, it is a
+// tenth of that.
+const worthwhile = time.Microsecond
+
+// dear reports whether changes of the bit are that dear on this machine.
+var dear = sync.OnceValue(func() bool {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	least := time.Hour
+	for range 4 {
+		began := time.Now()
+		if !toggle() {
+			return false
+		}
+		least = min(least, time.Since(began))
+	}
+	return least/2 > worthwhile
+})
+
+// toggle forbids and allows the counter, with no signal in between: there may be no
+// handler yet.
+func toggle() (ok bool) {
+	var all, old unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old) != nil {
+		return false
+	}
+	ok = set(unix.PR_TSC_SIGSEGV) && set(unix.PR_TSC_ENABLE)
+	return unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) == nil && ok
+}
+
+// set has no clock read in it, unlike unix.Prctl, after which Go's scheduler may run.
+func set(to uintptr) bool {
+	_, _, errno := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_TSC, to, 0)
+	return errno == 0
+}
+
+// Forbid keeps the calling thread from the counter, where that is worth it, until Allow.
+// The goroutine must be locked to the thread. Nothing of Go notices. What it must not do
+// meanwhile:
+//   - start a process that isn't forbidden the counter too, which is inherited,
+//   - block SIGSEGV and run Go code that may read the clock,
+//   - end: a thread that ends with its goroutine does so with all signals blocked.
+//
+// It leaves the thread as it is where the process is traced (runtime/trace reads the clock
+// in signal handlers), and where the handler of SIGSEGV is no longer this package's.
+func Forbid() {
+	if dear() && !trace.IsEnabled() && installed() {
+		set(unix.PR_TSC_SIGSEGV)
+	}
+}
+
+// Allow gives the calling thread the counter back.
+func Allow() {
+	if dear() {
+		set(unix.PR_TSC_ENABLE)
+	}
+}
