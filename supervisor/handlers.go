@@ -27,7 +27,11 @@ type Handler struct {
 func handlers(s *Sandbox) feature {
 	f := feature{name: "handler"}
 	for _, h := range s.cfg.Handlers {
-		f.calls = append(f.calls, call{name: h.call, notify: h.answer})
+		f.calls = append(f.calls, call{name: h.call, notify: func(c *Call) Answer {
+			s.placement.allowTSC()
+			defer s.placement.forbidTSC()
+			return h.answer(c)
+		}})
 	}
 	return f
 }
