@@ -50,6 +50,7 @@ func (t *tracer) start() error {
 	t.place()
 	t.s.copied = new(copying)
 	t.s.copied.watch(cmd)
+	t.s.placement.forbidTSC()
 	err = cmd.Start()
 	restore()
 	if t.s.commandPath != "" {

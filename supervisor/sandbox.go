@@ -183,8 +183,6 @@ func (s *Sandbox) abandon() error {
 func (s *Sandbox) trace(started chan<- error) {
 	defer close(s.done)
 	t := &tracer{s: s, procs: map[int]*Process{}, early: map[int]unix.WaitStatus{}}
-	s.placement.forbidTSC()
-	defer s.placement.allowTSC()
 	defer t.leave()
 	err := t.start()
 	if err == nil {
@@ -202,6 +200,7 @@ func (s *Sandbox) trace(started chan<- error) {
 			t.state.Deadlock = d.deadlock
 		}
 	}
+	s.placement.allowTSC()
 	if s.receivers != nil {
 		s.receivers.wg.Wait()
 		_ = s.receivers.listener.Close()

@@ -231,11 +231,11 @@ func (m *spaceMaker) cloneFirst() (*tracee.Remote, error) {
 	if ever {
 		patience = 10 * time.Second
 	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for deadline := kernelClock() + patience; ; time.Sleep(time.Millisecond) {
 		r, err := m.outer.Clone(flags)
 		short := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOMEM)
 		switch {
-		case short && time.Now().Before(deadline):
+		case short && kernelClock() < deadline:
 			continue
 		case short && ever:
 			return nil, fmt.Errorf("make namespaces, of which there were enough before: %w: raise user.max_pid_namespaces and its like, or run fewer sandboxes at once", err)

@@ -30,11 +30,18 @@ func Reads() uint64 { return atomic.LoadUint64(&reads) }
 // handler returns the address of segv.
 func handler() uintptr
 
+// segvBit is SIGSEGV in a mask.
+const segvBit = 1 << (unix.SIGSEGV - 1)
+
 // install makes segv the process's handler of SIGSEGV, with the stack, the mask and the
-// flags of the one before.
+// flags of the one before, and lets it be called within that of SIGPROF, in which Go's
+// profiler reads the clock.
 var install = sync.OnceValue(func() error {
-	var act sigaction
-	if err := rtSigaction(nil, &act); err != nil {
+	var act, prof sigaction
+	if err := rtSigaction(unix.SIGSEGV, nil, &act); err != nil {
+		return err
+	}
+	if err := rtSigaction(unix.SIGPROF, nil, &prof); err != nil {
 		return err
 	}
 	const none = 1 // SIG_IGN, and below it SIG_DFL
@@ -43,21 +50,30 @@ var install = sync.OnceValue(func() error {
 	}
 	former = act.handler
 	act.handler = handler()
-	return rtSigaction(&act, nil)
+	if err := rtSigaction(unix.SIGSEGV, &act, nil); err != nil {
+		return err
+	}
+	if prof.handler <= none {
+		return nil
+	}
+	prof.mask &^= segvBit
+	return rtSigaction(unix.SIGPROF, &prof, nil)
 })
 
-// installed reports whether segv is the handler, and makes it so the first time.
+// installed reports whether segv is the handler and will be called, and makes it so the
+// first time.
 func installed() bool {
 	if install() != nil {
 		return false
 	}
-	var act sigaction
-	return rtSigaction(nil, &act) == nil && act.handler == handler()
+	var act, prof sigaction
+	return rtSigaction(unix.SIGSEGV, nil, &act) == nil && act.handler == handler() &&
+		rtSigaction(unix.SIGPROF, nil, &prof) == nil && prof.mask&segvBit == 0
 }
 
 // rtSigaction is rt_sigaction(2).
-func rtSigaction(set, old *sigaction) error {
-	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGSEGV),
+func rtSigaction(sig unix.Signal, set, old *sigaction) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
 		uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), unsafe.Sizeof(set.mask), 0, 0)
 	if errno != 0 {
 		return errno

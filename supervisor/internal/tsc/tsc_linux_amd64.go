@@ -57,7 +57,7 @@ func set(to uintptr) bool {
 //   - end: a thread that ends with its goroutine does so with all signals blocked.
 //
 // It leaves the thread as it is where the process is traced (runtime/trace reads the clock
-// in signal handlers), and where the handler of SIGSEGV is no longer this package's.
+// all the time), and where the handler of SIGSEGV is no longer this package's.
 func Forbid() {
 	if dear() && !trace.IsEnabled() && installed() {
 		set(unix.PR_TSC_SIGSEGV)

@@ -1,8 +1,10 @@
 package tsc
 
 import (
+	"bytes"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"testing"
 	"time"
 	"unsafe"
@@ -127,6 +129,30 @@ func TestRuntime(t *testing.T) {
 	}
 	for range 4 {
 		<-done
+	}
+}
+
+// TestProfile: the profiler, which reads the clock in a signal handler, takes its samples
+// of such a thread.
+func TestProfile(t *testing.T) {
+	var profile bytes.Buffer
+	if err := pprof.StartCPUProfile(&profile); err != nil {
+		t.Skip(err) // go test -cpuprofile
+	}
+	spent := func() int64 {
+		var used unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_THREAD, &used); err != nil {
+			t.Fatal(err)
+		}
+		return used.Utime.Nano() + used.Stime.Nano()
+	}
+	forbidden(t, func() {
+		for began := spent(); spent()-began < int64(200*time.Millisecond); {
+		}
+	})
+	pprof.StopCPUProfile()
+	if profile.Len() == 0 {
+		t.Error("there is no profile")
 	}
 }
 
