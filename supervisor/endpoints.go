@@ -5,7 +5,6 @@ package supervisor
 import (
 	"cmp"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -627,23 +626,18 @@ func (lo *loopbacks) close() error {
 
 // localName and peerName return the ends of a socket of the Internet, an address of IPv4
 // within IPv6 as one of IPv4.
-func localName(fd int) (netip.AddrPort, error) { return socketEnd(unix.Getsockname(fd)) }
+func localName(fd int) (netip.AddrPort, error) { return socketEnd(unix.SYS_GETSOCKNAME, fd) }
 
-func peerName(fd int) (netip.AddrPort, error) { return socketEnd(unix.Getpeername(fd)) }
+func peerName(fd int) (netip.AddrPort, error) { return socketEnd(unix.SYS_GETPEERNAME, fd) }
 
-var errNoInternet = errors.New("not a socket of the Internet")
-
-func socketEnd(sa unix.Sockaddr, err error) (netip.AddrPort, error) {
+// socketEnd needs one system call, where unix.Getsockname needs two.
+func socketEnd(nr uintptr, fd int) (netip.AddrPort, error) {
+	b, err := rawName(nr, fd)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)), nil
-	}
-	return netip.AddrPort{}, errNoInternet
+	a, err := parseAddress(b)
+	return unmapped(a), err
 }
 
 // published returns where on the host a port is reached that somebody outside is told of:

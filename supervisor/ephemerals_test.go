@@ -47,7 +47,7 @@ func ephemeralCalls([]string) error {
 					}
 					unix.Close(end)
 				}
-				name, nameless := socketEnd(unix.Getsockname(fd))
+				name, nameless := localName(fd)
 				if nameless != nil {
 					return nameless
 				}

@@ -40,6 +40,9 @@ func landlock(s *Sandbox) feature {
 // rulesetWanted is the argument of the page call that asks for the ruleset.
 const rulesetWanted = 1
 
+// rulesTCP is the first version of Landlock that rules over connections.
+const rulesTCP = 4
+
 // landlockABI returns the version of Landlock that the kernel has, 0 if none.
 func landlockABI() int {
 	v, err := ll.LandlockGetABIVersion()
@@ -66,7 +69,7 @@ func landlockRules(abi int, net Net) (attr ll.RulesetAttr) {
 	if abi >= 3 {
 		attr.HandledAccessFS |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
 	}
-	if abi >= 4 && net != NetHost {
+	if abi >= rulesTCP && net != NetHost {
 		attr.HandledAccessNet = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
 	}
 	if abi >= 5 {

@@ -357,55 +357,79 @@ func (st *Stop) fromPointers(arg int, p protocol) (r received, ok bool) {
 }
 
 func (s *Sandbox) enterAccept(st *Stop) {
-	if s.loopbacks != nil {
-		st.OnExit(s.turnAway)
+	var r received
+	told := st.Arg(1) != 0
+	if told {
+		r, told = st.fromPointers(1, tcp) // otherwise the kernel says EFAULT
 	}
-	if st.Arg(1) != 0 {
-		s.translateAfter(st, 1, tcp)
-	}
-}
-
-// turnAway ends a connection that has just been accepted, forgets what it has brought, and
-// lets the program accept the next, if it comes from outside to a port that isn't
-// published.
-func (s *Sandbox) turnAway(st *Stop) {
-	if st.Result() < 0 {
+	if !told && s.loopbacks == nil {
 		return
 	}
-	k, ok, err := socketOf(st.th.proc, st.th.tid, int32(st.Result()))
+	st.OnExit(func(st *Stop) {
+		if st.Result() < 0 || s.loopbacks != nil && s.turnedAway(st, r) || !told {
+			return
+		}
+		s.translateReceived(st, r)
+	})
+}
+
+// turnedAway ends a connection that has just been accepted, forgets what it has brought, and
+// lets the program accept the next, if it comes from outside to a port that isn't
+// published. It tells of one from the sandbox where it comes from; done is false if that is
+// still to be done.
+func (s *Sandbox) turnedAway(st *Stop, r received) (done bool) {
+	k, ok, err := streamOf(st.th.proc, st.th.tid, int32(st.Result()))
 	if err != nil && err != unix.EBADF && err != unix.ESRCH { // those mean that it is closed again
 		s.fail(fmt.Errorf("supervisor: look who is connected to process %s: %w", st.th.proc.Lineage, err))
 	}
 	if err != nil || !ok {
-		return
+		return false
 	}
 	defer k.close()
-	if s.isWelcome(&k) {
-		return
+	far, own, welcome := s.isWelcome(&k)
+	switch {
+	case !welcome:
+		_ = disconnect(k.fd) // it fails only where it has ended
+		if err := st.acceptNext(); err != nil {
+			s.fail(fmt.Errorf("supervisor: turn a connection to process %s away: %w", st.th.proc.Lineage, err))
+		}
+		return true
+	case own && r.at != 0:
+		return s.tellCaller(st, r, k.domain, far)
 	}
-	_ = disconnect(k.fd) // it fails only where it has ended
-	if err := st.acceptNext(); err != nil {
-		s.fail(fmt.Errorf("supervisor: turn a connection to process %s away: %w", st.th.proc.Lineage, err))
-	}
+	return false
 }
 
-// isWelcome reports whether an accepted connection comes from the sandbox, or to where
-// others are invited. One that has ended has a peer as well.
-func (s *Sandbox) isWelcome(k *socket) bool {
-	near, err := localName(k.fd)
-	if err != nil || !s.loopbacks.owns(near.Addr()) {
-		return err == nil // to a socket that the command was given
+// tellCaller tells a program that has accepted a connection from the sandbox where that comes
+// from. The size that the kernel has told is right.
+func (s *Sandbox) tellCaller(st *Stop, r received, domain int, far netip.AddrPort) (done bool) {
+	s.loopbacks.mu.Lock()
+	n, ok := s.loopbacks.sender(tcp, far, s.root)
+	s.loopbacks.mu.Unlock()
+	if !ok {
+		return false
+	}
+	b := appendAddress(nil, domain, n)
+	_, _ = tracee.WriteMem(st.th.tid, r.at, b[:min(len(b), int(r.room))]) // see translateReceived
+	return true
+}
+
+// isWelcome reports whether an accepted connection comes from the sandbox, and from where,
+// or to where others are invited. One that has ended has a peer as well.
+func (s *Sandbox) isWelcome(k *socket) (far netip.AddrPort, own, welcome bool) {
+	if !s.loopbacks.owns(k.near.Addr()) {
+		return far, false, true // to a socket that the command was given
 	}
 	far, err := k.everPeer()
 	if err != nil {
-		return false
+		return far, false, false
 	}
 	if s.loopbacks.owns(far.Addr()) {
-		return true
+		return far, true, true
 	}
 	s.loopbacks.mu.Lock()
 	defer s.loopbacks.mu.Unlock()
-	return slices.Contains(s.cfg.Publish, s.loopbacks.names[tcp][near].Port())
+	return far, false, slices.Contains(s.cfg.Publish, s.loopbacks.names[tcp][k.near].Port())
 }
 
 // everPeer returns the peer that a connection has, or had.

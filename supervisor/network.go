@@ -17,7 +17,8 @@ import (
 //
 // Source: other programs' servers, which answer or have a port already; the ports that
 // the kernel chooses; whatever is behind the host's interfaces. Eliminated: sockets of
-// the Internet are made by the supervisor, which ties them to the loopback interface.
+// the Internet are tied to the loopback interface: streams when they are bound or connected,
+// others when they are made, by the supervisor.
 // It binds and connects them on the program's behalf, to ports of the host's that stand
 // for those of the sandbox (endpoints.go), so the address can't change between check
 // and use; Landlock forbids the program to do so itself (TCP, ABI 4), which only waits
@@ -41,8 +42,15 @@ func network(s *Sandbox) feature {
 		f.calls = []call{{name: "socket", errno: unix.EAFNOSUPPORT, anyOf: families}}
 		return f
 	}
+	// A stream goes nowhere until it is bound or connected.
+	var butStreams [][]seccomp.Cond
+	for _, f := range families {
+		butStreams = append(butStreams,
+			append(slices.Clone(f), seccomp.Cond{Arg: 1, Mask: sockTypeMask, Value: unix.SOCK_STREAM, Not: true}),
+			append(slices.Clone(f), isNot(2, 0), isNot(2, unix.IPPROTO_TCP)))
+	}
 	f.calls = []call{
-		{name: "socket", anyOf: families, notify: s.internetSocket},
+		{name: "socket", anyOf: butStreams, notify: s.internetSocket},
 		{name: "bind", notify: s.bindInternet},
 		{name: "connect", notify: s.connectInternet},
 		{name: "listen", notify: s.listenInternet},
@@ -102,6 +110,7 @@ func option(level, name uint64) []seccomp.Cond {
 type socket struct {
 	fd, domain int
 	protocol   protocol
+	near       netip.AddrPort // its own address, as it was when it was looked up
 }
 
 func (k *socket) close() { unix.Close(k.fd) }
@@ -109,21 +118,35 @@ func (k *socket) close() { unix.Close(k.fd) }
 // socketOf returns the socket of the Internet that is descriptor fd of a process. ok is
 // false if it is something else.
 func socketOf(p *Process, tid int, fd int32) (k socket, ok bool, err error) {
-	if k.fd, err = p.fd(tid, fd); err != nil {
+	if k, ok, err = streamOf(p, tid, fd); !ok {
 		return k, false, err
 	}
-	var kind int
-	k.domain, err = unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err == nil {
-		kind, err = unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TYPE)
-	}
-	if err != nil || k.domain != unix.AF_INET && k.domain != unix.AF_INET6 {
+	kind, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
 		k.close()
-		return k, false, nil // the kernel says what is wrong with it
+		return k, false, err
 	}
 	if kind == unix.SOCK_DGRAM {
 		k.protocol = udp
 	}
+	return k, true, nil
+}
+
+// streamOf is socketOf for what is a stream, if it is of the Internet.
+func streamOf(p *Process, tid int, fd int32) (k socket, ok bool, err error) {
+	if k.fd, err = p.fd(tid, fd); err != nil {
+		return k, false, err
+	}
+	near, err := rawName(unix.SYS_GETSOCKNAME, k.fd)
+	if err == nil {
+		k.domain = familyOf(near)
+		k.near, err = parseAddress(near)
+	}
+	if err != nil {
+		k.close()
+		return k, false, nil // not of the Internet, or the kernel says what is wrong with it
+	}
+	k.near = unmapped(k.near)
 	return k, true, nil
 }
 
@@ -140,10 +163,12 @@ func (c *Call) onSocket(do func(k *socket) Answer) Answer {
 	return do(&k)
 }
 
+// sockTypeMask is SOCK_TYPE_MASK of linux/net.h: what of a socket's type isn't flags.
+const sockTypeMask = 0xf
+
 // internetSocket makes a socket.
 func (s *Sandbox) internetSocket(c *Call) Answer {
-	const typeMask = 0xf // SOCK_TYPE_MASK, linux/net.h
-	kind, flags, protocol := int(c.Int(1))&typeMask, int(c.Int(1))&^typeMask, c.Int(2)
+	kind, flags, protocol := int(c.Int(1))&sockTypeMask, int(c.Int(1))&^sockTypeMask, c.Int(2)
 	switch {
 	case flags&^(unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC) != 0:
 		return Errno(unix.EINVAL)
@@ -167,7 +192,8 @@ func (s *Sandbox) internetSocket(c *Call) Answer {
 	return InjectFD(fd, flags&unix.SOCK_CLOEXEC != 0)
 }
 
-// confine ties a new socket to the loopback interface (Linux 5.7 without a privilege).
+// confine ties a socket to the loopback interface (Linux 5.7 without a privilege), before it
+// can reach anything.
 func (s *Sandbox) confine(fd int) error {
 	if len(s.allowed.list) > 0 {
 		return nil
@@ -301,8 +327,14 @@ func (c *Call) replyOption(value []byte) Answer {
 }
 
 // carry binds a socket to a port of the host's. The sandbox's IPv6 is carried by the
-// host's IPv4, so one that wants nothing of that has to take it.
-func (k *socket) carry(to netip.AddrPort) error {
+// host's IPv4, so one that wants nothing of that has to take it. A stream was made by the program,
+// and is confined here where nothing else keeps it from connecting itself.
+func (s *Sandbox) carry(k *socket, to netip.AddrPort) error {
+	if k.protocol == tcp && s.landlockABI < rulesTCP {
+		if err := s.confine(k.fd); err != nil {
+			return err
+		}
+	}
 	only6 := k.only6()
 	if only6 {
 		if err := unix.SetsockoptInt(k.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
@@ -373,7 +405,7 @@ func (s *Sandbox) bind(k *socket, who *Process, a netip.AddrPort) error {
 			return err
 		}
 		held := q.release()
-		err = k.carry(q.real)
+		err = s.carry(k, q.real)
 		if err == unix.EADDRINUSE && held {
 			lo.forget(q) // somebody outside was quicker
 			continue
@@ -396,9 +428,8 @@ func (s *Sandbox) bind(k *socket, who *Process, a netip.AddrPort) error {
 // connects. ok is false if the socket is bound.
 func (s *Sandbox) autobind(k *socket, who *Process, to netip.Addr, connect bool) (at site, ok bool, err error) {
 	lo := s.loopbacks
-	local, err := localName(k.fd)
-	if err != nil || lo.names[k.protocol][local].port != nil || k.protocol == udp && local.Port() != 0 {
-		return at, false, err
+	if lo.names[k.protocol][k.near].port != nil || k.protocol == udp && k.near.Port() != 0 {
+		return at, false, nil
 	}
 	if k.protocol == tcp {
 		if err := unix.SetsockoptInt(k.fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
@@ -413,10 +444,10 @@ func (s *Sandbox) autobind(k *socket, who *Process, to netip.Addr, connect bool)
 	if at, err = lo.ephemeral(k.protocol, who, at); err != nil {
 		return at, false, err
 	}
-	if err = k.carry(netip.AddrPortFrom(lo.client(k.protocol), 0)); err != nil {
+	if err = s.carry(k, netip.AddrPortFrom(lo.client(k.protocol), 0)); err != nil {
 		who.ephemerals[k.protocol] = drawn
 	}
-	if err == unix.EINVAL { // a connection that has begun
+	if err == unix.EINVAL { // a connection that has begun, or another thread was quicker
 		return at, false, nil
 	}
 	return at, err == nil, err

@@ -133,22 +133,22 @@ func meet(to netip.AddrPort, kind int, servers []int, tells bool) error {
 			continue
 		}
 		met += fmt.Sprint(i + 1)
-		near, err := socketEnd(unix.Getsockname(end))
+		near, err := localName(end)
 		if err != nil {
 			return err
 		}
-		far, err := socketEnd(from, nil)
+		far, err := told(from)
 		if err != nil {
 			return err
 		}
 		met += fmt.Sprint(" at ", near.Addr(), " from ", far.Addr())
 		unix.Close(end)
 	}
-	near, err := socketEnd(unix.Getsockname(client))
+	near, err := localName(client)
 	if err != nil {
 		return err
 	}
-	far, err := socketEnd(unix.Getpeername(client))
+	far, err := peerName(client)
 	if err != nil {
 		met += errnoName(err)
 	}
@@ -167,4 +167,15 @@ func TestSites(t *testing.T) {
 	if diff := cmp.Diff(lines(bare), lines(got)); diff != "" {
 		t.Errorf("(-bare +sandbox):\n%s", diff)
 	}
+}
+
+// told is an address that a call has told.
+func told(sa unix.Sockaddr) (netip.AddrPort, error) {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)), nil
+	}
+	return netip.AddrPort{}, unix.EAFNOSUPPORT
 }
