@@ -19,8 +19,6 @@ import (
 // meanwhile. Eliminated: no such call gets to the kernel. The supervisor makes it, with
 // its own descriptor of the socket and its own copy of the address, which are all that
 // it has judged.
-//
-// What remains: who connects to a Unix socket learns the supervisor's ids (SO_PEERCRED).
 func addresses(s *Sandbox) feature {
 	return feature{name: "addresses", calls: []call{
 		{name: "connect", notify: s.connectOther},
@@ -93,7 +91,7 @@ func (s *Sandbox) connectOther(c *Call) Answer {
 			if !ok {
 				return raced()
 			}
-			return c.connectUnix(k.fd, host)
+			return c.connectUnix(host)
 		case k.domain == unix.AF_INET || k.domain == unix.AF_INET6:
 			return s.connectHost(c, k, addr)
 		}
@@ -166,6 +164,11 @@ func (s *Sandbox) listenOther(c *Call) Answer {
 	}
 	if s.isInternet(&k) {
 		return raced()
+	}
+	if k.domain == unix.AF_UNIX {
+		if err := s.listened(c, fd); err != nil {
+			return c.refusedWith(err)
+		}
 	}
 	return c.saidBy(unix.Listen(fd, int(c.Int(1))))
 }

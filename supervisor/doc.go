@@ -111,15 +111,12 @@
 //   - clone3 fails with ENOSYS, so that flags can be judged; C libraries fall
 //     back to clone. So does rseq, which would tell the CPU's number.
 //   - The cpuid instruction tells about the host, and under the running clock
-//     rdtsc does. Under the virtual clock each rdtsc costs some 45 us; the dynamic
-//     linker makes eight at every start.
+//     rdtsc does. Under the virtual clock each rdtsc costs some 45 us.
 //   - A descriptor that was opened for reading before a file of the host's is first
 //     written to, by whichever process, goes on reading the host's bytes, and a lock on it
 //     is another one, as with overlayfs.
 //   - inotify has nothing to tell: watching a file fails with ENOSPC, upon which
 //     programs look for themselves. Handles of files are refused (EOPNOTSUPP).
-//   - Who is at the other end of a Unix socket's connection (SO_PEERCRED) is the
-//     supervisor.
 //   - A connection to a destination of AllowNet comes from the host's address. Groups
 //     can't be joined (ENODEV). TCP_INFO tells no times, and nothing that depends on them.
 //   - When the supervising process is killed by SIGKILL, a shell removes the sandbox's

@@ -51,6 +51,7 @@ var features = []func(*Sandbox) feature{
 	queues,         // mq_open
 	systemV,        // shmget, semget, msgget
 	unixSockets,    // bind and connect of sockets with a path
+	peers,          // SO_PEERCRED
 	controls,       // addresses and times in control messages and options
 	network,        // socket, bind, connect, listen of the Internet
 	netlinks,       // questions about interfaces

@@ -17,12 +17,10 @@ import (
 //
 // Source: the host's sockets, such as /dev/log. Eliminated: a path leads through the
 // view; a socket that a program binds is the sandbox's, one of the host's refuses
-// every connection. The supervisor binds and connects on the program's behalf, so
-// the address can't change between check and use. Names that are no paths (abstract
-// ones, unix(7)) stand for others on the host, which no other sandbox has.
-//
-// What remains: the other side of a connection learns the supervisor's process id
-// (SO_PEERCRED).
+// every connection. The supervisor binds on the program's behalf, so the address can't
+// change between check and use; the program connects itself, so that the other side learns
+// who it is, with an address in memory that it can't write. Names that are no paths
+// (abstract ones, unix(7)) stand for others on the host, which no other sandbox has.
 func unixSockets(s *Sandbox) feature {
 	return feature{name: "unix", calls: []call{
 		{name: "bind", notify: s.bindPath},
@@ -92,14 +90,14 @@ func (s *Sandbox) connectPath(c *Call) Answer {
 		return goOn // addresses lets it go on
 	}
 	answer := goOn
-	a := s.onPath(c, 0, func(fd int, w *cow.Walk, path string) error {
+	a := s.onPath(c, 0, func(_ int, w *cow.Walk, path string) error {
 		f, err := s.view.tree.Lookup(w, path)
 		if err != nil {
 			return err
 		}
 		host, err := f.Socket(w.Cred)
 		if err == nil {
-			answer = c.connectUnix(fd, host)
+			answer = c.connectUnix(host)
 		}
 		return err
 	})
@@ -109,32 +107,12 @@ func (s *Sandbox) connectPath(c *Call) Answer {
 	return a
 }
 
-// connectUnix connects a socket as far as that goes without waiting. A program that has
-// to wait, because the server has as many connections as it wants, does so itself.
-func (c *Call) connectUnix(fd int, host string) Answer {
-	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	if err != nil {
-		return c.refusedWith(err)
+// connectUnix lets the caller connect its socket to one of the host's.
+func (c *Call) connectUnix(host string) Answer {
+	if host[0] == '@' {
+		host = "\x00" + host[1:]
 	}
-	if flags&unix.O_NONBLOCK == 0 {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_NONBLOCK); err != nil {
-			return c.refusedWith(err)
-		}
-	}
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: host})
-	if flags&unix.O_NONBLOCK != 0 {
-		return c.saidBy(err)
-	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags); err != nil {
-		return c.refusedWith(err)
-	}
-	if err == unix.EAGAIN {
-		if host[0] == '@' {
-			host = "\x00" + host[1:]
-		}
-		return c.againTo(1, unixAddress(host))
-	}
-	return c.saidBy(err)
+	return c.againTo(1, unixAddress(host))
 }
 
 // saidBy makes an answer of what the kernel has said about the caller's own socket.

@@ -34,7 +34,8 @@ type view struct {
 	command string // the command's directory on the host
 	atRoot  bool   // that is the host's root
 
-	bound sync.Map // the paths that sockets were bound at, by those that the host knows
+	bound     sync.Map // the paths that sockets were bound at, by those that the host knows
+	listeners sync.Map // who listens there, by the same
 
 	changed int64 // the time of the last change
 }

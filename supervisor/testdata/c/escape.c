@@ -652,6 +652,17 @@ static long optional(int family, int level, int option)
 	return raw(SYS_setsockopt, internet(family, SOCK_DGRAM, 0), level, option, b, sizeof b);
 }
 
+// A descriptor of who has made a socket listen, or connected to it.
+static long peer_descriptor(void)
+{
+	struct sockaddr_un name = {AF_UNIX, "\0listens"};
+	int listens = socket(AF_UNIX, SOCK_STREAM, 0), end = socket(AF_UNIX, SOCK_STREAM, 0), fd = -1;
+	socklen_t size = sizeof fd;
+	if (bind(listens, (void *)&name, sizeof name) || listen(listens, 1) || connect(end, (void *)&name, sizeof name))
+		return -errno;
+	return raw(SYS_getsockopt, end, SOL_SOCKET, 77, &fd, &size);
+}
+
 static long notDumpable(void)
 {
 	long err = raw(SYS_prctl, PR_SET_DUMPABLE, 0);
@@ -1255,6 +1266,7 @@ static long attempt(const char *name, char **argv)
 	TRY("ICMP", internet(AF_INET, SOCK_DGRAM, IPPROTO_ICMP));
 	TRY("SO_BINDTODEVICE", untied(address));
 	TRY("SO_BINDTOIFINDEX", optional(AF_INET, SOL_SOCKET, 62));
+	TRY("SO_PEERPIDFD", peer_descriptor());
 	TRY("IP_OPTIONS", optional(AF_INET, IPPROTO_IP, IP_OPTIONS));
 	TRY("IPT_SO_SET_REPLACE", optional(AF_INET, IPPROTO_IP, 64));
 	TRY("IPT_SO_SET_ADD_COUNTERS", optional(AF_INET, IPPROTO_IP, 65));
