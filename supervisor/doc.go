@@ -143,8 +143,6 @@
 //   - Before Linux 6.10 (mseal) a program may map other memory over the supervisor's,
 //     and then change the path of an execve, or of a file that it has to open itself,
 //     until the kernel has read it.
-//   - An open that fails because its process may have no more descriptors (EMFILE) has made
-//     the file, or emptied it.
 //   - A lock on a file of the host that the command only reads (flock, fcntl) is one on
 //     the host's file.
 //   - As root it has no power over the machine (capabilities(7)): it deals with files and

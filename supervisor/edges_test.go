@@ -60,6 +60,16 @@ func TestNoFreeDescriptor(t *testing.T) {
 	}
 }
 
+// An open that fails for want of a descriptor has made and emptied nothing.
+func TestNoDescriptorNoFile(t *testing.T) {
+	path := compileC(t, "edges", false)
+	sameAsBare(t, Config{}, func() *exec.Cmd {
+		cmd := cmdC(path, "emptied")
+		cmd.Dir = t.TempDir()
+		return cmd
+	})
+}
+
 // A script is executed by its descriptor where that stays open, and not found otherwise.
 func TestExecuteDescriptor(t *testing.T) {
 	python, err := exec.LookPath("python3")

@@ -3,10 +3,14 @@
 package supervisor
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"os"
 	"slices"
+	"strconv"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
@@ -86,6 +90,11 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 	if err != nil {
 		return c.failed(err)
 	}
+	if flags&(unix.O_CREAT|unix.O_TRUNC) != 0 || flags&unix.O_TMPFILE == unix.O_TMPFILE {
+		if room, err := c.Process.hasRoom(int(c.n.PID)); err != nil || !room {
+			return c.refusedWith(cmp.Or(err, error(unix.EMFILE)))
+		}
+	}
 	fd := -1
 	err = s.view.atRestricted(c.thread, dirfd, string(name), unless(flags&unix.O_NOFOLLOW == 0), resolve, func(w *cow.Walk, path string) (err error) {
 		fd, err = s.view.tree.Open(w, path, flags, c.mode(mode))
@@ -126,6 +135,34 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 		return c.done(err)
 	}
 	return InjectFD(fd, cloexec)
+}
+
+// hasRoom reports whether a process may have one more descriptor. The kernel looks before it
+// makes or empties a file.
+func (p *Process) hasRoom(tid int) (bool, error) {
+	var limit unix.Rlimit
+	if err := unix.Prlimit(p.TGID, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		return false, err
+	}
+	if limit.Cur == 0 || limit.Cur > math.MaxInt32 {
+		return limit.Cur > 0, nil
+	}
+	switch last, err := p.fd(tid, int32(limit.Cur-1)); err {
+	case nil:
+		unix.Close(last)
+	case unix.EBADF:
+		return true, nil
+	default:
+		return false, err
+	}
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/task/%d/fd", p.TGID, tid))
+	below := uint64(0)
+	for _, fd := range fds {
+		if n, err := strconv.ParseUint(fd.Name(), 10, 64); err == nil && n < limit.Cur {
+			below++
+		}
+	}
+	return below < limit.Cur, err
 }
 
 // openSpecial opens a FIFO or a device, or lets the program do so.

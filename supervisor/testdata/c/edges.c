@@ -187,6 +187,35 @@ static void full(const char *self)
 	printf("exec: status %#x\n", st);
 }
 
+// emptied opens files when there is one descriptor left, and when there is none, and tells
+// whether they were made or emptied.
+static void emptied(void)
+{
+	struct rlimit rl = {16, 16};
+	struct stat st;
+	long fd = raw(SYS_open, "kept", O_WRONLY | O_CREAT, 0600);
+	if (fd < 0 || raw(SYS_write, fd, "text", 4) != 4 || setrlimit(RLIMIT_NOFILE, &rl))
+		die("kept");
+	while (raw(SYS_dup, 0) >= 0)
+		;
+	for (int left = 1; left >= 0; left--) {
+		if (left)
+			close(7);
+		say("made", raw(SYS_open, "made", O_WRONLY | O_CREAT | O_EXCL, 0600));
+		say("is there", raw(SYS_stat, "made", &st));
+		if (left)
+			unlink("made"), close(7);
+		say("creat", raw(SYS_creat, "made", 0600));
+		say("is there", raw(SYS_stat, "made", &st));
+		if (left)
+			unlink("made");
+		say("temporary", raw(SYS_open, ".", O_RDWR | O_TMPFILE, 0600));
+		say("emptied", raw(SYS_open, "kept", O_WRONLY | O_TRUNC));
+		raw(SYS_stat, "kept", &st);
+		say("size", st.st_size);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, 0, _IOLBF, 0);
@@ -197,6 +226,8 @@ int main(int argc, char **argv)
 		pointers();
 	else if (!strcmp(what, "lengths"))
 		lengths(argv[2]);
+	else if (!strcmp(what, "emptied"))
+		emptied();
 	else if (!strcmp(what, "full"))
 		full(argc > 2 ? argv[2] : argv[0]);
 	else
