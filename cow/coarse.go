@@ -43,6 +43,9 @@ func (t *Tree) note(o *object, st *unix.Stat_t) {
 
 // inDoubt reports whether a write may leave a time as it is.
 func (t *Tree) inDoubt(mtime int64) bool {
+	if t.clock.coarse != nil && !*t.clock.coarse {
+		return false
+	}
 	now := time.Now
 	if t.clock.now != nil {
 		now = t.clock.now
