@@ -327,9 +327,28 @@ func (o *opening) special(e entry) error {
 		s.Host = in.object.path
 	}
 	if s.Host == "" && !s.Put {
-		return unix.ENXIO
+		if s.Host = hostDevice(in.attr); s.Host == "" {
+			return unix.ENXIO
+		}
 	}
 	return s
+}
+
+// hostDevice returns where the host has a device that every machine has, of which the tree
+// has a node of its own, "" for another device.
+func hostDevice(a Attr) string {
+	if a.Type() != unix.S_IFCHR {
+		return ""
+	}
+	return map[uint64]string{
+		unix.Mkdev(1, 3): "/dev/null",
+		unix.Mkdev(1, 5): "/dev/zero",
+		unix.Mkdev(1, 7): "/dev/full",
+		unix.Mkdev(1, 8): "/dev/random",
+		unix.Mkdev(1, 9): "/dev/urandom",
+		unix.Mkdev(5, 0): "/dev/tty",
+		unix.Mkdev(5, 2): "/dev/ptmx",
+	}[a.Rdev]
 }
 
 // openDir opens a directory. One that has none on the host is stood in for by an

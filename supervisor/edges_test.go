@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -68,6 +70,35 @@ func TestNoDescriptorNoFile(t *testing.T) {
 		cmd.Dir = t.TempDir()
 		return cmd
 	})
+}
+
+// Devices that every machine has may be made anew, by who may make devices, and work.
+func TestOwnDevices(t *testing.T) {
+	const script = `
+umask 022
+mknod null c 1 3 && echo lost >null && cat null
+mknod zero c 1 5 && head -c 3 zero | od -An -tx1
+mknod full c 1 7 && { echo lost >full || echo no space; } 2>/dev/null
+mknod random c 1 9 && head -c 5 random | wc -c
+mknod own c 5 0 && { cat own || echo no terminal; } 2>/dev/null
+mknod memory c 1 1 && echo made
+rm null && test ! -e null && ls -l zero memory | cut -c1-10`
+	command := func() *exec.Cmd {
+		cmd := exec.Command("/bin/sh", "-c", script)
+		cmd.Dir = t.TempDir()
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		return cmd
+	}
+	probe := filepath.Join(t.TempDir(), "null")
+	if err := unix.Mknod(probe, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err != nil {
+		t.Skip("mknod: ", err)
+	}
+	if f, err := os.Open(probe); err != nil {
+		t.Skip("devices don't work here: ", err)
+	} else {
+		f.Close()
+	}
+	sameAsBare(t, Config{}, command)
 }
 
 // A script is executed by its descriptor where that stays open, and not found otherwise.
