@@ -190,8 +190,9 @@ func (t *Tree) Bind(w *Walk, path string, mode uint32, bind func(host string) er
 	return err
 }
 
-// Socket returns where on the host a socket that was made in the tree is bound.
-// ECONNREFUSED means that it is none, or one of the host's.
+// Socket returns where on the host a socket that was made in the tree is bound. The kernel
+// looks there, too, whether the caller may connect, so it belongs to whom it belongs to in
+// the tree. ECONNREFUSED means that it is none, or one of the host's.
 func (f *File) Socket(cred *Cred) (host string, err error) {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
@@ -201,5 +202,24 @@ func (f *File) Socket(cred *Cred) (host string, err error) {
 	if f.e.inode.attr.Type() != unix.S_IFSOCK || f.e.inode.object == nil {
 		return "", unix.ECONNREFUSED
 	}
-	return f.e.inode.object.path, nil
+	return f.e.inode.object.path, f.e.inode.showRights()
+}
+
+// showRights gives an object the owner and the rights that the tree knows.
+func (in *Inode) showRights() error {
+	var st unix.Stat_t
+	path := in.object.path
+	if err := unix.Lstat(path, &st); err != nil {
+		return err
+	}
+	a := &in.attr
+	if st.Uid != a.UID || st.Gid != a.GID {
+		if err := unix.Lchown(path, int(a.UID), int(a.GID)); err != nil {
+			return err
+		}
+	}
+	if st.Mode&0o777 == a.Mode&0o777 {
+		return nil
+	}
+	return unix.Fchmodat(unix.AT_FDCWD, path, a.Mode&0o777, 0)
 }

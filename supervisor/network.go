@@ -42,15 +42,17 @@ func network(s *Sandbox) feature {
 		f.calls = []call{{name: "socket", errno: unix.EAFNOSUPPORT, anyOf: families}}
 		return f
 	}
-	// A stream goes nowhere until it is bound or connected.
-	var butStreams [][]seccomp.Cond
-	for _, f := range families {
-		butStreams = append(butStreams,
-			append(slices.Clone(f), seccomp.Cond{Arg: 1, Mask: sockTypeMask, Value: unix.SOCK_STREAM, Not: true}),
-			append(slices.Clone(f), isNot(2, 0), isNot(2, unix.IPPROTO_TCP)))
+	sockets := families
+	if !s.cfg.Trace { // a stream goes nowhere until it is bound or connected
+		sockets = nil
+		for _, f := range families {
+			sockets = append(sockets,
+				append(slices.Clone(f), seccomp.Cond{Arg: 1, Mask: sockTypeMask, Value: unix.SOCK_STREAM, Not: true}),
+				append(slices.Clone(f), isNot(2, 0), isNot(2, unix.IPPROTO_TCP)))
+		}
 	}
 	f.calls = []call{
-		{name: "socket", anyOf: butStreams, notify: s.internetSocket},
+		{name: "socket", anyOf: sockets, notify: s.internetSocket},
 		{name: "bind", notify: s.bindInternet},
 		{name: "connect", notify: s.connectInternet},
 		{name: "listen", notify: s.listenInternet},

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
@@ -140,14 +141,11 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 // hasRoom reports whether a process may have one more descriptor. The kernel looks before it
 // makes or empties a file.
 func (p *Process) hasRoom(tid int) (bool, error) {
-	var limit unix.Rlimit
-	if err := unix.Prlimit(p.TGID, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
-		return false, err
+	limit, err := mostDescriptors(p.TGID)
+	if err != nil || limit == 0 || limit > math.MaxInt32 {
+		return limit > 0, err
 	}
-	if limit.Cur == 0 || limit.Cur > math.MaxInt32 {
-		return limit.Cur > 0, nil
-	}
-	switch last, err := p.fd(tid, int32(limit.Cur-1)); err {
+	switch last, err := p.fd(tid, int32(limit-1)); err {
 	case nil:
 		unix.Close(last)
 	case unix.EBADF:
@@ -158,11 +156,33 @@ func (p *Process) hasRoom(tid int) (bool, error) {
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/task/%d/fd", p.TGID, tid))
 	below := uint64(0)
 	for _, fd := range fds {
-		if n, err := strconv.ParseUint(fd.Name(), 10, 64); err == nil && n < limit.Cur {
+		if n, err := strconv.ParseUint(fd.Name(), 10, 64); err == nil && n < limit {
 			below++
 		}
 	}
-	return below < limit.Cur, err
+	return below < limit, err
+}
+
+// mostDescriptors returns the limit to a process's descriptors (RLIMIT_NOFILE). Of one that
+// has become another user the kernel may tell it by /proc/PID/limits alone.
+func mostDescriptors(pid int) (uint64, error) {
+	var limit unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit); err != unix.EPERM {
+		return limit.Cur, err
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, line, _ := strings.Cut(string(text), "Max open files")
+	f := strings.Fields(line)
+	if len(f) == 0 {
+		return 0, fmt.Errorf("/proc/%d/limits tells no most of open files", pid)
+	}
+	if f[0] == "unlimited" {
+		return math.MaxUint64, nil
+	}
+	return strconv.ParseUint(f[0], 10, 64)
 }
 
 // openSpecial opens a FIFO or a device, or lets the program do so.
