@@ -242,9 +242,12 @@ func (p *Process) findListing(fd int, num int32, st *unix.Stat_t) *listing {
 // sameFile reports whether two descriptors of the process are one open file
 // (kcmp(2), KCMP_FILE). Without kcmp the answer is no, and a listing is read
 // anew, which is right as long as the directory doesn't change.
-func (p *Process) sameFile(a, b int32) bool {
+func (p *Process) sameFile(a, b int32) bool { return sameOpenFile(p, a, p, b) }
+
+// sameOpenFile is sameFile for descriptors of two processes.
+func sameOpenFile(p *Process, a int32, q *Process, b int32) bool {
 	const kcmpFile = 0
-	r, _, e := unix.Syscall6(unix.SYS_KCMP, uintptr(p.TGID), uintptr(p.TGID), kcmpFile, uintptr(a), uintptr(b), 0)
+	r, _, e := unix.Syscall6(unix.SYS_KCMP, uintptr(p.TGID), uintptr(q.TGID), kcmpFile, uintptr(a), uintptr(b), 0)
 	return e == 0 && r == 0
 }
 

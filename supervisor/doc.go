@@ -113,8 +113,8 @@
 //   - The cpuid instruction tells about the host, and under the running clock
 //     rdtsc does. Under the virtual clock each rdtsc costs some 45 us.
 //   - A descriptor that was opened for reading before a file of the host's is first
-//     written to, by whichever process, goes on reading the host's bytes, and a lock on it
-//     is another one, as with overlayfs.
+//     written to, by whichever process, goes on reading the host's bytes, as with
+//     overlayfs.
 //   - inotify has nothing to tell: watching a file fails with ENOSPC, upon which
 //     programs look for themselves. Handles of files are refused (EOPNOTSUPP).
 //   - A connection to a destination of AllowNet comes from the host's address. Groups
@@ -143,8 +143,9 @@
 //   - Before Linux 6.10 (mseal) a program may map other memory over the supervisor's,
 //     and then change the path of an execve, or of a file that it has to open itself,
 //     until the kernel has read it.
-//   - A lock on a file of the host that the command only reads (flock, fcntl) is one on
-//     the host's file.
+//   - A lock on a file of the host that the command only reads (flock, fcntl) is refused
+//     (ENOLCK) where another process has inherited the descriptor. Locks on directories and
+//     devices are on the host's.
 //   - As root it has no power over the machine (capabilities(7)): it deals with files and
 //     users. Attributes of files that are root's alone (trusted.*) fail with EPERM.
 //   - System calls that came after Linux 5.14, but for futex_waitv and fchmodat2, and those

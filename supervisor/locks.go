@@ -1,0 +1,129 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"golang.org/x/sys/unix"
+)
+
+// locks keeps the locks of programs from the host's files.
+//
+// Source: a file that is only read is the host's, and so would a lock on it be: it would wait
+// for programs outside, and they for it. Eliminated: before a lock is taken or asked about, a
+// file of the host's gets bytes of its own, and the descriptor is replaced by one of those,
+// in all that the process has of it. Who opens the file afterwards gets the same.
+//
+// What remains: a descriptor that another process has inherited, too, can't be replaced
+// there; its lock is refused (ENOLCK). Locks on directories and devices are on the host's. A
+// program whose threads exchange a descriptor meanwhile may lock a file of the host's.
+func locks(s *Sandbox) feature {
+	const andNotBlock = 1<<32 - 1&^unix.LOCK_NB
+	return feature{name: "locks", calls: []call{
+		{name: "flock", notify: s.lock, conds: []seccomp.Cond{{Arg: 1, Mask: andNotBlock, Value: unix.LOCK_UN, Not: true}}},
+		{name: "fcntl", notify: s.lock, anyOf: anyIs(1, unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW)},
+	}}
+}
+
+func (s *Sandbox) lock(c *Call) Answer {
+	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	if err != nil {
+		return goOn // the kernel says what is wrong with it
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil || flags&unix.O_PATH != 0 || flags&unix.O_ACCMODE != unix.O_RDONLY ||
+		unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return goOn // what is written to is the layer's already
+	}
+	own := -1
+	err = c.lookupFD(c.Int(0), 0, func(f *cow.File, _ *cow.Cred) (err error) {
+		own, err = f.Detach(&st, flags)
+		return err
+	})
+	switch o := isOutside(err); {
+	case o != nil:
+		unix.Close(o.fd)
+		return goOn
+	case err != nil:
+		return c.done(err)
+	case own < 0:
+		return goOn
+	}
+	defer unix.Close(own)
+	if at, err := unix.Seek(fd, 0, unix.SEEK_CUR); err == nil {
+		_, err = unix.Seek(own, at, unix.SEEK_SET)
+		if err != nil {
+			return c.refusedWith(err)
+		}
+	}
+	return c.replace(&st, own)
+}
+
+// replace puts another open file into the place of the one behind the call's descriptor,
+// of which st tells, and lets the call go on.
+func (c *Call) replace(st *unix.Stat_t, own int) Answer {
+	for _, pid := range c.s.threads.processes() {
+		th := c.s.threads.get(pid)
+		if th == nil || th.proc == c.Process {
+			continue
+		}
+		// One that has ended has nothing.
+		if others, _ := th.proc.descriptorsOf(c.Process, c.Int(0), st); len(others) > 0 {
+			return Errno(unix.ENOLCK)
+		}
+	}
+	same, err := c.Process.descriptorsOf(c.Process, c.Int(0), st)
+	if err != nil {
+		return c.refusedWith(err)
+	}
+	if _, ok := same[c.Int(0)]; !ok { // the kernel has no kcmp, or another thread has closed it
+		return Errno(unix.ENOLCK)
+	}
+	for n, cloexec := range same {
+		add := seccomp.AddFD{ID: c.n.ID, SrcFD: uint32(own), Flags: seccomp.AddFDSetFD, NewFD: uint32(n)}
+		if cloexec {
+			add.NewFDFlags = unix.O_CLOEXEC
+		}
+		if _, err := c.rs.listener.AddFD(&add); err != nil {
+			return c.refusedWith(err)
+		}
+	}
+	return goOn
+}
+
+// descriptorsOf returns which descriptors of p are the same open file as fd of another
+// process, a file of which st tells, and whether each is closed on exec.
+func (p *Process) descriptorsOf(other *Process, fd int32, st *unix.Stat_t) (same map[int32]bool, err error) {
+	dir := fmt.Sprintf("/proc/%d/fd", p.TGID)
+	list, err := os.ReadDir(dir)
+	for _, e := range list {
+		n, _ := strconv.Atoi(e.Name())
+		var there unix.Stat_t
+		if unix.Stat(dir+"/"+e.Name(), &there) != nil || there.Dev != st.Dev || there.Ino != st.Ino || !sameOpenFile(p, int32(n), other, fd) {
+			continue
+		}
+		info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", p.TGID, n))
+		if err != nil {
+			return nil, err
+		}
+		_, text, _ := strings.Cut(string(info), "flags:\t")
+		text, _, _ = strings.Cut(text, "\n")
+		flags, err := strconv.ParseUint(text, 8, 32)
+		if err != nil {
+			return nil, fmt.Errorf("flags of descriptor %d: %w", n, err)
+		}
+		if same == nil {
+			same = map[int32]bool{}
+		}
+		same[int32(n)] = flags&unix.O_CLOEXEC != 0
+	}
+	return same, err
+}
