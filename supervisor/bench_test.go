@@ -18,8 +18,9 @@ import (
 
 // beside runs a benchmark bare and in a sandbox, and reports the second as a
 // ratio to the first. make returns a command that does something n times; what
-// it costs to start it is measured with n = 0 and left out.
-func beside(b *testing.B, make func(n int) *exec.Cmd) {
+// it costs to start it is measured with n = 0 and left out. more are other sandboxes to
+// run it in.
+func beside(b *testing.B, make func(n int) *exec.Cmd, more ...variant) {
 	var bare float64
 	measure := func(b *testing.B, run func(*exec.Cmd)) float64 {
 		timed := func(n int) time.Duration {
@@ -41,16 +42,19 @@ func beside(b *testing.B, make func(n int) *exec.Cmd) {
 			}
 		})
 	})
-	for _, v := range []struct {
-		name string
-		cfg  Config
-	}{{"sandbox", Config{}}, {"host-tsc", Config{HostTSC: true}}} {
+	for _, v := range append([]variant{{"sandbox", Config{}}, {"host-tsc", Config{HostTSC: true}}}, more...) {
 		b.Run(v.name, func(b *testing.B) {
 			ns := measure(b, func(cmd *exec.Cmd) { output(b, v.cfg, cmd) })
 			b.ReportMetric(ns/bare, "x-bare")
 			b.ReportMetric((ns-bare)/1000, "us-above-bare")
 		})
 	}
+}
+
+// A variant is a sandbox to measure.
+type variant struct {
+	name string
+	cfg  Config
 }
 
 func besideProgram(b *testing.B, name string, args ...string) {
@@ -112,12 +116,18 @@ func BenchmarkNetwork(b *testing.B) {
 	}
 }
 
-// BenchmarkRoundTrip compares an answered uname with the least a supervisor in
-// Go can do: a loop of the two ioctls.
+// BenchmarkMalloc allocates and frees memory of which there is a limit.
+func BenchmarkMalloc(b *testing.B) {
+	path := compileC(b, "mallocs", false)
+	beside(b, func(n int) *exec.Cmd { return cmdC(path, strconv.Itoa(n)) }, variant{"limited", Config{Limits: Limits{Memory: 4 << 30}}})
+}
+
+// BenchmarkRoundTrip compares an answered call with the least a supervisor in Go can do: a
+// loop of the two ioctls. uname needs a third and a write to the program's memory.
 func BenchmarkRoundTrip(b *testing.B) {
-	measure := func(b *testing.B, minimal func(*receivers)) float64 {
+	measure := func(b *testing.B, name string, minimal func(*receivers)) float64 {
 		timed := func(n int) time.Duration {
-			cmd := program(b, "uname", strconv.Itoa(n))
+			cmd := program(b, name, strconv.Itoa(n))
 			began := time.Now()
 			s, err := start(cmd, Config{}, hooks{receive: minimal})
 			if err != nil {
@@ -137,8 +147,10 @@ func BenchmarkRoundTrip(b *testing.B) {
 		return ns
 	}
 	var two float64
-	b.Run("two-ioctls", func(b *testing.B) { two = measure(b, twoIoctls) })
-	b.Run("sandbox", func(b *testing.B) { b.ReportMetric(measure(b, nil)/two, "x-two-ioctls") })
+	b.Run("two-ioctls", func(b *testing.B) { two = measure(b, "uname", twoIoctls) })
+	for _, name := range []string{"answered", "uname"} {
+		b.Run(name, func(b *testing.B) { b.ReportMetric(measure(b, name, nil)/two, "x-two-ioctls") })
+	}
 }
 
 // twoIoctls serves uname with nothing but RECV and SEND; what else the program

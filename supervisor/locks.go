@@ -18,11 +18,12 @@ import (
 // Source: a file that is only read is the host's, and so would a lock on it be: it would wait
 // for programs outside, and they for it. Eliminated: before a lock is taken or asked about, a
 // file of the host's gets bytes of its own, and the descriptor is replaced by one of those,
-// in all that the process has of it. Who opens the file afterwards gets the same.
+// wherever it was inherited to (handover.go). Who opens the file afterwards gets the same.
 //
-// What remains: a descriptor that another process has inherited, too, can't be replaced
-// there; its lock is refused (ENOLCK). Locks on directories and devices are on the host's. A
-// program whose threads exchange a descriptor meanwhile may lock a file of the host's.
+// What remains: a process that waits with a timeout, or that job control has stopped, can't
+// be given another descriptor; a lock on one that it shares is refused (ENOLCK). Locks on
+// directories and devices are on the host's. A program whose threads exchange a descriptor
+// meanwhile may lock a file of the host's.
 func locks(s *Sandbox) feature {
 	const andNotBlock = 1<<32 - 1&^unix.LOCK_NB
 	return feature{name: "locks", calls: []call{
@@ -32,71 +33,88 @@ func locks(s *Sandbox) feature {
 }
 
 func (s *Sandbox) lock(c *Call) Answer {
+	_, own, a := s.detached(c)
+	if own < 0 {
+		return a
+	}
+	unix.Close(own)
+	defer s.handovers.enter(c)()
+	st, own, a := s.detached(c) // another may have seen to it meanwhile
+	if own < 0 {
+		return a
+	}
+	defer unix.Close(own)
+	if err := c.replace(st, own); err != nil {
+		return c.refusedWith(err)
+	}
+	return goOn
+}
+
+// detached opens the file anew that the call's descriptor is of, if that is a file of the
+// host's, where it is at in it. Otherwise own is -1, and it returns an answer.
+func (s *Sandbox) detached(c *Call) (st *unix.Stat_t, own int, a Answer) {
 	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
 	if err != nil {
-		return goOn // the kernel says what is wrong with it
+		return nil, -1, goOn // the kernel says what is wrong with it
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
+	st = new(unix.Stat_t)
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil || flags&unix.O_PATH != 0 || flags&unix.O_ACCMODE != unix.O_RDONLY ||
-		unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return goOn // what is written to is the layer's already
+		unix.Fstat(fd, st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, -1, goOn // what is written to is the layer's already
 	}
-	own := -1
+	own = -1
 	err = c.lookupFD(c.Int(0), 0, func(f *cow.File, _ *cow.Cred) (err error) {
-		own, err = f.Detach(&st, flags)
+		own, err = f.Detach(st, flags)
 		return err
 	})
 	switch o := isOutside(err); {
 	case o != nil:
 		unix.Close(o.fd)
-		return goOn
+		return nil, -1, goOn
 	case err != nil:
-		return c.done(err)
+		return nil, -1, c.done(err)
 	case own < 0:
-		return goOn
+		return nil, -1, goOn
 	}
-	defer unix.Close(own)
-	if at, err := unix.Seek(fd, 0, unix.SEEK_CUR); err == nil {
+	at, err := unix.Seek(fd, 0, unix.SEEK_CUR)
+	if err == nil {
 		_, err = unix.Seek(own, at, unix.SEEK_SET)
-		if err != nil {
-			return c.refusedWith(err)
-		}
 	}
-	return c.replace(&st, own)
+	if err != nil {
+		unix.Close(own)
+		return nil, -1, c.refusedWith(err)
+	}
+	return st, own, goOn
 }
 
 // replace puts another open file into the place of the one behind the call's descriptor,
-// of which st tells, and lets the call go on.
-func (c *Call) replace(st *unix.Stat_t, own int) Answer {
-	for _, pid := range c.s.threads.processes() {
-		th := c.s.threads.get(pid)
-		if th == nil || th.proc == c.Process {
-			continue
-		}
-		// One that has ended has nothing.
-		if others, _ := th.proc.descriptorsOf(c.Process, c.Int(0), st); len(others) > 0 {
-			return Errno(unix.ENOLCK)
-		}
-	}
-	same, err := c.Process.descriptorsOf(c.Process, c.Int(0), st)
-	if err != nil {
-		return c.refusedWith(err)
-	}
-	if _, ok := same[c.Int(0)]; !ok { // the kernel has no kcmp, or another thread has closed it
-		return Errno(unix.ENOLCK)
-	}
-	for n, cloexec := range same {
-		add := seccomp.AddFD{ID: c.n.ID, SrcFD: uint32(own), Flags: seccomp.AddFDSetFD, NewFD: uint32(n)}
-		if cloexec {
-			add.NewFDFlags = unix.O_CLOEXEC
-		}
-		if _, err := c.rs.listener.AddFD(&add); err != nil {
-			return c.refusedWith(err)
+// of which st tells, wherever the sandbox has it. ENOLCK means that some process can't be
+// given it.
+func (c *Call) replace(st *unix.Stat_t, own int) error {
+	h := handover{of: c.Process, fd: c.Int(0), st: st, own: own}
+	for again := true; again; { // for who was created meanwhile by one that hadn't been given it yet
+		again = false
+		for _, pid := range c.s.threads.processes() {
+			th := c.s.threads.get(pid)
+			if th == nil || th.proc == c.Process {
+				continue
+			}
+			// One that has ended has nothing.
+			if same, _ := th.proc.descriptorsOf(c.Process, c.Int(0), st); len(same) == 0 {
+				continue
+			}
+			if err := c.handOver(th.proc, h); err != nil && !th.proc.ended() {
+				return err
+			}
+			again = true
 		}
 	}
-	return goOn
+	if !sameOpenFile(c.Process, c.Int(0), c.Process, c.Int(0)) {
+		return unix.ENOLCK // the kernel has no kcmp
+	}
+	return h.take(c)
 }
 
 // descriptorsOf returns which descriptors of p are the same open file as fd of another

@@ -110,20 +110,48 @@ func TestLocks(t *testing.T) {
 	}
 }
 
-// TestInheritedLock: a lock by a descriptor that another process has, too, is refused where
-// the file is the host's.
+// TestInheritedLock: a lock by a descriptor that other processes have, too, is all of
+// theirs: of one that waits for its child, of some that want it at the same time, and of one
+// that computes.
 func TestInheritedLock(t *testing.T) {
-	flock, err := exec.LookPath("flock")
-	if err != nil {
+	if _, err := exec.LookPath("flock"); err != nil {
 		t.Skip("no flock(1)")
 	}
-	cmd := exec.Command("/bin/sh", "-c", `exec 9<file 8>own; "$0" -n 9 2>/dev/null; echo $?; "$0" -n 8; echo $?; "$0" -n file true; echo $?`, flock)
-	cmd.Dir = t.TempDir()
-	if err := os.WriteFile(filepath.Join(cmd.Dir, "file"), nil, 0o666); err != nil {
-		t.Fatal(err)
+	const script = `
+free() { flock -n "$1" true && echo free || echo taken; }
+exec 7<computes 8<together 9<waits
+read -r line <&9; echo "$line"
+flock 9; echo $?; free waits
+read -r line <&9; echo "$line"
+flock -u 9; free waits
+for i in 1 2 3 4; do
+	flock 8 || echo failed &
+done
+wait; free together; flock -u 8; free together
+flock 7 && echo locked >own &
+while ! test -s own; do i=$((i + 1)); done # by builtins alone
+wait; cat own; free computes; flock -u 7; free computes`
+	command := func() *exec.Cmd {
+		cmd := exec.Command("/bin/sh", "-c", script)
+		cmd.Dir = t.TempDir()
+		for name, text := range map[string]string{"waits": "first\nsecond\n", "together": "", "computes": ""} {
+			if err := os.WriteFile(filepath.Join(cmd.Dir, name), []byte(text), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return cmd
 	}
-	const noLock = "71" // EX_OSERR
-	if got, want := succeeds(t, Config{}, cmd), noLock+"\n0\n0\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	want, err := command().CombinedOutput()
+	if err != nil {
+		t.Fatalf("bare: %v\n%s", err, want)
+	}
+	runs := 5
+	if long {
+		runs = 500
+	}
+	for range runs {
+		if diff := cmp.Diff(string(want), succeeds(t, Config{}, command())); diff != "" {
+			t.Fatalf("bare (-) and in the sandbox (+):\n%s", diff)
+		}
 	}
 }

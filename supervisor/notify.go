@@ -266,6 +266,11 @@ func (rs *receivers) serve(c *Call) {
 	}
 	c.thread, c.Process, c.recent.size = th, th.proc, 0
 	th.received()
+	if h := th.takes.Swap(nil); h != nil {
+		h.done <- h.take(c)
+		rs.answer(c, Return(0))
+		return
+	}
 	rs.s.counts.notify(int(c.n.Nr))
 	c.traced = nil
 	if log := rs.s.tracing; log != nil && !th.arming.Load() {

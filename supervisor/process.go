@@ -36,10 +36,11 @@ type Process struct {
 	children int // processes created so far
 	// usedByChildren is the CPU time of those that have ended.
 	usedByChildren time.Duration
-	started        int                    // threads created so far
-	execs          uint64                 // programs executed so far
-	naps           bool                   // its program's runtime naps, see naps.go
-	stopped        bool                   // by job control, until SIGCONT was delivered
+	started        int    // threads created so far
+	execs          uint64 // programs executed so far
+	naps           bool   // its program's runtime naps, see naps.go
+	stopped        bool   // by job control, until SIGCONT was delivered
+	handover       atomic.Pointer[handover]
 	program        atomic.Pointer[string] // the path that it was executed by
 	rooms          *rooms                 // in its memory
 
@@ -149,6 +150,13 @@ func (p *Process) signal(sig unix.Signal) error {
 	return unix.PidfdSendSignal(pidfd, sig, nil, 0)
 }
 
+// ended reports whether the process is no more.
+func (p *Process) ended() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone
+}
+
 // end releases what is held for a process that is no more.
 func (p *Process) end() {
 	p.dirs.drop()
@@ -200,9 +208,10 @@ type thread struct {
 	forks    bool                  // it makes a thread or process, with a limit to them
 	places   [placeKinds]int       // which places it has, counted from 1
 	again    atomic.Pointer[again] // a call that it is to make anew
-	execName string                // what it has asked execve for, if the kernel was told something else
-	execPath string                // what that is, from the root
-	traced   *traced               // the call that it is in, where the trace is to be told of its end
+	takes    atomic.Pointer[handover]
+	execName string  // what it has asked execve for, if the kernel was told something else
+	execPath string  // what that is, from the root
+	traced   *traced // the call that it is in, where the trace is to be told of its end
 
 	executes executed                  // the program that it is to execute
 	judged   atomic.Pointer[judgement] // of the call that it is in

@@ -41,6 +41,7 @@ type Sandbox struct {
 	threads      threads
 	receivers    *receivers // nil until the command is armed
 	counts       counts
+	handovers    handovers
 	placement    placement
 	agenda       *agenda   // nil unless the clock is virtual
 	tracing      *traceLog // nil unless Config.Trace is set

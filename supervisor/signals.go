@@ -78,7 +78,8 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 	if err != nil {
 		return // killed meanwhile
 	}
-	if th.wait.detour.has(regs.PC()) {
+	waits := th.wait.detour.has(regs.PC())
+	if waits {
 		t.leaveDetour(th, &regs)
 	}
 	if sig != unix.SIGSTOP {
@@ -90,7 +91,7 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 	case sig == unix.SIGSTOP && th.wasPoked():
 		sig = 0
 		t.giveAgain(th, &regs)
-		if !t.endSocketWait(th, &regs) {
+		if !t.endSocketWait(th, &regs) && (waits || !t.handOver(th, &regs)) {
 			t.undisturbed(th, &regs)
 		}
 	case th.isToGoAgain(&regs) && t.delays(th, sig):

@@ -41,6 +41,9 @@ func (r *Regs) ReturnTo(at uint64) { r.raw.Rip, r.raw.Rcx = at, at }
 // before the PC behind it.
 const CallSize = 2
 
+// CallCode is that instruction.
+var CallCode = []byte{0x0f, 0x05} // syscall
+
 // CallAgain lets a thread that stands at the exit of a call make another, with the
 // registers' arguments.
 func (r *Regs) CallAgain(nr int) {

@@ -37,5 +37,8 @@ const TextSize = 0
 // CallSize is how long the instruction is that makes a system call.
 const CallSize = 4
 
+// CallCode is that instruction.
+var CallCode = []byte{0x01, 0x00, 0x00, 0xd4} // svc #0
+
 // AnswerTSC returns false: there is no such counter.
 func (*Regs) AnswerTSC([]byte, uint64) bool { return false }
