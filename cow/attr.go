@@ -71,6 +71,11 @@ func (f *File) own() (*Inode, error) {
 	if f.e.inode.readOnly {
 		return f.e.inode, unix.EROFS
 	}
+	return f.known()
+}
+
+// known returns the inode, which is entered in its directory.
+func (f *File) known() (*Inode, error) {
 	if f.e.inode.own&ownAttr == 0 && f.e.dir != nil && f.e.last == lastName {
 		if in := f.e.dir.entries[f.e.name]; in != nil && in.lower == f.e.inode.lower {
 			f.e.inode = in

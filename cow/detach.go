@@ -5,10 +5,10 @@ package cow
 import "golang.org/x/sys/unix"
 
 // Detach opens a regular file of the host's anew, with bytes of its own, for what is to be
-// done to an open file without writing to it: a lock, say. That is no change. flags are as
-// for open(2); fd is -1 if there is nothing to do: the file of which st tells has bytes of
-// its own, is no regular one, or is the host's on purpose. Where it can't be done the error
-// is EROFS, ENOSPC, or that of the host.
+// done to an open file without writing to it: a lock, say. That is no change, so it is done
+// to files that can't be written to as well. flags are as for open(2); fd is -1 if there is
+// nothing to do: the file of which st tells has bytes of its own, is no regular one, or is
+// the host's on purpose. ENOLCK means that there is no room, or no name left, for that.
 func (f *File) Detach(st *unix.Stat_t, flags int) (fd int, err error) {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
@@ -16,18 +16,35 @@ func (f *File) Detach(st *unix.Stat_t, flags int) (fd int, err error) {
 	if !in.isRegular() || in.through || in.template != nil || in.lower == "" && in.object == nil {
 		return -1, nil
 	}
-	if in, err = f.own(); err != nil {
-		return -1, err
+	if in.object == nil {
+		if in, err = f.known(); err != nil {
+			return -1, err
+		}
+		if err := f.t.copyUp(in, false); err == unix.ENOSPC {
+			return -1, unix.ENOLCK
+		} else if err != nil {
+			return -1, err
+		}
 	}
-	if err := f.t.copyUp(in, false); err != nil {
-		return -1, err
+	if in.object.dropped { // the file has lost its name
+		var host unix.Stat_t
+		if in.lower != "" && unix.Lstat(in.lower, &host) == nil && idOf(&host) == idOf(st) {
+			return -1, unix.ENOLCK
+		}
+		return -1, nil
 	}
 	var own unix.Stat_t
 	if err := unix.Lstat(in.object.path, &own); err != nil {
 		return -1, err
 	}
-	if own.Dev == st.Dev && own.Ino == st.Ino {
+	if idOf(&own) == idOf(st) {
 		return -1, nil
 	}
-	return unix.Open(in.object.path, flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC)|unix.O_CLOEXEC, 0)
+	// The layer may not have those, or refuse them.
+	const perhaps = unix.O_DIRECT | unix.O_NOATIME
+	fd, err = unix.Open(in.object.path, flags&^(perhaps|unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC)|unix.O_CLOEXEC, 0)
+	if err == nil && flags&perhaps != 0 {
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
+	}
+	return fd, err
 }

@@ -18,7 +18,8 @@ import (
 // supervisor has judged them, and a thread of the program may have changed either
 // meanwhile. Eliminated: no such call gets to the kernel. The supervisor makes it, with
 // its own descriptor of the socket and its own copy of the address, which are all that
-// it has judged.
+// it has judged; only to Unix sockets the program connects itself, with an address of the
+// supervisor's.
 func addresses(s *Sandbox) feature {
 	return feature{name: "addresses", calls: []call{
 		{name: "connect", notify: s.connectOther},
@@ -165,12 +166,10 @@ func (s *Sandbox) listenOther(c *Call) Answer {
 	if s.isInternet(&k) {
 		return raced()
 	}
-	if k.domain == unix.AF_UNIX {
-		if err := s.listened(c, fd); err != nil {
-			return c.refusedWith(err)
-		}
+	if k.domain != unix.AF_UNIX {
+		return c.saidBy(unix.Listen(fd, int(c.Int(1))))
 	}
-	return c.saidBy(unix.Listen(fd, int(c.Int(1))))
+	return c.saidBy(s.listenUnix(c, fd))
 }
 
 // mayBindLow reports whether the caller has the right to a port below 1024.

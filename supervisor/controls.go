@@ -99,7 +99,7 @@ func (s *Sandbox) setControl(c *Call) Answer {
 // lastStamp tells when the last message came, which nobody has noted.
 func (s *Sandbox) lastStamp(*Call) Answer { return Errno(unix.ENOENT) }
 
-// bindToDevice ties a socket to lo, to which it is tied anyhow.
+// bindToDevice ties a socket to lo, which is all that it reaches anyhow.
 func (s *Sandbox) bindToDevice(c *Call) Answer {
 	const most = 15 // IFNAMSIZ, without the zero byte at its end
 	return c.onSocket(func(*socket) Answer {

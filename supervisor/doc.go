@@ -144,8 +144,8 @@
 //     and then change the path of an execve, or of a file that it has to open itself,
 //     until the kernel has read it.
 //   - A lock on a file of the host that the command only reads (flock, fcntl) is refused
-//     (ENOLCK) where the descriptor was inherited to a process that waits with a timeout, or
-//     is stopped. Locks on directories and devices are on the host's.
+//     (ENOLCK) where the descriptor was inherited to a process that is stopped, or in most
+//     waits with a timeout. Locks on directories and devices are on the host's.
 //   - As root it has no power over the machine (capabilities(7)): it deals with files and
 //     users. Attributes of files that are root's alone (trusted.*) fail with EPERM.
 //   - System calls that came after Linux 5.14, but for futex_waitv and fchmodat2, and those

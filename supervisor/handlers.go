@@ -30,6 +30,8 @@ func handlers(s *Sandbox) feature {
 		f.calls = append(f.calls, call{name: h.call, notify: func(c *Call) Answer {
 			s.placement.allowTSC()
 			defer s.placement.forbidTSC()
+			c.user = true
+			defer func() { c.user = false }()
 			return h.answer(c)
 		}})
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,26 +35,27 @@ type handovers struct {
 	busy sync.Mutex
 
 	mu      sync.Mutex
-	waiting map[*Process]*Call
+	waiting []*Call
+}
+
+// of returns a call in which a process waits here, nil if there is none.
+func (hs *handovers) of(p *Process) *Call {
+	if i := slices.IndexFunc(hs.waiting, func(c *Call) bool { return c.Process == p }); i >= 0 {
+		return hs.waiting[i]
+	}
+	return nil
 }
 
 // enter waits until nobody else replaces descriptors.
 func (hs *handovers) enter(c *Call) (leave func()) {
 	c.Yield()
 	hs.mu.Lock()
-	if hs.waiting == nil {
-		hs.waiting = map[*Process]*Call{}
-	}
-	if hs.waiting[c.Process] == nil {
-		hs.waiting[c.Process] = c
-	}
+	hs.waiting = append(hs.waiting, c)
 	hs.mu.Unlock()
 	hs.busy.Lock()
 	return func() {
 		hs.mu.Lock()
-		if hs.waiting[c.Process] == c {
-			delete(hs.waiting, c.Process)
-		}
+		hs.waiting = slices.DeleteFunc(hs.waiting, func(other *Call) bool { return other == c })
 		hs.mu.Unlock()
 		hs.busy.Unlock()
 	}
@@ -92,7 +94,7 @@ func (c *Call) handOver(to *Process, over handover) error {
 			return unix.ESRCH
 		}
 		hs.mu.Lock()
-		if waits := hs.waiting[to]; waits != nil && to.handover.CompareAndSwap(h, nil) {
+		if waits := hs.of(to); waits != nil && to.handover.CompareAndSwap(h, nil) {
 			err := h.take(waits) // it isn't answered as long as this goes on
 			hs.mu.Unlock()
 			return err
@@ -148,13 +150,11 @@ func (t *tracer) handOver(th *thread, regs *tracee.Regs) bool {
 			st.OnExit(ended)
 			return
 		}
-		if h := th.takes.Swap(nil); h != nil { // nobody has received it
-			h.done <- unix.ENOLCK
-		}
+		th.takesNothing()                   // unless somebody has received it
 		_ = tracee.SetSigmask(th.tid, mask) // it fails only when the thread was killed, too
 		back := given
 		switch r := given.Result(); {
-		case given.Nr() < 0 || !interrupted(r):
+		case given.Nr() < 0 || given.Nr() == unix.SYS_CLOSE || !interrupted(r):
 		case r == -erestartblock:
 			back.CallAgain(unix.SYS_RESTART_SYSCALL)
 		default:
@@ -164,6 +164,13 @@ func (t *tracer) handOver(th *thread, regs *tracee.Regs) bool {
 	}
 	th.onExit = ended
 	return true
+}
+
+// takesNothing gives up what the thread was to take.
+func (th *thread) takesNothing() {
+	if h := th.takes.Swap(nil); h != nil {
+		h.done <- unix.ENOLCK
+	}
 }
 
 // callIn returns where a process has an instruction that makes a system call, in the vDSO.

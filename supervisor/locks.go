@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -20,10 +21,11 @@ import (
 // file of the host's gets bytes of its own, and the descriptor is replaced by one of those,
 // wherever it was inherited to (handover.go). Who opens the file afterwards gets the same.
 //
-// What remains: a process that waits with a timeout, or that job control has stopped, can't
-// be given another descriptor; a lock on one that it shares is refused (ENOLCK). Locks on
-// directories and devices are on the host's. A program whose threads exchange a descriptor
-// meanwhile may lock a file of the host's.
+// What remains: a process that job control has stopped, or whose call is looked at when it
+// ends (most waits with a timeout), can't be given another descriptor; a lock on one that it
+// shares is refused (ENOLCK). A large file is copied for its first lock. Locks on directories
+// and devices are on the host's. A program whose threads exchange a descriptor meanwhile may
+// lock a file of the host's.
 func locks(s *Sandbox) feature {
 	const andNotBlock = 1<<32 - 1&^unix.LOCK_NB
 	return feature{name: "locks", calls: []call{
@@ -101,14 +103,14 @@ func (c *Call) replace(st *unix.Stat_t, own int) error {
 			if th == nil || th.proc == c.Process {
 				continue
 			}
-			// One that has ended has nothing.
-			if same, _ := th.proc.descriptorsOf(c.Process, c.Int(0), st); len(same) == 0 {
-				continue
+			same, err := th.proc.descriptorsOf(c.Process, c.Int(0), st)
+			if err == nil && len(same) > 0 {
+				err = c.handOver(th.proc, h)
+				again = true
 			}
-			if err := c.handOver(th.proc, h); err != nil && !th.proc.ended() {
-				return err
+			if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) && !th.proc.ended() {
+				return unix.ENOLCK
 			}
-			again = true
 		}
 	}
 	if !sameOpenFile(c.Process, c.Int(0), c.Process, c.Int(0)) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
 )
 
@@ -107,6 +108,27 @@ func TestLocks(t *testing.T) {
 	}
 	if len(state.Changes) > 0 {
 		t.Errorf("it has changed %v", state.Changes)
+	}
+}
+
+// TestLocksOfOthers: files that have lost their names, and those that can't be written to, can
+// be locked, too.
+func TestLocksOfOthers(t *testing.T) {
+	if _, err := exec.LookPath("flock"); err != nil {
+		t.Skip("no flock(1)")
+	}
+	only := t.TempDir()
+	if err := os.WriteFile(filepath.Join(only, "file"), []byte("text\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+echo own >own; exec 8<own; rm own; flock 8 && echo own
+exec 9</only/file; flock -s 9 && cat <&9; touch /only/file 2>/dev/null || echo only read`
+	cmd := exec.Command("/bin/sh", "-c", script)
+	cmd.Dir = t.TempDir()
+	cfg := Config{Mounts: []cow.Mount{{Host: only, At: "/only", ReadOnly: true}}}
+	if got, want := succeeds(t, cfg, cmd), "own\ntext\nonly read\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

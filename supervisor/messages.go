@@ -410,7 +410,7 @@ func (s *Sandbox) tellCaller(st *Stop, r received, domain int, far netip.AddrPor
 		return false
 	}
 	b := appendAddress(nil, domain, n)
-	_, _ = tracee.WriteMem(st.th.tid, r.at, b[:min(len(b), int(r.room))]) // see translateReceived
+	_, _ = tracee.WriteMem(st.th.tid, r.at, b[:min(len(b), int(max(r.room, 0)))]) // see translateReceived
 	return true
 }
 

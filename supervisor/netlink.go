@@ -63,8 +63,7 @@ type netlinkEnd struct {
 }
 
 func (n *netlinkSockets) socket(c *Call) Answer {
-	const typeMask = 0xf // SOCK_TYPE_MASK, linux/net.h
-	kind, flags := int(c.Int(1))&typeMask, int(c.Int(1))&^typeMask
+	kind, flags := int(c.Int(1))&sockTypeMask, int(c.Int(1))&^sockTypeMask
 	switch {
 	case kind != unix.SOCK_RAW && kind != unix.SOCK_DGRAM:
 		return Errno(unix.ESOCKTNOSUPPORT)

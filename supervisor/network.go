@@ -18,7 +18,7 @@ import (
 // Source: other programs' servers, which answer or have a port already; the ports that
 // the kernel chooses; whatever is behind the host's interfaces. Eliminated: sockets of
 // the Internet are tied to the loopback interface: streams when they are bound or connected,
-// others when they are made, by the supervisor.
+// if Landlock doesn't rule over them, others when they are made, by the supervisor.
 // It binds and connects them on the program's behalf, to ports of the host's that stand
 // for those of the sandbox (endpoints.go), so the address can't change between check
 // and use; Landlock forbids the program to do so itself (TCP, ABI 4), which only waits
@@ -197,10 +197,15 @@ func (s *Sandbox) internetSocket(c *Call) Answer {
 // confine ties a socket to the loopback interface (Linux 5.7 without a privilege), before it
 // can reach anything.
 func (s *Sandbox) confine(fd int) error {
+	const loopback = "lo"
 	if len(s.allowed.list) > 0 {
 		return nil
 	}
-	return unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "lo")
+	// To tie it once more takes a privilege.
+	if to, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE); err == nil && to == loopback {
+		return nil
+	}
+	return unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, loopback)
 }
 
 // The sizes of struct sockaddr_in, of what the kernel wants of a struct sockaddr_in6

@@ -24,6 +24,7 @@ type Call struct {
 	yielded bool
 	buf     []byte // scratch of the receiver, see scratch
 	recent  recent
+	user    bool // a handler of the user's reads
 	st      unix.Stat_t
 	traced  *traced // nil unless the sandbox is traced
 }
@@ -42,9 +43,9 @@ func (c *Call) Int(i int) int32 { return int32(c.n.Args[i]) }
 
 // Read fills buf from the caller's memory. Its errors are for [Call.failed]. What is small
 // and has just been read is the same again: features that ask one after the other see the
-// same.
+// same. Each read of a [Handler] is made anew.
 func (c *Call) Read(addr uint64, buf []byte) error {
-	if c.thread.judged.Load().read(addr, buf) || c.recent.read(addr, buf) {
+	if c.thread.judged.Load().read(addr, buf) || !c.user && c.recent.read(addr, buf) {
 		return nil
 	}
 	if err := tracee.ReadMem(int(c.n.PID), addr, buf); err != nil {
@@ -257,6 +258,7 @@ func (rs *receivers) serveCalls() {
 func (c *Call) filled() bool { return c.n.ID != 0 }
 
 func (rs *receivers) serve(c *Call) {
+	c.traced = nil
 	th := rs.s.threads.get(int(c.n.PID))
 	if th == nil {
 		// The thread died after its call was received. Should it be alive after all,
@@ -272,7 +274,6 @@ func (rs *receivers) serve(c *Call) {
 		return
 	}
 	rs.s.counts.notify(int(c.n.Nr))
-	c.traced = nil
 	if log := rs.s.tracing; log != nil && !th.arming.Load() {
 		e := c.event()
 		c.traced = log.begin(&e)

@@ -16,6 +16,10 @@ import (
 // who has asked to listen is noted, and told instead. Who connects does so itself
 // (unixsockets.go). Descriptors of peers are refused, as by the kernel that the sandbox says
 // it has: they came with Linux 6.5.
+//
+// What remains: who listens is known by the name, so that of a connection which has outlived
+// its server the next one at that name is told. A program whose threads exchange a descriptor
+// meanwhile may learn the supervisor's process id.
 func peers(s *Sandbox) feature {
 	f := feature{name: "peers", calls: []call{
 		{name: "getsockopt", notify: s.peerCred, conds: option(unix.SOL_SOCKET, unix.SO_PEERCRED)},
@@ -36,16 +40,24 @@ type listener struct {
 	groups   []uint32
 }
 
-// listened notes that the caller has made a Unix socket listen. One without a name nobody
-// can connect to, but it tells of itself.
-func (s *Sandbox) listened(c *Call, fd int) error {
+// listenUnix makes the caller's Unix socket listen, and notes that it was the caller.
+func (s *Sandbox) listenUnix(c *Call, fd int) error {
 	creds, err := s.view.creds(c.thread)
 	if err != nil {
 		return err
 	}
 	name, err := unixEnd(unix.Getsockname(fd))
-	if err == nil {
-		s.view.listeners.Store(name, &listener{s.innerOf(c.Process), creds.fs.UID, creds.fs.GID, creds.fs.Groups})
+	if err != nil {
+		return err
+	}
+	// Before it listens: somebody may connect at once.
+	s.view.listening.Lock()
+	defer s.view.listening.Unlock()
+	before, had := s.view.listeners.Swap(name, &listener{s.innerOf(c.Process), creds.fs.UID, creds.fs.GID, creds.fs.Groups})
+	if err = unix.Listen(fd, int(c.Int(1))); err != nil {
+		if s.view.listeners.Delete(name); had {
+			s.view.listeners.Store(name, before)
+		}
 	}
 	return err
 }
@@ -104,6 +116,9 @@ func (s *Sandbox) peerGroups(c *Call) Answer {
 	size := c.scratch(4)
 	if err := c.Read(c.Arg(4), size); err != nil {
 		return c.failed(err)
+	}
+	if int32(binary.NativeEndian.Uint32(size)) < 0 {
+		return Errno(unix.EINVAL)
 	}
 	if b := appendUint32s(nil, l.groups...); int(int32(binary.NativeEndian.Uint32(size))) >= len(b) {
 		return c.replyOption(b)

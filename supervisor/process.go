@@ -198,7 +198,7 @@ type thread struct {
 	retryCount int          // see retried
 	monitor    bool         // it is the monitor of Go's runtime
 	meter      meter        // the agenda's
-	pokes      atomic.Int32 // SIGSTOPs on their way that are the detector's
+	pokes      atomic.Int32 // SIGSTOPs on their way that are the supervisor's
 
 	affinity threadAffinity
 	fs       atomic.Pointer[fsState]     // its working directory and umask

@@ -201,6 +201,5 @@ func anyIs(arg int, values ...uint64) (anyOf [][]seccomp.Cond) {
 
 // rawSocket selects the creation of a raw socket of a family.
 func rawSocket(family uint64) []seccomp.Cond {
-	const typeMask = 0xf // SOCK_TYPE_MASK, linux/net.h
-	return append(is(0, family), seccomp.Cond{Arg: 1, Mask: typeMask, Value: unix.SOCK_RAW})
+	return append(is(0, family), seccomp.Cond{Arg: 1, Mask: sockTypeMask, Value: unix.SOCK_RAW})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tsc"
 	"golang.org/x/sys/unix"
 )
 
@@ -122,7 +123,7 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	}
 	s := &Sandbox{cfg: cfg, cmd: cmd, hooks: h, empty: make(chan struct{}), done: make(chan struct{}), failed: make(chan struct{}), began: time.Now()}
 	s.threads.m = map[int]*thread{}
-	s.placement.noTSC = s.ownTSC()
+	s.placement.noTSC = s.ownTSC() && tsc.Dear()
 	if s.landlockABI = landlockABI(); s.landlockABI < cfg.MinLandlock {
 		return nil, fmt.Errorf("supervisor: MinLandlock is %d, and this kernel has Landlock ABI %d (0 is none): "+
 			"a newer kernel is needed, or one with landlock in its lsm= list", cfg.MinLandlock, s.landlockABI)

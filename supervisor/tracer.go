@@ -174,6 +174,7 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	t.s.leave(th)
 	th.leaveRoom()
 	t.giveAllBack(th)
+	th.takesNothing()
 	t.forked(th)
 	if ws.Signaled() {
 		t.adoptOrphans(th)
@@ -334,6 +335,7 @@ func (t *tracer) execed(th *thread) {
 	caller.traced, th.traced = nil, nil
 	caller.leaveSlot()
 	t.giveAllBack(caller)
+	th.takesNothing()
 	th.creds.Store(nil)
 	// Who else shared it, shares it no more (unshare_fs_struct, fs/exec.c).
 	th.fs.Store(caller.fs.Load().copy())

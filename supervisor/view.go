@@ -36,6 +36,7 @@ type view struct {
 
 	bound     sync.Map // the paths that sockets were bound at, by those that the host knows
 	listeners sync.Map // who listens there, by the same
+	listening sync.Mutex
 
 	changed int64 // the time of the last change
 }

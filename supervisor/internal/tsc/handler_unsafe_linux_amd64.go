@@ -33,31 +33,43 @@ func handler() uintptr
 // segvBit is SIGSEGV in a mask.
 const segvBit = 1 << (unix.SIGSEGV - 1)
 
-// install makes segv the process's handler of SIGSEGV, with the stack, the mask and the
-// flags of the one before, and lets it be called within that of SIGPROF, in which Go's
-// profiler reads the clock.
+// lastSignal is _NSIG of the kernel, noDefer SA_NODEFER.
+const (
+	lastSignal = 64
+	noDefer    = 0x40000000
+)
+
+// install makes segv the process's handler of SIGSEGV, with the stack and the mask of the
+// one before, and lets it be called within all handlers, its own included: Go's profiler
+// reads the clock in that of SIGPROF, and so does what prints the goroutines' stacks in
+// those of signals that end the process.
 var install = sync.OnceValue(func() error {
-	var act, prof sigaction
+	const none = 1 // SIG_IGN, and below it SIG_DFL
+	var act sigaction
 	if err := rtSigaction(unix.SIGSEGV, nil, &act); err != nil {
 		return err
 	}
-	if err := rtSigaction(unix.SIGPROF, nil, &prof); err != nil {
-		return err
-	}
-	const none = 1 // SIG_IGN, and below it SIG_DFL
 	if act.handler <= none {
 		return unix.ENOTSUP
 	}
 	former = act.handler
 	act.handler = handler()
+	act.flags |= noDefer
+	act.mask &^= segvBit
 	if err := rtSigaction(unix.SIGSEGV, &act, nil); err != nil {
 		return err
 	}
-	if prof.handler <= none {
-		return nil
+	for sig := unix.Signal(1); sig <= lastSignal; sig++ {
+		var other sigaction
+		if rtSigaction(sig, nil, &other) != nil || other.handler <= none || other.mask&segvBit == 0 {
+			continue
+		}
+		other.mask &^= segvBit
+		if err := rtSigaction(sig, &other, nil); err != nil {
+			return err
+		}
 	}
-	prof.mask &^= segvBit
-	return rtSigaction(unix.SIGPROF, &prof, nil)
+	return nil
 })
 
 // installed reports whether segv is the handler and will be called, and makes it so the

@@ -14,8 +14,9 @@ import (
 // tenth of that.
 const worthwhile = time.Microsecond
 
-// dear reports whether changes of the bit are that dear on this machine.
-var dear = sync.OnceValue(func() bool {
+// Dear reports whether changes of the bit are that dear on this machine. Elsewhere Forbid and
+// Allow do nothing.
+var Dear = sync.OnceValue(func() bool {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	least := time.Hour
@@ -44,6 +45,8 @@ func toggle() (ok bool) {
 }
 
 // set has no clock read in it, unlike unix.Prctl, after which Go's scheduler may run.
+//
+//go:nosplit
 func set(to uintptr) bool {
 	_, _, errno := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_TSC, to, 0)
 	return errno == 0
@@ -59,14 +62,14 @@ func set(to uintptr) bool {
 // It leaves the thread as it is where the process is traced (runtime/trace reads the clock
 // all the time), and where the handler of SIGSEGV is no longer this package's.
 func Forbid() {
-	if dear() && !trace.IsEnabled() && installed() {
+	if Dear() && !trace.IsEnabled() && installed() {
 		set(unix.PR_TSC_SIGSEGV)
 	}
 }
 
 // Allow gives the calling thread the counter back.
 func Allow() {
-	if dear() {
+	if Dear() {
 		set(unix.PR_TSC_ENABLE)
 	}
 }

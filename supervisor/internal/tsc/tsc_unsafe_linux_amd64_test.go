@@ -2,9 +2,13 @@ package tsc
 
 import (
 	"bytes"
+	"errors"
+	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -156,6 +160,33 @@ func TestProfile(t *testing.T) {
 	}
 }
 
+// TestTraceback: what prints the goroutines' stacks, which reads the clock for those that
+// have waited for long, gets to its end.
+func TestTraceback(t *testing.T) {
+	const quits = "TSC_TEST_QUITS"
+	if os.Getenv(quits) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run", "^TestTraceback$")
+		cmd.Env = append(os.Environ(), quits+"=1", "GOTRACEBACK=all")
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 2 || strings.Count(string(out), "chan receive") < 20 {
+			t.Errorf("%v, want exit status 2 and all goroutines in\n%s", err, out)
+		}
+		return
+	}
+	for range 20 {
+		go func() { <-make(chan bool) }()
+	}
+	for range 3 { // the collector notes since when they wait
+		time.Sleep(time.Millisecond)
+		runtime.GC()
+	}
+	forbidden(t, func() {
+		_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGQUIT)
+		select {}
+	})
+}
+
 // TestForbid: whether it is worth it here or not, the clock can be read and the thread is
 // as it was in the end.
 func TestForbid(t *testing.T) {
@@ -168,7 +199,7 @@ func TestForbid(t *testing.T) {
 	if time.Since(began) < 0 {
 		t.Error("the clock goes back")
 	}
-	if want := map[bool]int32{false: unix.PR_TSC_ENABLE, true: unix.PR_TSC_SIGSEGV}[dear()]; may != want {
+	if want := map[bool]int32{false: unix.PR_TSC_ENABLE, true: unix.PR_TSC_SIGSEGV}[Dear()]; may != want {
 		t.Errorf("the thread's state was %d, want %d", may, want)
 	}
 	if now := state(t); now != unix.PR_TSC_ENABLE {
