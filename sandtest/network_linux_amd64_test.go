@@ -77,8 +77,11 @@ b, a = u.recvfrom(9); u.sendto(b[::-1], a); print(a, v.recvfrom(9))
 // Servers have their ports in each sandbox, many at once.
 func TestServers(t *testing.T) {
 	sandboxes := 8
-	if os.Getenv("SANDTEST_LONG") != "" {
+	switch {
+	case os.Getenv("SANDTEST_LONG") != "":
 		sandboxes = 20
+	case testing.Short():
+		sandboxes = 3
 	}
 	for _, tt := range servers {
 		t.Run(tt.name, func(t *testing.T) {

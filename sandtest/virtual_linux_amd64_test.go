@@ -16,8 +16,11 @@ import (
 func TestVirtualTime(t *testing.T) {
 	cache := t.TempDir()
 	runs := 4
-	if os.Getenv("SANDTEST_LONG") != "" {
+	switch {
+	case os.Getenv("SANDTEST_LONG") != "":
 		runs = 100
+	case testing.Short():
+		runs = 2
 	}
 	for _, tt := range []struct {
 		name, want string
