@@ -124,7 +124,8 @@
 //     machine without those programs they stay until the user's next sandbox.
 //   - A process of the host that looks for the sandbox's ports can send datagrams to
 //     them. Connections are turned away when they are accepted, unless the port is
-//     published.
+//     published; until then the server's socket is ready.
+//   - What lies in pipes and sockets doesn't count as memory.
 //   - chroot(2) fails with EPERM. A program whose interpreter (ld.so) is another file
 //     than the host's of that path, as with [Config.Root], is executed as a copy.
 //   - A limit of the host's (setrlimit(2)) that is lower than usual stays. All of a process's
