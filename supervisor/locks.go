@@ -57,13 +57,18 @@ func (s *Sandbox) lock(c *Call) Answer {
 func (s *Sandbox) detached(c *Call) (st *unix.Stat_t, own int, a Answer) {
 	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
 	if err != nil {
-		return nil, -1, goOn // the kernel says what is wrong with it
+		return nil, -1, c.descriptorFailed(err)
 	}
 	defer unix.Close(fd)
 	st = new(unix.Stat_t)
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	if err != nil || flags&unix.O_PATH != 0 || flags&unix.O_ACCMODE != unix.O_RDONLY ||
-		unix.Fstat(fd, st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+	if err == nil {
+		err = unix.Fstat(fd, st)
+	}
+	switch {
+	case err != nil:
+		return nil, -1, c.refusedWith(err)
+	case flags&unix.O_PATH != 0 || flags&unix.O_ACCMODE != unix.O_RDONLY || st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return nil, -1, goOn // what is written to is the layer's already
 	}
 	own = -1

@@ -334,8 +334,8 @@ func (c *Call) replyOption(value []byte) Answer {
 }
 
 // carry binds a socket to a port of the host's. The sandbox's IPv6 is carried by the
-// host's IPv4, so one that wants nothing of that has to take it. A stream was made by the program,
-// and is confined here where nothing else keeps it from connecting itself.
+// host's IPv4, so one that wants nothing of that has to take it. A stream was made by the
+// program, and is confined here where nothing else keeps it from connecting itself.
 func (s *Sandbox) carry(k *socket, to netip.AddrPort) error {
 	if k.protocol == tcp && s.landlockABI < rulesTCP {
 		if err := s.confine(k.fd); err != nil {

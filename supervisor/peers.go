@@ -22,8 +22,8 @@ import (
 // meanwhile may learn the supervisor's process id.
 func peers(s *Sandbox) feature {
 	f := feature{name: "peers", calls: []call{
-		{name: "getsockopt", notify: s.peerCred, conds: option(unix.SOL_SOCKET, unix.SO_PEERCRED)},
-		{name: "getsockopt", notify: s.peerGroups, conds: option(unix.SOL_SOCKET, unix.SO_PEERGROUPS)},
+		{name: "getsockopt", notify: s.ofListener(tellCred), conds: option(unix.SOL_SOCKET, unix.SO_PEERCRED)},
+		{name: "getsockopt", notify: s.ofListener(tellGroups), conds: option(unix.SOL_SOCKET, unix.SO_PEERGROUPS)},
 	}}
 	for _, name := range []uint64{unix.SO_PEERPIDFD, unix.SO_PASSPIDFD} {
 		f.calls = append(f.calls,
@@ -94,25 +94,26 @@ func unixEnd(sa unix.Sockaddr, err error) (string, error) {
 	return "", err
 }
 
-func (s *Sandbox) peerCred(c *Call) Answer {
-	l, err := s.listenerOf(c)
-	if err != nil {
-		return c.refusedWith(err)
+// ofListener answers a question about the other end of a connection, where the kernel would
+// tell of the supervisor.
+func (s *Sandbox) ofListener(tell func(*Call, *listener) Answer) func(*Call) Answer {
+	return func(c *Call) Answer {
+		l, err := s.listenerOf(c)
+		switch {
+		case err != nil:
+			return c.refusedWith(err)
+		case l == nil:
+			return goOn
+		}
+		return tell(c, l)
 	}
-	if l == nil {
-		return goOn
-	}
+}
+
+func tellCred(c *Call, l *listener) Answer {
 	return c.replyOption(appendUint32s(nil, uint32(l.pid), l.uid, l.gid)) // struct ucred, unix(7)
 }
 
-func (s *Sandbox) peerGroups(c *Call) Answer {
-	l, err := s.listenerOf(c)
-	if err != nil {
-		return c.refusedWith(err)
-	}
-	if l == nil {
-		return goOn
-	}
+func tellGroups(c *Call, l *listener) Answer {
 	size := c.scratch(4)
 	if err := c.Read(c.Arg(4), size); err != nil {
 		return c.failed(err)

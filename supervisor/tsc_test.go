@@ -41,8 +41,8 @@ func TestLinkerTime(t *testing.T) {
 	}
 }
 
-// What a callback starts outside of the sandbox may read the counter, which the thread that
-// the callback runs on may not, and has the callback's CPUs for its own.
+// What a callback starts outside of the sandbox may read the counter, which the threads that
+// serve the sandbox may not.
 func TestCallbackStartsProgram(t *testing.T) {
 	path := compileC(t, "tsc", false)
 	var out []byte

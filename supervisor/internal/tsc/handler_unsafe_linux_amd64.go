@@ -24,8 +24,8 @@ var former uintptr
 // reads counts the instructions that segv has carried out.
 var reads uint64
 
-// Reads tells how often a thread that is kept from the counter has read it so far.
-func Reads() uint64 { return atomic.LoadUint64(&reads) }
+// readSoFar tells how often a thread that is kept from the counter has read it so far.
+func readSoFar() uint64 { return atomic.LoadUint64(&reads) }
 
 // handler returns the address of segv.
 func handler() uintptr
