@@ -36,6 +36,10 @@ int main(int argc, char **argv)
 			int end = accept(server, (void *)&from, &size);
 			if (end < 0)
 				die("accept");
+			// Otherwise its port would wait for late packets, and the kernel look the longer
+			// for another the more do.
+			struct linger none = {1, 0};
+			setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
 			close(fd);
 			close(end);
 		}
