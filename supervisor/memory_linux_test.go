@@ -1,12 +1,37 @@
 package supervisor
 
 import (
+	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sandtest/go-sandtest/det"
 )
+
+// hasZeroPage reports whether pages that nobody has written to are one and the same.
+func hasZeroPage(t *testing.T) bool {
+	t.Helper()
+	const size = 32 << 20
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(mem) }()
+	if err := unix.Madvise(mem, unix.MADV_NOHUGEPAGE); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := kilobytes("/proc/self/status", "RssAnon:")
+	sum := byte(0)
+	for i := 0; i < size; i += os.Getpagesize() {
+		sum += mem[i]
+	}
+	after, ok := kilobytes("/proc/self/status", "RssAnon:")
+	if !ok || sum != 0 {
+		t.Fatalf("the sum of zeros is %d, /proc/self/status is read: %v", sum, ok)
+	}
+	return after-before < size/2
+}
 
 // Memory counts that no process has mapped, and counts once.
 func TestHoardedMemory(t *testing.T) {
@@ -19,6 +44,9 @@ func TestHoardedMemory(t *testing.T) {
 					t.Skip("/dev/shm is no tmpfs")
 				}
 				t.Setenv("TMPDIR", "/dev/shm")
+			}
+			if kind == "tables" && !hasZeroPage(t) {
+				t.Skip("on this kernel a page that was only read takes memory, too")
 			}
 			cfg := Config{Clock: det.Running, Limits: Limits{Memory: limit}}
 			if state, out := run(t, cfg, cmdC(path, kind, "48", "again and again")); state.OutOfMemory || out != "done\n" {

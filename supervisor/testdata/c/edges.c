@@ -27,11 +27,6 @@ static void refused(void)
 	say("CLONE_UNTRACED", raw(SYS_clone, SIGCHLD | CLONE_UNTRACED, 0, 0, 0, 0));
 	say("CLONE_UNTRACED with more", raw(SYS_clone, SIGCHLD | CLONE_UNTRACED | CLONE_PARENT, 0, 0, 0, 0));
 	say("CLONE_UNTRACED with rubbish above", raw(SYS_clone, 0x5eed00000000 | SIGCHLD | CLONE_UNTRACED, 0, 0, 0, 0));
-	say("int 0x80 getpid", i386(20));
-	say("int 0x80 uname", i386(122));
-	say("int 0x80 time", i386(13));
-	say("int 0x80 getrandom", i386(355));
-	say("int 0x80 clock_gettime", i386(265));
 	say("x32 getpid", raw(X32 | SYS_getpid));
 	say("x32 uname", raw(X32 | SYS_uname, b));
 	say("x32 getrandom", raw(X32 | SYS_getrandom, b, 16, 0));
@@ -48,6 +43,16 @@ static void refused(void)
 		_exit(0);
 	}
 	waitpid(pid, 0, 0);
+}
+
+// refused32 does so by the interrupt, which a kernel without such an ABI doesn't have.
+static void refused32(void)
+{
+	say("int 0x80 getpid", i386(20));
+	say("int 0x80 uname", i386(122));
+	say("int 0x80 time", i386(13));
+	say("int 0x80 getrandom", i386(355));
+	say("int 0x80 clock_gettime", i386(265));
 }
 
 // pointers gives bad ones to every kind of call.
@@ -222,6 +227,8 @@ int main(int argc, char **argv)
 	const char *what = argv[1];
 	if (!strcmp(what, "refused"))
 		refused();
+	else if (!strcmp(what, "refused32"))
+		refused32();
 	else if (!strcmp(what, "pointers"))
 		pointers();
 	else if (!strcmp(what, "lengths"))
