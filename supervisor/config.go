@@ -370,6 +370,9 @@ type Stats struct {
 	// latter although it might have been, NoNamespaces is why.
 	Backend      string `json:"-"`
 	NoNamespaces string `json:"no_namespaces,omitempty"`
+	// HostTSC is why programs read the host's time-stamp counter under the virtual clock,
+	// although Config.HostTSC isn't set: the machine can't be kept from telling it.
+	HostTSC string `json:"host_tsc,omitempty"`
 	// Landlock is the ABI of Landlock that stood behind the sandbox, 0 for none.
 	Landlock int `json:"landlock"`
 	// Real is the time the command took by the host's clock.

@@ -111,7 +111,8 @@
 //   - clone3 fails with ENOSYS, so that flags can be judged; C libraries fall
 //     back to clone. So does rseq, which would tell the CPU's number.
 //   - The cpuid instruction tells about the host, and under the running clock
-//     rdtsc does. Under the virtual clock each rdtsc costs some 45 us.
+//     rdtsc does. Under the virtual clock each rdtsc costs some 45 us; on a machine whose
+//     hypervisor doesn't let it fault it tells about the host (Stats.HostTSC).
 //   - A descriptor that was opened for reading before a file of the host's is first
 //     written to, by whichever process, goes on reading the host's bytes, as with
 //     overlayfs.

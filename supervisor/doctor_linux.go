@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/sandtest/go-sandtest/supervisor/internal/tsc"
 	"github.com/sandtest/go-sandtest/vdso"
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +35,15 @@ func Doctor() []Check {
 		checks = append(checks, c)
 	}
 	ran, spaces := trial()
-	return append(checks, landlockCheck(), spaces, ran)
+	return append(checks, counterCheck(), landlockCheck(), spaces, ran)
+}
+
+func counterCheck() Check {
+	c := Check{Name: "time-stamp counter", OK: tsc.Obeyed(), Optional: true, Detail: "rdtsc tells the virtual clock (PR_SET_TSC)"}
+	if !c.OK {
+		c.Detail = errTSC.Error() + ": programs that execute it read the host's counter"
+	}
+	return c
 }
 
 func platform() Check {

@@ -233,6 +233,9 @@ func (s *Sandbox) trace(started chan<- error) {
 	if s.withoutSpaces != nil {
 		s.state.Stats.NoNamespaces = s.withoutSpaces.Error()
 	}
+	if s.wantsTSC() && !s.ownTSC() {
+		s.state.Stats.HostTSC = errTSC.Error()
+	}
 	s.state.Stats.Landlock = s.landlockABI
 	s.state.Stats.Real = time.Since(s.began)
 }

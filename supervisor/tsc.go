@@ -3,9 +3,12 @@
 package supervisor
 
 import (
+	"errors"
+
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tsc"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +28,8 @@ import (
 // from it, too (internal/tsc). Between programs and the rest of the machine it stays as it
 // is; Config.HostTSC gives it up.
 //
-// What remains: a program that forbids them to itself has forbidden them to the
+// What remains: on a machine whose hypervisor doesn't let such instructions fault they tell of
+// the host, and State.Stats says so; a program that forbids them to itself has forbidden them to the
 // calling thread alone, not to what that creates.
 func timeStamps(s *Sandbox) feature {
 	f := feature{name: "tsc"}
@@ -38,7 +42,12 @@ func timeStamps(s *Sandbox) feature {
 }
 
 // ownTSC reports whether programs are kept from the host's counter.
-func (s *Sandbox) ownTSC() bool { return s.cfg.Clock == det.Virtual && !s.cfg.HostTSC }
+func (s *Sandbox) ownTSC() bool { return s.wantsTSC() && tsc.Obeyed() }
+
+func (s *Sandbox) wantsTSC() bool { return s.cfg.Clock == det.Virtual && !s.cfg.HostTSC }
+
+// errTSC is why programs aren't kept from it although they are to be.
+var errTSC = errors.New("prctl(PR_SET_TSC) is without effect on this machine, whose hypervisor doesn't let rdtsc fault")
 
 // forbidTSC makes the command forbid itself the instructions.
 func (s *Sandbox) forbidTSC(calls *tracee.List) {

@@ -83,6 +83,37 @@ func installed() bool {
 		rtSigaction(unix.SIGPROF, nil, &prof) == nil && prof.mask&segvBit == 0
 }
 
+// readCounter executes rdtsc.
+func readCounter()
+
+// faults reports whether a thread that is kept from the counter faults upon a read of it. For
+// that moment segv is the handler.
+func faults() bool {
+	const none = 1 // SIG_IGN, and below it SIG_DFL
+	var act sigaction
+	if rtSigaction(unix.SIGSEGV, nil, &act) != nil || act.handler <= none {
+		return true // nobody can tell
+	}
+	if act.handler != handler() {
+		former = act.handler
+		own := act
+		own.handler = handler()
+		own.flags |= noDefer
+		own.mask &^= segvBit
+		if rtSigaction(unix.SIGSEGV, &own, nil) != nil {
+			return true
+		}
+		defer func() { _ = rtSigaction(unix.SIGSEGV, &act, nil) }()
+	}
+	before := readSoFar()
+	if !set(unix.PR_TSC_SIGSEGV) {
+		return true // the command's own call will say why
+	}
+	readCounter()
+	set(unix.PR_TSC_ENABLE)
+	return readSoFar() != before
+}
+
 // rtSigaction is rt_sigaction(2).
 func rtSigaction(sig unix.Signal, set, old *sigaction) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),

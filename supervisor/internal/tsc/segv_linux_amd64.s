@@ -74,3 +74,8 @@ TEXT ·handler(SB),NOSPLIT,$0-8
 	MOVQ $·segv(SB), AX
 	MOVQ AX, ret+0(FP)
 	RET
+
+// func readCounter()
+TEXT ·readCounter(SB),NOSPLIT,$0-0
+	RDTSC
+	RET

@@ -17,6 +17,9 @@ const worthwhile = time.Microsecond
 // Dear reports whether changes of the bit are that dear on this machine. Elsewhere Forbid and
 // Allow do nothing.
 var Dear = sync.OnceValue(func() bool {
+	if !Obeyed() {
+		return false
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	least := time.Hour
@@ -28,6 +31,15 @@ var Dear = sync.OnceValue(func() bool {
 		least = min(least, time.Since(began))
 	}
 	return least/2 > worthwhile
+})
+
+// Obeyed reports whether a thread that is kept from the counter faults when it reads it. On a
+// machine that a hypervisor makes without the processor's help the bit of CR4 may be the
+// guest's alone.
+var Obeyed = sync.OnceValue(func() bool {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return faults()
 })
 
 // toggle forbids and allows the counter, with no signal in between: there may be no
