@@ -1,0 +1,74 @@
+package rooted
+
+import (
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bind binds the socket fd to an address (struct sockaddr_un, unix(7)) as a process whose
+// root is the directory root, and whose working directory is dir there.
+//
+// That process shares everything else with this one, and exists as long as it takes. Without
+// CAP_SYS_CHROOT it has a user namespace, for the capability (user_namespaces(7)).
+//
+// Errors: what chroot(2), chdir(2) and bind(2) report, and EPERM where there can be no
+// user namespace. root and dir are paths, without zero bytes.
+func Bind(fd int, addr []byte, root, dir string, privileged bool) error {
+	if len(addr) == 0 {
+		return unix.EINVAL
+	}
+	// The pointers are the child's alone, which is gone when the call returns.
+	rootAt, err := unix.BytePtrFromString(root)
+	if err != nil {
+		return err
+	}
+	dirAt, err := unix.BytePtrFromString(dir)
+	if err != nil {
+		return err
+	}
+	flags := uintptr(unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_FILES)
+	if !privileged {
+		flags |= unix.CLONE_NEWUSER
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// A handler must not run in the child: it has this thread's stack.
+	all, old := unix.Sigset_t{}, unix.Sigset_t{}
+	for i := range all.Val {
+		all.Val[i] = ^uint64(0)
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
+		return fmt.Errorf("block signals: %w", err)
+	}
+	pid := int(bindIn(flags, rootAt, dirAt, uintptr(fd), &addr[0], uintptr(len(addr))))
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil); err != nil {
+		return fmt.Errorf("unblock signals: %w", err)
+	}
+	if pid < 0 {
+		return fmt.Errorf("create a process with another root (clone): %w", unix.Errno(-pid))
+	}
+	for {
+		var ws unix.WaitStatus
+		_, err := unix.Wait4(pid, &ws, unix.WALL, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return fmt.Errorf("wait for a process with another root: %w", err)
+		case !ws.Exited():
+			return fmt.Errorf("a process with another root was killed: %v", ws.Signal())
+		case ws.ExitStatus() != 0:
+			return unix.Errno(ws.ExitStatus())
+		}
+		return nil
+	}
+}
+
+// bindIn creates a child with the flags of clone(2), which calls chroot, chdir and bind as
+// far as they succeed, and exits with the number of the error. It returns the child's
+// process id, or a negative error number.
+//
+//go:noescape
+func bindIn(flags uintptr, root, dir *byte, fd uintptr, addr *byte, size uintptr) (pid uintptr)

@@ -1,0 +1,104 @@
+package rooted_test
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/rooted"
+	"golang.org/x/sys/unix"
+)
+
+func address(name string) []byte {
+	return append(append(binary.NativeEndian.AppendUint16(nil, unix.AF_UNIX), name...), 0)
+}
+
+// bind binds a new socket, or skips the test where no such process can be.
+func bind(t *testing.T, name, root, dir string) (fd int, err error) {
+	t.Helper()
+	if fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd, rooted.Bind(fd, address(name), root, dir, os.Geteuid() == 0)
+}
+
+// The kernel tells the name as the other root has it; the file is there, and this process
+// has its own root still.
+func TestBind(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if _, err := bind(t, "/probe", t.TempDir(), "/"); err == unix.EPERM || os.IsPermission(err) {
+			t.Skip("no user namespaces: ", err)
+		}
+	}
+	for _, tt := range []struct{ name, dir, at string }{
+		{"/run/x.sock", "/", "run/x.sock"},
+		{"x.sock", "/run", "run/x.sock"},
+		{"../x.sock", "/run", "x.sock"},
+	} {
+		root := t.TempDir()
+		if err := os.Mkdir(filepath.Join(root, "run"), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		fd, err := bind(t, tt.name, root, tt.dir)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if sa, err := unix.Getsockname(fd); err != nil || sa.(*unix.SockaddrUnix).Name != tt.name {
+			t.Errorf("its name is %v (%v), want %s", sa, err, tt.name)
+		}
+		if f, err := os.Lstat(filepath.Join(root, tt.at)); err != nil || f.Mode()&os.ModeSocket == 0 {
+			t.Errorf("at %s: %v, %v, want a socket", tt.at, f, err)
+		}
+	}
+}
+
+func TestBindFails(t *testing.T) {
+	for _, tt := range []struct {
+		name, root, dir string
+		want            unix.Errno
+	}{
+		{"/x", "/nonexistent/root", "/", unix.ENOENT},
+		{"/x", "", "/nonexistent", unix.ENOENT},
+		{"/no/dir", "", "/", unix.ENOENT},
+	} {
+		root := tt.root
+		if root == "" {
+			root = t.TempDir()
+		}
+		if _, err := bind(t, tt.name, root, tt.dir); err != tt.want && os.Geteuid() == 0 {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}
+
+// Many at once, beside goroutines that allocate: none disturbs another.
+func TestBindAtOnce(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if _, err := bind(t, "/probe", t.TempDir(), "/"); os.IsPermission(err) {
+			t.Skip("no user namespaces: ", err)
+		}
+	}
+	root := t.TempDir()
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for n := range 50 {
+				fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				name := "/" + string(rune('a'+i)) + string(rune('A'+n))
+				if err := rooted.Bind(fd, address(name), root, "/", os.Geteuid() == 0); err != nil {
+					t.Error(err)
+				}
+				unix.Close(fd)
+				_ = make([]byte, 1<<16)
+			}
+		})
+	}
+	all.Wait()
+}
