@@ -11,8 +11,9 @@ import (
 
 // Condition is for [testscript.Params.Condition]: [sandbox:FEATURE] holds where the
 // machine has a feature, and [sandbox] where there are sandboxes at all. Features are
-// virtual-time, fixed-addresses, landlock and namespaces, with which process ids are the
-// same in every run. Other conditions are an error.
+// virtual-time, fixed-addresses, landlock, namespaces, with which process ids are the
+// same in every run, and rdtsc, which then tells the virtual clock. Other conditions are an
+// error.
 func Condition(cond string) (bool, error) {
 	if cond == "sandbox" {
 		return has("trial run"), nil
@@ -34,6 +35,7 @@ var features = map[string]string{
 	"fixed-addresses": "fixed addresses",
 	"landlock":        "Landlock",
 	"namespaces":      "namespaces",
+	"rdtsc":           "time-stamp counter",
 }
 
 func has(name string) bool {
