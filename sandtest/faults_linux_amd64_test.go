@@ -196,7 +196,7 @@ func TestFaultErrors(t *testing.T) {
 	for _, tt := range []struct{ spec, want string }{
 		{"reed:error=EIO", `no system call "reed"`},
 		{"%fils:error=EIO", `no category "%fils"`},
-		{"accept:delay=1s", "accept can't be delayed"},
+		{"recvmsg:delay=1s", "recvmsg can't be delayed"},
 		{"getrandom:short=1", "getrandom can't be cut short: the supervisor answers it"},
 		{"readv:short=1", "several buffers"},
 	} {

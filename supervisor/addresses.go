@@ -69,7 +69,7 @@ func (c *Call) socketAnd() (k socket, addr []byte, a Answer) {
 
 // isInternet reports whether it is a socket that the network feature deals with.
 func (s *Sandbox) isInternet(k *socket) bool {
-	return s.loopbacks != nil && (k.domain == unix.AF_INET || k.domain == unix.AF_INET6)
+	return s.hasOwnNetwork() && (k.domain == unix.AF_INET || k.domain == unix.AF_INET6)
 }
 
 // raced is the answer to a call whose descriptor or address was another one when the
@@ -83,7 +83,7 @@ func (s *Sandbox) connectOther(c *Call) Answer {
 	return c.otherSocket(func(k *socket, addr []byte) Answer {
 		family := familyOf(addr)
 		switch {
-		case s.isInternet(k):
+		case s.isInternet(k) && (s.netspace == nil || family == unix.AF_INET || family == unix.AF_INET6):
 			return raced()
 		case family == unix.AF_UNSPEC && len(addr) >= 2:
 			return c.saidBy(rawConnect(k.fd, addr))
@@ -93,7 +93,7 @@ func (s *Sandbox) connectOther(c *Call) Answer {
 				return raced()
 			}
 			return c.connectUnix(host)
-		case k.domain == unix.AF_INET || k.domain == unix.AF_INET6:
+		case s.netspace == nil && (k.domain == unix.AF_INET || k.domain == unix.AF_INET6):
 			return s.connectHost(c, k, addr)
 		}
 		return c.saidBy(rawConnect(k.fd, addr))
@@ -109,11 +109,7 @@ func (s *Sandbox) connectHost(c *Call, k *socket, addr []byte) Answer {
 	if k.domain == unix.AF_INET && !a.Addr().Is4() || k.domain == unix.AF_INET6 && a.Addr().Is4() {
 		return c.saidBy(rawConnect(k.fd, addr))
 	}
-	to := k.sockaddr(a)
-	if six, ok := to.(*unix.SockaddrInet6); ok && len(addr) >= sizeOfAddress6+4 {
-		six.ZoneId = binary.NativeEndian.Uint32(addr[sizeOfAddress6:])
-	}
-	waits, err := k.connect(to)
+	waits, err := k.connect(addr)
 	if waits != nil {
 		return c.waitToConnect(k, waits)
 	}
@@ -168,6 +164,9 @@ func (s *Sandbox) listenOther(c *Call) Answer {
 	}
 	if k.domain != unix.AF_UNIX {
 		return c.saidBy(unix.Listen(fd, int(c.Int(1))))
+	}
+	if s.netspace != nil {
+		return Continue() // then its peers learn who it is; at worst a socket gets a port of the kernel's choice
 	}
 	return c.saidBy(s.listenUnix(c, fd))
 }

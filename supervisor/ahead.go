@@ -14,6 +14,7 @@ import (
 type ahead struct {
 	spaces  bool // what the table was made for
 	single  bool
+	net     bool
 	made    chan struct{} // closed when the rest is there
 	table   *table
 	filter  []byte
@@ -31,8 +32,8 @@ func (s *Sandbox) makeAhead() {
 		s.withoutSpaces = exhausted
 	default:
 		s.spaces = noNamespacesYet(s)
-		s.spaces.single = user && !mayMapAll()
-		a.spaces, a.single = true, s.spaces.single
+		s.spaces.single, s.spaces.hasNet = user && !mayMapAll(), s.noNetspace() == nil
+		a.spaces, a.single, a.net = true, s.spaces.single, s.spaces.hasNet
 	}
 	s.ahead = a
 	go func() {
@@ -52,6 +53,9 @@ func (s *Sandbox) makeAhead() {
 }
 
 func (s *Sandbox) tableAndFilter() (*table, []byte, error) {
+	if err := s.chooseNetwork(); err != nil {
+		return nil, nil, err
+	}
 	t, err := newTable(s)
 	if err != nil {
 		return nil, nil, err
@@ -77,7 +81,7 @@ func (s *Sandbox) takeAhead() (err error) {
 	if a.err != nil {
 		return a.err
 	}
-	if a.spaces != (s.spaces != nil) || s.spaces != nil && a.single != s.spaces.knowsOne() {
+	if a.spaces != (s.spaces != nil) || s.spaces != nil && (a.single != s.spaces.knowsOne() || a.net != s.spaces.hasNet) {
 		if s.spaces != nil {
 			s.spaces.single = s.spaces.knowsOne()
 		}

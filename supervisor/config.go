@@ -370,6 +370,9 @@ type Stats struct {
 	// latter although it might have been, NoNamespaces is why.
 	Backend      string `json:"-"`
 	NoNamespaces string `json:"no_namespaces,omitempty"`
+	// NoNetspace is why a sandbox with namespaces has none of the network, but a part of the
+	// host's loopback interface that stands for one.
+	NoNetspace string `json:"no_netspace,omitempty"`
 	// HostTSC is why programs read the host's time-stamp counter under the virtual clock,
 	// although Config.HostTSC isn't set: the machine can't be kept from telling it.
 	HostTSC string `json:"host_tsc,omitempty"`

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
@@ -18,7 +19,7 @@ import (
 
 // A connecting is a connection that a thread waits for.
 type connecting struct {
-	to     unix.Sockaddr
+	to     []byte // the address, its own
 	cookie uint64 // of the socket (SO_COOKIE)
 	begun  bool   // by a call before
 	ends   bool   // it has a timeout, and the kernel doesn't go on with it after a signal
@@ -41,11 +42,9 @@ func (s *Sandbox) connectInternet(c *Call) Answer {
 		case unspecified:
 			return c.done(disconnect(k.fd))
 		}
-		var to unix.Sockaddr
 		var waits *connecting
 		err = s.reaching(k, c.Process, a, true, func(real netip.AddrPort) (err error) {
-			to = k.sockaddr(real)
-			waits, err = k.connect(to)
+			waits, err = k.connect(appendAddress(c.scratch(mostOfAnAddress)[:0], k.domain, real))
 			return err
 		})
 		if waits != nil && err == nil {
@@ -57,28 +56,28 @@ func (s *Sandbox) connectInternet(c *Call) Answer {
 
 // connect connects a socket as far as that goes without waiting, and returns what the
 // program wants to wait for.
-func (k *socket) connect(to unix.Sockaddr) (waits *connecting, err error) {
+func (k *socket) connect(to []byte) (waits *connecting, err error) {
 	flags, err := unix.FcntlInt(uintptr(k.fd), unix.F_GETFL, 0)
 	if err != nil {
 		return nil, err
 	}
 	if k.protocol == udp || flags&unix.O_NONBLOCK != 0 {
-		return nil, unix.Connect(k.fd, to)
+		return nil, rawConnect(k.fd, to)
 	}
 	if _, err := unix.FcntlInt(uintptr(k.fd), unix.F_SETFL, flags|unix.O_NONBLOCK); err != nil {
 		return nil, err
 	}
-	waits = &connecting{to: to}
-	if err = unix.Connect(k.fd, to); err == unix.EALREADY {
-		waits.begun = true
+	begun := false
+	if err = rawConnect(k.fd, to); err == unix.EALREADY {
+		begun = true
 	} else if err == unix.EINPROGRESS {
-		err = unix.Connect(k.fd, to) // which tells how it went, if it has
+		err = rawConnect(k.fd, to) // which tells how it went, if it has
 	}
 	if _, err := unix.FcntlInt(uintptr(k.fd), unix.F_SETFL, flags); err != nil {
 		return nil, err
 	}
 	if err == unix.EALREADY {
-		return waits, nil
+		return &connecting{to: slices.Clone(to), begun: begun}, nil
 	}
 	return nil, err
 }

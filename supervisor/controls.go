@@ -31,25 +31,38 @@ func controls(s *Sandbox) feature {
 		f.calls = append(f.calls, call{name: "setsockopt", anyOf: anyOption(stampOptions), notify: s.setControl},
 			call{name: "ioctl", anyOf: [][]seccomp.Cond{is(1, unix.SIOCGSTAMP), is(1, unix.SIOCGSTAMPNS)}, notify: s.lastStamp})
 	}
-	if s.loopbacks == nil {
+	if !s.hasOwnNetwork() {
+		return f
+	}
+	f.calls = append(f.calls, s.ownOptions()...)
+	if s.netspace != nil {
 		return f
 	}
 	f.calls = append(f.calls,
 		call{name: "setsockopt", anyOf: anyOption(addressOptions), notify: s.setControl},
-		call{name: "setsockopt", conds: option(unix.SOL_SOCKET, unix.SO_BINDTODEVICE), notify: s.bindToDevice},
-		call{name: "getsockopt", conds: option(unix.SOL_SOCKET, unix.SO_BINDTODEVICE), notify: s.boundDevice},
-		call{name: "getsockopt", conds: option(unix.SOL_SOCKET, unix.SO_PEERNAME), notify: s.tellPeer},
-		call{name: "getsockopt", conds: option(unix.IPPROTO_TCP, unix.TCP_INFO), notify: s.tellConnection},
-		call{name: "getsockopt", errno: unix.ENOPROTOOPT, anyOf: [][]seccomp.Cond{
+		call{name: "getsockopt", conds: option(unix.SOL_SOCKET, unix.SO_PEERNAME), notify: s.tellPeer})
+	return f
+}
+
+// ownOptions are questions and demands that lead to the host, or are answered otherwise, in
+// whatever network the sandbox has.
+func (s *Sandbox) ownOptions() []call {
+	return []call{
+		{name: "setsockopt", conds: option(unix.SOL_SOCKET, unix.SO_BINDTODEVICE), notify: s.bindToDevice},
+		{name: "getsockopt", conds: option(unix.SOL_SOCKET, unix.SO_BINDTODEVICE), notify: s.boundDevice},
+		{name: "getsockopt", conds: option(unix.IPPROTO_TCP, unix.TCP_INFO), notify: s.tellConnection},
+		{name: "getsockopt", errno: unix.ENOPROTOOPT, anyOf: [][]seccomp.Cond{
 			append(is(1, unix.IPPROTO_IP), seccomp.Cond{Arg: 2, Mask: 1<<32 - firstTableOption, Not: true}),
 			option(unix.IPPROTO_IPV6, firstTableOption), option(unix.IPPROTO_IPV6, firstTableOption+1), option(unix.IPPROTO_IPV6, originalDestination),
 			option(unix.IPPROTO_IP, unix.IP_PKTOPTIONS), option(unix.IPPROTO_IPV6, unix.IPV6_2292PKTOPTIONS),
 			option(unix.IPPROTO_TCP, unix.TCP_TIMESTAMP), option(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX),
+			option(unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE),
 		}},
-		call{name: "setsockopt", errno: unix.ENOPROTOOPT, anyOf: anyOption([][2]uint64{
+		{name: "setsockopt", errno: unix.ENOPROTOOPT, anyOf: anyOption([][2]uint64{
 			{unix.IPPROTO_TCP, unix.TCP_SAVE_SYN}, {unix.IPPROTO_TCP, unix.TCP_MD5SIG}, {unix.IPPROTO_TCP, unix.TCP_MD5SIG_EXT},
-		})})
-	return f
+			{unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE}, // see netspace.go; it came with Linux 6.3
+		})},
+	}
 }
 
 // originalDestination is IP6T_SO_ORIGINAL_DST (linux/netfilter_ipv6/ip6_tables.h).

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"iter"
 	"os"
 	"slices"
 	"strconv"
@@ -231,15 +232,23 @@ func nameless(sa unix.Sockaddr) bool {
 // proc_pid_fd(5).
 func givenFiles(pid int) map[string]bool {
 	given := map[string]bool{}
-	dir := "/proc/" + strconv.Itoa(pid) + "/fd"
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return given // then it has ended
-	}
-	for _, f := range files {
-		if link, err := os.Readlink(dir + "/" + f.Name()); err == nil {
-			given[link] = true
-		}
+	for _, link := range openFilesIn("/proc/" + strconv.Itoa(pid) + "/fd") {
+		given[link] = true
 	}
 	return given
+}
+
+// openFilesIn returns what a process has open, by number; of one that has ended nothing.
+func openFilesIn(dir string) iter.Seq2[string, string] {
+	return func(yield func(name, link string) bool) {
+		files, err := os.ReadDir(dir)
+		if err != nil {
+			return
+		}
+		for _, f := range files {
+			if link, err := os.Readlink(dir + "/" + f.Name()); err == nil && !yield(f.Name(), link) {
+				return
+			}
+		}
+	}
 }

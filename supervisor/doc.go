@@ -20,10 +20,10 @@
 //
 // # Namespaces
 //
-// Where the machine allows it, the command gets a namespace of processes, and one of
-// mounts with the /proc of those processes, by remote system calls at its first stop and
-// without a helper: see [Backend], and namespaces.go. What programs see is the same
-// without, but for process ids.
+// Where the machine allows it, the command gets a namespace of processes, one of
+// mounts with the /proc of those processes, and one of the network, by remote system calls at
+// its first stop and without a helper: see [Backend], and namespaces.go. What programs see is
+// the same without, but for process ids.
 //
 // # Files
 //
@@ -41,7 +41,13 @@
 //
 // # Network
 //
-// Sockets of the Internet are made, bound and connected by the supervisor, on the
+// In a namespace of the network the loopback interface is the kernel's, and so are connections
+// and datagrams. The supervisor binds and connects sockets, on the program's behalf, for the
+// sake of the ports that are otherwise left to chance, and of the paths of Unix sockets, which
+// such calls may mean as well.
+//
+// Otherwise, and for Config.AllowNet and Publish, sockets of the Internet are made, bound and
+// connected by the supervisor on the
 // host's loopback interface, where the sandbox has a network 127.X.Y.0/24 of its own. A
 // port of the sandbox is one of the host's that the kernel has chosen; every address
 // that a call is told, or tells, is translated. So two sandboxes listen on port 80 at
@@ -123,9 +129,9 @@
 //   - When the supervising process is killed by SIGKILL, a shell removes the sandbox's
 //     directories, and with ipcrm(1) its semaphores and message queues of System V. On a
 //     machine without those programs they stay until the user's next sandbox.
-//   - A process of the host that looks for the sandbox's ports can send datagrams to
-//     them. Connections are turned away when they are accepted, unless the port is
-//     published; until then the server's socket is ready.
+//   - Without a namespace of the network, a process of the host that looks for the sandbox's
+//     ports can send datagrams to them. Connections are turned away when they are accepted,
+//     unless the port is published; until then the server's socket is ready.
 //   - What lies in pipes and sockets doesn't count as memory.
 //   - chroot(2) fails with EPERM. A program whose interpreter (ld.so) is another file
 //     than the host's of that path, as with [Config.Root], is executed as a copy.

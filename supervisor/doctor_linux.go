@@ -34,8 +34,8 @@ func Doctor() []Check {
 		}
 		checks = append(checks, c)
 	}
-	ran, spaces := trial()
-	return append(checks, counterCheck(), landlockCheck(), spaces, ran)
+	ran, spaces, net := trial()
+	return append(checks, counterCheck(), landlockCheck(), spaces, net, ran)
 }
 
 func counterCheck() Check {
@@ -137,13 +137,17 @@ func landlockCheck() Check {
 	return c
 }
 
-// trial runs a command, and tells whether its sandbox had namespaces.
-func trial() (ran, spaces Check) {
+// sharedLoopback is what a sandbox has instead of a network of its own.
+const sharedLoopback = "a part of the host's loopback interface stands for one, and connections are dearer"
+
+// trial runs a command, and tells whether its sandbox had namespaces, and one of the network.
+func trial() (ran, spaces, net Check) {
 	ran = Check{Name: "trial run", Detail: "no program named true to try it with"}
 	spaces = Check{Name: "namespaces", Optional: true, Detail: "not tried"}
+	net = Check{Name: "network namespace", Optional: true, Detail: "not tried"}
 	path, err := exec.LookPath("true")
 	if err != nil {
-		return ran, spaces
+		return ran, spaces, net
 	}
 	var st *State
 	s, err := Start(exec.Command(path), Config{})
@@ -154,16 +158,22 @@ func trial() (ran, spaces Check) {
 	}
 	if err != nil {
 		ran.Detail = err.Error()
-		return ran, spaces
+		return ran, spaces, net
 	}
 	ran.OK, ran.Detail = true, "a command ran in a sandbox"
 	switch why := st.Stats.NoNamespaces; {
 	case st.Stats.Backend == BackendNamespaces.String():
 		spaces.OK, spaces.Detail = true, "process ids are the sandbox's own, and the same in every run"
+		if net.OK, net.Detail = st.Stats.NoNetspace == "", "the loopback interface is the sandbox's own"; !net.OK {
+			net.Detail = st.Stats.NoNetspace + ": " + sharedLoopback
+		}
 	case why != "":
 		spaces.Detail = why + ": process ids are the host's"
 	default:
 		spaces.Detail = "SANDTEST_BACKEND says not to use them: process ids are the host's"
 	}
-	return ran, spaces
+	if !spaces.OK {
+		net.Detail = "it takes the other namespaces: " + sharedLoopback
+	}
+	return ran, spaces, net
 }

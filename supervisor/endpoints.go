@@ -436,21 +436,26 @@ const (
 	allEphemerals  = 60999 - firstEphemeral + 1
 )
 
-// ephemeral names a port for a process that leaves the choice to the kernel: one
+// drawPort names a port for a process that leaves the choice to the kernel, of so many: one
 // after the other, from 32768 on for the command and from a place of its own for every
 // other process, and all over again.
-func (lo *loopbacks) ephemeral(p protocol, who *Process, at site) (site, error) {
+func (p *Process) drawPort(all uint32) uint16 {
 	from := uint32(0)
-	if who.parent != nil {
+	if p.parent != nil {
 		h := fnv.New32a()
-		_, _ = h.Write([]byte(who.Lineage))
-		from = h.Sum32() % lo.ephemerals
+		_, _ = h.Write([]byte(p.Lineage))
+		from = h.Sum32() % all
 	}
+	n := (from + p.ephemerals) % all
+	p.ephemerals++
+	return uint16(firstEphemeral + n)
+}
+
+// ephemeral returns a site with a port that nobody has.
+func (lo *loopbacks) ephemeral(p protocol, who *Process, at site) (site, error) {
 	swept := false
 	for range lo.ephemerals {
-		n := (from + who.ephemerals[p]) % lo.ephemerals
-		who.ephemerals[p]++
-		at.AddrPort = netip.AddrPortFrom(at.Addr(), uint16(firstEphemeral+n))
+		at.AddrPort = netip.AddrPortFrom(at.Addr(), who.drawPort(lo.ephemerals))
 		if !lo.isTaken(p, at) {
 			return at, nil
 		}

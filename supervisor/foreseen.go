@@ -17,7 +17,7 @@ import (
 // leadsOutside reports whether a call can't have an address of the Internet because it
 // isn't the sandbox's, nor allowed.
 func (e *event) leadsOutside(a netip.AddrPort) bool {
-	if e.s.loopbacks == nil {
+	if !e.s.hasOwnNetwork() {
 		return false
 	}
 	if isLoopback(a.Addr()) {

@@ -29,16 +29,18 @@ import (
 // What remains: before Linux 6.10 a program that maps other memory over the supervisor's
 // can send a datagram to the host's sockets.
 func messages(s *Sandbox) feature {
-	return feature{name: "messages", calls: []call{
+	f := feature{name: "messages", calls: []call{
 		{name: "sendto", conds: []seccomp.Cond{pointer(4)}, stop: s.enterSendTo},
 		{name: "sendmsg", stop: s.enterSendMessage},
 		{name: "sendmmsg", stop: s.enterSendMessages},
-		{name: "accept", stop: s.enterAccept},
-		{name: "accept4", stop: s.enterAccept},
 		{name: "recvfrom", conds: []seccomp.Cond{pointer(4)}, stop: s.enterReceiveFrom},
 		{name: "recvmsg", stop: s.enterReceiveMessage},
 		{name: "recvmmsg", stop: s.enterReceiveMessages},
 	}}
+	if s.netspace == nil { // otherwise the kernel knows the right names
+		f.calls = append(f.calls, call{name: "accept", stop: s.enterAccept}, call{name: "accept4", stop: s.enterAccept})
+	}
+	return f
 }
 
 // pointer selects calls in which an argument isn't a null pointer.
@@ -308,6 +310,9 @@ func (s *Sandbox) translatedInternet(st *Stop, family int, b []byte) ([]byte, er
 	case k.domain == unix.AF_INET && family != unix.AF_INET:
 		return nil, unix.EAFNOSUPPORT
 	}
+	if s.netspace != nil {
+		return b, s.netspace.reach(&k, st.th.proc, a)
+	}
 	var to []byte
 	err = s.reaching(&k, st.th.proc, a, false, func(real netip.AddrPort) error {
 		to = appendAddress(nil, family, real)
@@ -573,11 +578,11 @@ func (s *Sandbox) enterReceiveMessages(st *Stop) {
 
 // translateReceived replaces an address of the host's by the sandbox's.
 func (s *Sandbox) translateReceived(st *Stop, r received) {
-	var size [4]byte
-	if st.Read(r.sizeAt, size[:]) != nil {
+	var told [4]byte
+	if st.Read(r.sizeAt, told[:]) != nil {
 		return
 	}
-	full := int32(binary.NativeEndian.Uint32(size[:]))
+	full := int32(binary.NativeEndian.Uint32(told[:]))
 	if full == 0 && s.netlinks.of(st.th.proc, st.th.tid, int32(st.Arg(0))) {
 		b := netlinkAddress(0)
 		_, _ = tracee.WriteMem(st.th.tid, r.at, b[:min(len(b), int(max(r.room, 0)))])
@@ -600,8 +605,12 @@ func (s *Sandbox) translateReceived(st *Stop, r received) {
 	}
 	// It could be read, so it can be written, unless another thread has seen to it that
 	// it can't.
+	size := uint32(len(known))
+	if rest := len(b) - len(known); rest > 0 { // of the longer one that the kernel has written nothing stays
+		known = append(known, make([]byte, rest)...)
+	}
 	_, _ = tracee.WriteMem(st.th.tid, r.at, known[:min(len(known), int(r.room))])
-	_, _ = tracee.WriteMem(st.th.tid, r.sizeAt, binary.NativeEndian.AppendUint32(nil, uint32(len(known))))
+	_, _ = tracee.WriteMem(st.th.tid, r.sizeAt, binary.NativeEndian.AppendUint32(nil, size))
 }
 
 // sandboxAddress returns what the sandbox calls an address, nil if the host calls it
@@ -619,7 +628,7 @@ func (s *Sandbox) sandboxAddress(st *Stop, b []byte, full int32, p protocol) (kn
 		}
 		given, ok := s.view.boundAt(host)
 		if !ok {
-			return nil, whole
+			return nil, whole || s.netspace != nil
 		}
 		return unixAddress(given), whole
 	case unix.AF_INET, unix.AF_INET6:

@@ -23,10 +23,12 @@ import (
 // taken away before it runs (capabilities.go).
 type namespaces struct {
 	s      *Sandbox
-	deputy int // the process that stands for the command, 0 when it has ended
-	init   int // process 1 of the sandbox, by the host's number; 0 when it has ended
-	pids   int // the namespace of processes
-	proc   int // the root of its /proc
+	deputy int    // the process that stands for the command, 0 when it has ended
+	init   int    // process 1 of the sandbox, by the host's number; 0 when it has ended
+	pids   int    // the namespace of processes
+	proc   int    // the root of its /proc
+	net    string // the namespace of the network
+	hasNet bool   // there is one, as far as that is known beforehand
 
 	user     bool   // there is a user namespace
 	single   bool   // which knows one user and one group alone, as far as that is known beforehand

@@ -3,8 +3,6 @@
 package supervisor
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -130,22 +128,28 @@ type socketEntry struct {
 // only wait for late packets are left out: how many there are is a matter of the host's
 // time.
 func (s *Sandbox) socketEntries(table string, p protocol) (list []socketEntry) {
-	if s.loopbacks == nil {
+	switch {
+	case s.netspace != nil:
+		return s.netspace.entries(table, p)
+	case s.loopbacks == nil:
 		return nil
 	}
-	text, err := os.ReadFile("/proc/self/net/" + table)
-	if err != nil {
-		return nil
-	}
+	lines := tableLines("/proc/self/net/" + table)
 	s.loopbacks.mu.Lock()
 	defer s.loopbacks.mu.Unlock()
-	scan := bufio.NewScanner(bytes.NewReader(text))
-	for scan.Scan() {
-		if e, ok := s.loopbacks.socketEntry(p, scan.Text(), s.root); ok {
+	for _, line := range lines {
+		if e, ok := s.loopbacks.socketEntry(p, line, s.root); ok {
 			list = append(list, e)
 		}
 	}
 	return list
+}
+
+// tableLines are the lines of one of the kernel's tables; a machine without IPv6 has none of
+// that.
+func tableLines(path string) []string {
+	text, _ := os.ReadFile(path)
+	return strings.Split(string(text), "\n")
 }
 
 // sockets writes one of the kernel's tables, by address.
@@ -170,16 +174,25 @@ func (s *Sandbox) sockets(table string, p protocol, header string) string {
 	return b.String()
 }
 
-// socketEntry makes of a line of the kernel's one of the sandbox's sockets.
-func (lo *loopbacks) socketEntry(p protocol, line string, root *Process) (e socketEntry, ok bool) {
+// parseSocketEntry reads a line of a table, with the host's addresses. ok is false for what
+// only waits for late packets.
+func parseSocketEntry(line string) (e socketEntry, ok bool) {
 	f := strings.Fields(line)
 	const state, uid, inode, timeWait = 3, 7, 9, "06"
 	if len(f) <= inode || !strings.HasSuffix(f[0], ":") || f[state] == timeWait {
 		return e, false
 	}
+	const sizeOf4 = len("0100007F:0050")
 	near, ok := parseProcAddress(f[1])
 	far, ok2 := parseProcAddress(f[2])
-	if !ok || !ok2 || !lo.owns(near.Addr().Unmap()) {
+	return socketEntry{local: near, remote: far, six: len(f[1]) > sizeOf4, state: f[state], uid: f[uid], inode: f[inode]}, ok && ok2
+}
+
+// socketEntry makes of a line of the kernel's one of the sandbox's sockets.
+func (lo *loopbacks) socketEntry(p protocol, line string, root *Process) (e socketEntry, ok bool) {
+	e, ok = parseSocketEntry(line)
+	near, far := e.local, e.remote
+	if !ok || !lo.owns(near.Addr().Unmap()) {
 		return e, false
 	}
 	q := lo.names[p][unmapped(near)].port
@@ -193,7 +206,7 @@ func (lo *loopbacks) socketEntry(p protocol, line string, root *Process) (e sock
 	if far.Port() == 0 {
 		remote.AddrPort = netip.AddrPortFrom(any4, 0)
 	}
-	e = socketEntry{local: local.AddrPort, remote: remote.AddrPort, six: len(f[1]) > 13, only6: local.only6, state: f[state], uid: f[uid], inode: f[inode]}
+	e.local, e.remote, e.only6 = local.AddrPort, remote.AddrPort, local.only6
 	if q != nil {
 		e.backlog = q.backlog
 	}

@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -42,6 +43,10 @@ func network(s *Sandbox) feature {
 		f.calls = []call{{name: "socket", errno: unix.EAFNOSUPPORT, anyOf: families}}
 		return f
 	}
+	if s.netspace != nil {
+		f.calls = s.netspace.calls()
+		return f
+	}
 	sockets := families
 	if !s.cfg.Trace { // a stream goes nowhere until it is bound or connected
 		sockets = nil
@@ -67,19 +72,32 @@ func network(s *Sandbox) feature {
 	return f
 }
 
-// planNetwork prepares what the sandbox's sockets need.
+// planNetwork looks up what is allowed.
 func (s *Sandbox) planNetwork() (err error) {
-	if s.cfg.Net != NetLoopback {
-		return nil
+	if s.cfg.Net == NetLoopback {
+		s.allowed, err = parseDestinations(s.cfg.AllowNet)
 	}
-	if s.allowed, err = parseDestinations(s.cfg.AllowNet); err != nil {
-		return err
-	}
-	if s.loopbacks, err = newLoopbacks(s.hooks.ephemerals); err != nil {
-		return fmt.Errorf("supervisor: plan the network: %w", err)
+	return err
+}
+
+// chooseNetwork prepares what the sandbox's sockets need, when it is known which namespaces
+// it has, or is to have.
+func (s *Sandbox) chooseNetwork() (err error) {
+	s.netspace, s.loopbacks = nil, nil
+	switch ephemerals := cmp.Or(s.hooks.ephemerals, allEphemerals); {
+	case s.cfg.Net != NetLoopback:
+	case s.spaces != nil && s.spaces.hasNet:
+		s.netspace = &netspace{s: s, spaces: s.spaces, ports: ephemerals, servers: map[server]servation{}}
+	default:
+		if s.loopbacks, err = newLoopbacks(ephemerals); err != nil {
+			return fmt.Errorf("supervisor: plan the network: %w", err)
+		}
 	}
 	return nil
 }
+
+// hasOwnNetwork reports whether the sandbox has a loopback interface, and not the host's.
+func (s *Sandbox) hasOwnNetwork() bool { return s.cfg.Net == NetLoopback }
 
 // Address returns where on the host a port of [Config.Publish] is reached, from the start
 // on; as long as nobody listens there in the sandbox, a connection is refused.
@@ -168,21 +186,30 @@ func (c *Call) onSocket(do func(k *socket) Answer) Answer {
 // sockTypeMask is SOCK_TYPE_MASK of linux/net.h: what of a socket's type isn't flags.
 const sockTypeMask = 0xf
 
-// internetSocket makes a socket.
-func (s *Sandbox) internetSocket(c *Call) Answer {
+// wrongSocket returns why a socket can't be made, 0 if it can.
+func wrongSocket(c *Call) unix.Errno {
 	kind, flags, protocol := int(c.Int(1))&sockTypeMask, int(c.Int(1))&^sockTypeMask, c.Int(2)
 	switch {
 	case flags&^(unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC) != 0:
-		return Errno(unix.EINVAL)
+		return unix.EINVAL
 	case kind == unix.SOCK_STREAM && (protocol == 0 || protocol == unix.IPPROTO_TCP):
+		return 0
 	case kind == unix.SOCK_DGRAM && (protocol == 0 || protocol == unix.IPPROTO_UDP):
+		return 0
 	case kind == unix.SOCK_DGRAM && (protocol == unix.IPPROTO_ICMP || protocol == unix.IPPROTO_ICMPV6):
-		return Errno(unix.EACCES)
+		return unix.EACCES
 	case kind == unix.SOCK_STREAM || kind == unix.SOCK_DGRAM:
-		return Errno(unix.EPROTONOSUPPORT)
-	default:
-		return Errno(unix.ESOCKTNOSUPPORT)
+		return unix.EPROTONOSUPPORT
 	}
+	return unix.ESOCKTNOSUPPORT
+}
+
+// internetSocket makes a socket.
+func (s *Sandbox) internetSocket(c *Call) Answer {
+	if errno := wrongSocket(c); errno != 0 {
+		return Errno(errno)
+	}
+	kind, flags, protocol := int(c.Int(1))&sockTypeMask, int(c.Int(1))&^sockTypeMask, c.Int(2)
 	fd, err := unix.Socket(int(c.Int(0)), kind|flags&unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(protocol))
 	if err != nil {
 		return c.refusedWith(err) // a machine without IPv6
@@ -436,6 +463,9 @@ func (s *Sandbox) bind(k *socket, who *Process, a netip.AddrPort) error {
 func (s *Sandbox) autobind(k *socket, who *Process, to netip.Addr, connect bool) (at site, ok bool, err error) {
 	lo := s.loopbacks
 	if lo.names[k.protocol][k.near].port != nil || k.protocol == udp && k.near.Port() != 0 {
+		if connect {
+			who.ephemerals++
+		}
 		return at, false, nil
 	}
 	if k.protocol == tcp {
@@ -447,12 +477,12 @@ func (s *Sandbox) autobind(k *socket, who *Process, to netip.Addr, connect bool)
 	if !connect {
 		at = k.everywhere()
 	}
-	drawn := who.ephemerals[k.protocol]
+	drawn := who.ephemerals
 	if at, err = lo.ephemeral(k.protocol, who, at); err != nil {
 		return at, false, err
 	}
 	if err = s.carry(k, netip.AddrPortFrom(lo.client(k.protocol), 0)); err != nil {
-		who.ephemerals[k.protocol] = drawn
+		who.ephemerals = drawn
 	}
 	if err == unix.EINVAL { // a connection that has begun, or another thread was quicker
 		return at, false, nil
@@ -498,7 +528,9 @@ func (s *Sandbox) reaching(k *socket, who *Process, a netip.AddrPort, connect bo
 	if err != nil {
 		return err
 	}
-	err = do(q.real)
+	if err = do(q.real); connect && !draws(err) {
+		who.ephemerals--
+	}
 	real, nameless := localName(k.fd)
 	if nameless != nil {
 		return nameless

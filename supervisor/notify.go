@@ -5,6 +5,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -220,11 +221,14 @@ const maxIdle = 4
 
 // serveCalls receives and answers calls until the last process has ended.
 func (rs *receivers) serveCalls() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	tid := int32(unix.Gettid())
 	c := &Call{s: rs.s, rs: rs}
 	rs.baton.Lock()
 	for {
 		rs.inbox.Store(c)
-		rs.tid.Store(int32(unix.Gettid()))
+		rs.tid.Store(tid)
 		if err := rs.listener.Recv(&c.n); err != nil {
 			if (err == unix.ENOENT || err == unix.EINTR) && rs.listener.Alive() {
 				continue

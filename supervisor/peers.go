@@ -17,7 +17,7 @@ import (
 // (unixsockets.go). Descriptors of peers are refused, as by the kernel that the sandbox says
 // it has: they came with Linux 6.5.
 //
-// What remains: who listens is known by the name, so that of a connection which has outlived
+// What remains, without a network of the sandbox's own: who listens is known by the name, so that of a connection which has outlived
 // its server the next one at that name is told. A program whose threads exchange a descriptor
 // meanwhile may learn the supervisor's process id.
 func peers(s *Sandbox) feature {

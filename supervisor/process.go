@@ -48,7 +48,7 @@ type Process struct {
 	pidfd int // 0 until somebody needs it
 	gone  bool
 
-	ephemerals [protocols]uint32 // how many ports it was given; guarded by loopbacks.mu
+	ephemerals uint32 // how many ports it was given; guarded by loopbacks.mu, or netspace.mu
 
 	loader atomic.Uint64 // where the dynamic linker lies, 0 if there is none
 

@@ -30,7 +30,8 @@ type Sandbox struct {
 
 	view         *view
 	root         *Process    // the command, once it is armed
-	loopbacks    *loopbacks  // nil unless the network is NetLoopback
+	loopbacks    *loopbacks  // nil unless a part of the host's loopback interface is the sandbox's
+	netspace     *netspace   // nil unless it has one of its own
 	controls     atomic.Bool // control messages are to be looked at
 	allowed      destinations
 	netlinks     netlinkSockets
@@ -190,8 +191,13 @@ func (s *Sandbox) trace(started chan<- error) {
 	if err == nil {
 		close(started)
 		var d *detector
-		if s.agenda != nil {
+		if s.agenda != nil || s.netspace != nil {
 			s.given = givenFiles(t.root.TGID)
+		}
+		if s.netspace != nil {
+			s.netspace.mixed.Store(anySocket(s.given))
+		}
+		if s.agenda != nil {
 			d = s.detect()
 		}
 		t.resume(s.threads.get(t.root.TGID), 0)
@@ -232,6 +238,9 @@ func (s *Sandbox) trace(started chan<- error) {
 	}
 	if s.withoutSpaces != nil {
 		s.state.Stats.NoNamespaces = s.withoutSpaces.Error()
+	}
+	if s.netspace == nil && s.spaces != nil && s.cfg.Net == NetLoopback {
+		s.state.Stats.NoNetspace = s.noNetspace().Error()
 	}
 	if s.wantsTSC() && !s.ownTSC() {
 		s.state.Stats.HostTSC = errTSC.Error()

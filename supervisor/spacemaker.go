@@ -193,39 +193,73 @@ func (m *spaceMaker) judgeUser() error {
 	return nil
 }
 
-// spacesMade remembers, without a user namespace and with one, whether namespaces could be
-// made in this process: one sandbox is like the other then.
+// spacesMade remembers whether namespaces of a kind could be made in this process: one
+// sandbox is like the other then.
 var spacesMade struct {
 	sync.Mutex
-	ever  [2]bool
-	never [2]error
+	ever  map[spaceKind]bool
+	never map[spaceKind]error
 }
 
-func forUser(user bool) int {
-	if user {
-		return 1
-	}
-	return 0
-}
+// A spaceKind is what namespaces come together: of a user or not, of the network or not.
+type spaceKind struct{ user, net bool }
 
 // spacesExhausted returns why there were no more namespaces when the first were to be made.
-func spacesExhausted(user bool) error {
+func spacesExhausted(user bool) error { return spaceKind{user: user}.exhausted() }
+
+// netspacesExhausted returns why there were none of the network.
+func netspacesExhausted(user bool) error { return spaceKind{user, true}.exhausted() }
+
+func (k spaceKind) exhausted() error {
 	spacesMade.Lock()
 	defer spacesMade.Unlock()
-	return spacesMade.never[forUser(user)]
+	return spacesMade.never[k]
+}
+
+// note notes whether such could be made, nil if they could.
+func (k spaceKind) note(err error) {
+	spacesMade.Lock()
+	defer spacesMade.Unlock()
+	if spacesMade.ever == nil {
+		spacesMade.ever, spacesMade.never = map[spaceKind]bool{}, map[spaceKind]error{}
+	}
+	if err == nil {
+		spacesMade.ever[k] = true
+	} else {
+		spacesMade.never[k] = err
+	}
+}
+
+func (k spaceKind) ever() bool {
+	spacesMade.Lock()
+	defer spacesMade.Unlock()
+	return spacesMade.ever[k]
 }
 
 // cloneFirst creates the first process. It is a child of the supervisor's, not of the
-// deputy, which might run on as the command: that has none.
+// deputy, which might run on as the command: that has none. Where there can be no network it
+// goes without.
 func (m *spaceMaker) cloneFirst() (*tracee.Remote, error) {
+	if m.n.hasNet {
+		r, err := m.cloneInto(spaceKind{m.n.user, true})
+		if err == nil || errors.Is(err, tracee.ErrGone) || (spaceKind{m.n.user, true}).ever() {
+			return r, err
+		}
+		<-m.t.s.ahead.made // which looks at it
+		m.n.hasNet = false
+	}
+	return m.cloneInto(spaceKind{user: m.n.user})
+}
+
+func (m *spaceMaker) cloneInto(kind spaceKind) (*tracee.Remote, error) {
 	flags := uint64(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_PARENT)
-	if m.n.user {
+	if kind.user {
 		flags |= unix.CLONE_NEWUSER
 	}
-	kind := forUser(m.n.user)
-	spacesMade.Lock()
-	ever := spacesMade.ever[kind]
-	spacesMade.Unlock()
+	if kind.net {
+		flags |= unix.CLONE_NEWNET
+	}
+	ever := kind.ever()
 	// The kernel frees namespaces late, so that there may be too many for a moment.
 	patience := 100 * time.Millisecond
 	if ever {
@@ -239,13 +273,8 @@ func (m *spaceMaker) cloneFirst() (*tracee.Remote, error) {
 			continue
 		case short && ever:
 			return nil, fmt.Errorf("make namespaces, of which there were enough before: %w: raise user.max_pid_namespaces and its like, or run fewer sandboxes at once", err)
-		}
-		spacesMade.Lock()
-		defer spacesMade.Unlock()
-		if err == nil {
-			spacesMade.ever[kind] = true
-		} else if short {
-			spacesMade.never[kind] = cannot("make them", err)
+		case err == nil || short || kind.net && !errors.Is(err, tracee.ErrGone):
+			kind.note(cannot("make them", err))
 		}
 		return r, cannot("make them", err)
 	}
@@ -343,6 +372,7 @@ func (m *spaceMaker) mount() error {
 	if n.proc, err = unix.Open(of+"/root/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return cannot("open its /proc", err)
 	}
+	n.net = of + "/ns/net"
 	if n.pids, err = unix.Open(of+"/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return cannot("open it", err)
 	}

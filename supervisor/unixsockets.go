@@ -7,9 +7,11 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/sandtest/go-sandtest/cow"
+	"github.com/sandtest/go-sandtest/supervisor/internal/rooted"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,7 +22,8 @@ import (
 // every connection. The supervisor binds on the program's behalf, so the address can't
 // change between check and use; the program connects itself, so that the other side learns
 // who it is, with an address in memory that it can't write. Names that are no paths
-// (abstract ones, unix(7)) stand for others on the host, which no other sandbox has.
+// (abstract ones, unix(7)) stand for others on the host, which no other sandbox has, where
+// the sandbox has no network of its own.
 func unixSockets(s *Sandbox) feature {
 	return feature{name: "unix", calls: []call{
 		{name: "bind", notify: s.bindPath},
@@ -76,6 +79,9 @@ func (s *Sandbox) bindPath(c *Call) Answer {
 	given, _, _ := c.unixPath(c.Arg(1), c.Int(2)) // onPath says what is wrong with it
 	return s.onPath(c, noFollow, func(fd int, w *cow.Walk, path string) error {
 		return s.view.tree.Bind(w, path, c.mode(0o777), func(host string) error {
+			if s.netspace != nil {
+				return bindAs(fd, host, given)
+			}
 			err := unix.Bind(fd, &unix.SockaddrUnix{Name: host})
 			if err == nil {
 				s.view.bound.Store(host, given)
@@ -83,6 +89,34 @@ func (s *Sandbox) bindPath(c *Call) Answer {
 			return err
 		})
 	})
+}
+
+// bindAs binds a socket at a path of the host's so that the kernel tells whoever asks for its
+// name the one that the program has given it: with a root in which that leads to a file,
+// which is moved then. So nobody needs to look after calls that tell names.
+func bindAs(fd int, host, given string) error {
+	root, err := os.MkdirTemp(filepath.Dir(host), "root")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(root)
+	file, dir, ok, err := rooted.Scaffold(root, given)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return unix.EADDRINUSE // as for what there is already
+	}
+	own, err := capabilitiesOf(0)
+	if err != nil {
+		return err
+	}
+	addr := unixAddress(given)
+	addr = addr[:min(len(addr), unix.SizeofSockaddrUnix)] // the longest path ends with it
+	if err := rooted.Bind(fd, addr, root, dir, own.effective&(1<<unix.CAP_SYS_CHROOT) != 0); err != nil {
+		return err
+	}
+	return os.Rename(file, host)
 }
 
 func (s *Sandbox) connectPath(c *Call) Answer {
@@ -182,6 +216,9 @@ func unixAddress(name string) []byte {
 func (s *Sandbox) abstractName(addr []byte) (host string, ok bool) {
 	if len(addr) < 3 || addr[2] != 0 {
 		return "", false
+	}
+	if s.netspace != nil { // they are the network's (unix(7))
+		return "@" + string(addr[3:]), true
 	}
 	sum := sha256.Sum256(addr[2:])
 	return fmt.Sprintf("@sandtest-%s-%x", filepath.Base(s.view.small), sum[:12]), true

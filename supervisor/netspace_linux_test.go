@@ -1,0 +1,209 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	programs["unixnames"] = tellUnixNames
+	programs["ports"] = tellPorts
+}
+
+// tellUnixNames binds clients and servers in the working directory to names of all kinds,
+// and prints what each end of a connection says of both.
+func tellUnixNames([]string) error {
+	at, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{"d", "d/e"} {
+		if err := os.Mkdir(dir, 0o777); err != nil {
+			return err
+		}
+	}
+	if err := os.Symlink("d", "l"); err != nil {
+		return err
+	}
+	const most = 107 // struct sockaddr_un, without a zero byte
+	long := strings.Repeat("./", 50)
+	long += strings.Repeat("x", most-len(long))
+	for _, name := range []string{"x", "d/x", "./d//y", "l/z", "l/e/../../d/w", "d/../../" + filepath.Base(at) + "/up", at + "/d/absolute", "//" + at + "/l/slashes", long, "@abstract", "@with\x00zero"} {
+		for _, kind := range []int{unix.SOCK_STREAM, unix.SOCK_SEQPACKET} {
+			fmt.Println(strings.ReplaceAll(strings.ReplaceAll(name, "\x00", "~"), at, "AT"), kind)
+			if err := tellNames(name, kind, at); err != nil {
+				return err
+			}
+			if name[0] != '@' {
+				if err := os.Remove(name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// tellNames lets a client that is bound to name connect to a server at another one.
+func tellNames(name string, kind int, at string) error {
+	say := func(what string) func(unix.Sockaddr, error) {
+		return func(sa unix.Sockaddr, err error) {
+			text := errnoName(err)
+			if a, ok := sa.(*unix.SockaddrUnix); ok {
+				text += " " + strings.ReplaceAll(strings.ReplaceAll(a.Name, at, "AT"), "\x00", "~")
+			}
+			fmt.Println(what, text)
+		}
+	}
+	server, err := unix.Socket(unix.AF_UNIX, kind, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(server)
+	client, err := unix.Socket(unix.AF_UNIX, kind, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(client)
+	defer os.Remove("server")
+	for _, err := range []error{
+		unix.Bind(server, &unix.SockaddrUnix{Name: "server"}), unix.Listen(server, 1),
+		unix.Bind(client, &unix.SockaddrUnix{Name: name}), unix.Connect(client, &unix.SockaddrUnix{Name: "server"}),
+	} {
+		fmt.Println(errnoName(err))
+		if err != nil {
+			return nil
+		}
+	}
+	end, from, err := unix.Accept(server)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(end)
+	say("accept")(from, nil)
+	say("server")(unix.Getsockname(server))
+	say("end")(unix.Getsockname(end))
+	say("its peer")(unix.Getpeername(end))
+	say("client")(unix.Getsockname(client))
+	say("its peer")(unix.Getpeername(client))
+	return nil
+}
+
+// The names of Unix sockets are those that programs have given them.
+func TestNamesOfUnixSockets(t *testing.T) {
+	sameAsBare(t, Config{}, func() *exec.Cmd {
+		cmd := program(t, "unixnames")
+		cmd.Dir = filepath.Join(t.TempDir(), "within")
+		if err := os.Mkdir(cmd.Dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		return cmd
+	})
+}
+
+// tellPorts prints the ports that sockets are given which ask for none.
+func tellPorts([]string) error {
+	open := func(kind int) int {
+		fd, err := unix.Socket(unix.AF_INET, kind, 0)
+		if err != nil {
+			panic(err)
+		}
+		return fd
+	}
+	say := func(what string, fd int, err error) {
+		name, _ := localName(fd)
+		fmt.Println(what, errnoName(err), name)
+	}
+	server := open(unix.SOCK_STREAM)
+	say("listen", server, unix.Listen(server, 20))
+	to, err := unix.Getsockname(server)
+	if err != nil {
+		return err
+	}
+	for range 3 {
+		fd := open(unix.SOCK_STREAM)
+		say("connect", fd, unix.Connect(fd, to))
+		say("once more", fd, unix.Connect(fd, to))
+	}
+	refused := open(unix.SOCK_STREAM)
+	fmt.Println("refused", errnoName(unix.Connect(refused, sockaddrOf("127.0.0.1:9"))))
+	fmt.Println("unreachable", errnoName(unix.Connect(refused, sockaddrOf("192.0.2.1:9"))))
+	say("after that", refused, unix.Connect(refused, to))
+	bound := open(unix.SOCK_STREAM)
+	say("bind", bound, unix.Bind(bound, sockaddrOf("127.0.0.1:4000")))
+	say("connect", bound, unix.Connect(bound, to))
+	wants := open(unix.SOCK_STREAM)
+	say("bind to none", wants, unix.Bind(wants, sockaddrOf("127.0.0.1:0")))
+	say("connect", wants, unix.Connect(wants, to))
+	datagrams := open(unix.SOCK_DGRAM)
+	say("send", datagrams, unix.Sendto(datagrams, []byte("x"), 0, sockaddrOf("127.0.0.1:9")))
+	other := open(unix.SOCK_DGRAM)
+	say("connect", other, unix.Connect(other, sockaddrOf("127.0.0.1:9")))
+	say("connect", other, unix.Connect(other, sockaddrOf("127.0.0.1:10")))
+	taken := open(unix.SOCK_DGRAM)
+	say("bind", taken, unix.Bind(taken, sockaddrOf("127.0.0.1:32781")))
+	for range 6 {
+		fd := open(unix.SOCK_STREAM)
+		say("connect", fd, unix.Connect(fd, to))
+	}
+	return nil
+}
+
+// Ports depend on the process alone, not on what the sandbox's network is.
+func TestPortsOfBackends(t *testing.T) {
+	inNamespaced(t)
+	want := succeeds(t, Config{Backend: BackendSeccomp}, program(t, "ports"))
+	if got := succeeds(t, Config{Backend: BackendNamespaces}, program(t, "ports")); got != want {
+		t.Errorf("(-seccomp +namespaces):\n%s", cmp.Diff(lines(want), lines(got)))
+	}
+	if !strings.Contains(want, "connect ok 127.0.0.1:32769\n") {
+		t.Errorf("the ports are\n%s", want)
+	}
+}
+
+// A sandbox has a network of its own where nothing of the host's is wanted, and says so
+// otherwise.
+func TestNetspace(t *testing.T) {
+	cfg := inNamespaced(t)
+	if state, _ := run(t, cfg, exec.Command("true")); state.Stats.NoNetspace != "" {
+		t.Skip(state.Stats.NoNetspace)
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := os.NewFile(uintptr(pair[0]), "socket")
+	defer socket.Close()
+	defer unix.Close(pair[1])
+	for _, tt := range []struct {
+		why    string
+		change func(*Config, *exec.Cmd)
+	}{
+		{"Publish", func(cfg *Config, _ *exec.Cmd) { cfg.Publish = []uint16{80} }},
+		{"AllowNet", func(cfg *Config, _ *exec.Cmd) { cfg.AllowNet = []string{"192.0.2.1"} }},
+		{"Trace", func(cfg *Config, _ *exec.Cmd) { cfg.Trace = true }},
+		{"standard input", func(_ *Config, cmd *exec.Cmd) { cmd.Stdin = socket }},
+		{"ExtraFiles", func(_ *Config, cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{socket} }},
+	} {
+		cfg, cmd := cfg, exec.Command("true")
+		tt.change(&cfg, cmd)
+		s, err := Start(cmd, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, err := s.Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(state.Stats.NoNetspace, tt.why) {
+			t.Errorf("NoNetspace is %q, want something about %s", state.Stats.NoNetspace, tt.why)
+		}
+	}
+}
