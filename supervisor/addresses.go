@@ -19,7 +19,11 @@ import (
 // meanwhile. Eliminated: no such call gets to the kernel. The supervisor makes it, with
 // its own descriptor of the socket and its own copy of the address, which are all that
 // it has judged; only to Unix sockets the program connects itself, with an address of the
-// supervisor's.
+// supervisor's, and in a network of its own it listens itself at those.
+//
+// What remains: a program whose threads exchange a descriptor meanwhile, for one of those that
+// stand for a netlink socket or a random device, may learn whether an abstract name is taken on
+// the host.
 func addresses(s *Sandbox) feature {
 	return feature{name: "addresses", calls: []call{
 		{name: "connect", notify: s.connectOther},
@@ -83,12 +87,18 @@ func (s *Sandbox) connectOther(c *Call) Answer {
 	return c.otherSocket(func(k *socket, addr []byte) Answer {
 		family := familyOf(addr)
 		switch {
-		case s.isInternet(k) && (s.netspace == nil || family == unix.AF_INET || family == unix.AF_INET6):
+		case s.isInternet(k) && s.netspace != nil && len(addr) >= 2 && family != unix.AF_UNSPEC && family != unix.AF_INET && family != unix.AF_INET6:
+			// The kernel would first give a datagram socket a port of its choice.
+			if len(addr) < sizeOfAddress4 || k.domain == unix.AF_INET6 && len(addr) < sizeOfAddress6 {
+				return Errno(unix.EINVAL)
+			}
+			return Errno(unix.EAFNOSUPPORT)
+		case s.isInternet(k) && (s.netspace == nil || family != unix.AF_UNSPEC):
 			return raced()
 		case family == unix.AF_UNSPEC && len(addr) >= 2:
 			return c.saidBy(rawConnect(k.fd, addr))
 		case k.domain == unix.AF_UNIX && family == unix.AF_UNIX:
-			host, ok := s.abstractName(addr)
+			host, ok := s.abstractName(k.fd, addr)
 			if !ok {
 				return raced()
 			}
@@ -124,7 +134,7 @@ func (s *Sandbox) bindOther(c *Call) Answer {
 		case k.domain == unix.AF_UNIX && familyOf(addr) == unix.AF_UNIX && len(addr) == 2:
 			return s.nameItself(c, k)
 		case k.domain == unix.AF_UNIX && familyOf(addr) == unix.AF_UNIX:
-			host, ok := s.abstractName(addr)
+			host, ok := s.abstractName(k.fd, addr)
 			if !ok {
 				return raced()
 			}
@@ -186,6 +196,9 @@ func familyOf(addr []byte) int {
 
 // bindAbstract binds a socket to a name that is no path.
 func (s *Sandbox) bindAbstract(k *socket, host, given string) error {
+	if host[1:] == given[1:] { // a network of the sandbox's own
+		return rawBind(k.fd, append([]byte{unix.AF_UNIX, 0}, given...))
+	}
 	err := unix.Bind(k.fd, &unix.SockaddrUnix{Name: host})
 	if err == nil {
 		s.view.bound.Store(host, given)
@@ -205,7 +218,7 @@ func (s *Sandbox) nameItself(c *Call, k *socket) Answer {
 		h := fnv.New32a()
 		fmt.Fprintf(h, "%s/%d", c.Process.Lineage, n)
 		name := fmt.Sprintf("\x00%0*x", digits, h.Sum32()&(1<<(4*digits)-1))
-		host, _ := s.abstractName(append([]byte{unix.AF_UNIX, 0}, name...))
+		host, _ := s.abstractName(k.fd, append([]byte{unix.AF_UNIX, 0}, name...))
 		if err := s.bindAbstract(k, host, name); err != unix.EADDRINUSE {
 			return c.done(err)
 		}

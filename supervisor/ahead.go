@@ -32,7 +32,8 @@ func (s *Sandbox) makeAhead() {
 		s.withoutSpaces = exhausted
 	default:
 		s.spaces = noNamespacesYet(s)
-		s.spaces.single, s.spaces.hasNet = user && !mayMapAll(), s.noNetspace() == nil
+		s.spaces.single, s.spaces.noNet = user && !mayMapAll(), s.noNetspace(user)
+		s.spaces.hasNet = s.spaces.noNet == nil
 		a.spaces, a.single, a.net = true, s.spaces.single, s.spaces.hasNet
 	}
 	s.ahead = a

@@ -20,7 +20,8 @@ const (
 	BackendSeccomp
 
 	// BackendNamespaces gives the sandbox namespaces of processes and mounts of its own
-	// (namespaces(7)), with a user namespace where there is no privilege.
+	// (namespaces(7)), and, where nothing of the host's network is wanted, one of the network,
+	// with a user namespace where there is no privilege.
 	// Process ids are small, and those of processes that are created one after another the
 	// same in every run: the command is 2, its parent 1. It is an error on a machine that
 	// allows no such namespaces.

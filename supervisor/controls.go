@@ -56,7 +56,7 @@ func (s *Sandbox) ownOptions() []call {
 			option(unix.IPPROTO_IPV6, firstTableOption), option(unix.IPPROTO_IPV6, firstTableOption+1), option(unix.IPPROTO_IPV6, originalDestination),
 			option(unix.IPPROTO_IP, unix.IP_PKTOPTIONS), option(unix.IPPROTO_IPV6, unix.IPV6_2292PKTOPTIONS),
 			option(unix.IPPROTO_TCP, unix.TCP_TIMESTAMP), option(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX),
-			option(unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE),
+			option(unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE), option(unix.SOL_SOCKET, unix.SO_NETNS_COOKIE),
 		}},
 		{name: "setsockopt", errno: unix.ENOPROTOOPT, anyOf: anyOption([][2]uint64{
 			{unix.IPPROTO_TCP, unix.TCP_SAVE_SYN}, {unix.IPPROTO_TCP, unix.TCP_MD5SIG}, {unix.IPPROTO_TCP, unix.TCP_MD5SIG_EXT},

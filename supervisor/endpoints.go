@@ -451,11 +451,15 @@ func (p *Process) drawPort(all uint32) uint16 {
 	return uint16(firstEphemeral + n)
 }
 
-// ephemeral returns a site with a port that nobody has.
-func (lo *loopbacks) ephemeral(p protocol, who *Process, at site) (site, error) {
+// ephemeral returns a site with a port that nobody has, nor is the one that is to be reached
+// from there.
+func (lo *loopbacks) ephemeral(p protocol, who *Process, at site, to uint16) (site, error) {
 	swept := false
 	for range lo.ephemerals {
 		at.AddrPort = netip.AddrPortFrom(at.Addr(), who.drawPort(lo.ephemerals))
+		if at.Port() == to {
+			continue
+		}
 		if !lo.isTaken(p, at) {
 			return at, nil
 		}
@@ -606,7 +610,7 @@ func (lo *loopbacks) name(p protocol, real netip.AddrPort, root *Process) (n por
 	if g, ok := lo.guests[p][real]; ok {
 		return portName{site: site{AddrPort: g}}, true
 	}
-	g, err := lo.ephemeral(p, root, site{AddrPort: netip.AddrPortFrom(loopback4, 0)})
+	g, err := lo.ephemeral(p, root, site{AddrPort: netip.AddrPortFrom(loopback4, 0)}, 0)
 	if err != nil {
 		return n, false
 	}

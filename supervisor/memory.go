@@ -44,6 +44,8 @@ type memoryFile struct {
 // A fileID is a file of the host.
 type fileID struct{ dev, ino uint64 }
 
+func idOf(st *unix.Stat_t) fileID { return fileID{uint64(st.Dev), st.Ino} }
+
 // layer returns what is to be told of files of the layer that lose their name, nil where
 // those don't count. tmp is where the layer lies.
 func (m *memory) layer(tmp string) func(path string) {
@@ -67,7 +69,7 @@ func (m *memory) keep(fd int) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.files = append(m.files, memoryFile{fd, fileID{st.Dev, st.Ino}})
+	m.files = append(m.files, memoryFile{fd, idOf(&st)})
 }
 
 // createFile answers memfd_create.

@@ -23,7 +23,7 @@ import (
 // a call that sends, its address is replaced by the host's, in memory that no program
 // can write; the message itself, with descriptors and credentials, is the program's own
 // business. At the end of one that receives or accepts, the address that the kernel
-// wrote is replaced by the sandbox's. sendmmsg sends one message at a time, as the kernel
+// wrote is replaced by the sandbox's; in a network of the sandbox's own it is the right one. sendmmsg sends one message at a time, as the kernel
 // writes lengths between the headers, where it must not be able to.
 //
 // What remains: before Linux 6.10 a program that maps other memory over the supervisor's
@@ -326,7 +326,13 @@ func (s *Sandbox) translatedPath(st *Stop, b []byte) ([]byte, error) {
 	if len(b) <= 2 {
 		return b, nil
 	}
-	if host, ok := s.abstractName(b); ok {
+	if b[2] == 0 {
+		fd, err := st.th.proc.fd(st.th.tid, int32(st.Arg(0)))
+		if err != nil {
+			return nil, err
+		}
+		defer unix.Close(fd)
+		host, _ := s.abstractName(fd, b)
 		return unixAddress("\x00" + host[1:]), nil
 	}
 	path, _, _ := stringsCut(b[2:])

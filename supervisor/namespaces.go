@@ -8,8 +8,8 @@ import (
 )
 
 // Where the machine allows it, a sandbox has namespaces of its own (namespaces(7)): of
-// processes, whose numbers then are small and the same in every run, and of mounts, for
-// the /proc that belongs to those processes.
+// processes, whose numbers then are small and the same in every run, of mounts, for
+// the /proc that belongs to those processes, and of the network (netspace.go).
 //
 // The command as os/exec has started it stands before its first instruction. It is made
 // to create a process in new namespaces, which is their init; that one creates another,
@@ -27,8 +27,10 @@ type namespaces struct {
 	init   int    // process 1 of the sandbox, by the host's number; 0 when it has ended
 	pids   int    // the namespace of processes
 	proc   int    // the root of its /proc
-	net    string // the namespace of the network
-	hasNet bool   // there is one, as far as that is known beforehand
+	hasNet bool   // there is a namespace of the network, as far as that is known beforehand
+	noNet  error  // why not
+	net    fileID // its name
+	tables string // the directory with what the kernel tells of it (proc_pid_net(5))
 
 	user     bool   // there is a user namespace
 	single   bool   // which knows one user and one group alone, as far as that is known beforehand

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/det"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"golang.org/x/sys/unix"
@@ -51,6 +52,9 @@ type server struct {
 	at  netip.AddrPort
 }
 
+// mostServers is how many are known: what a program has closed isn't noticed.
+const mostServers = 1 << 14
+
 // A servation is what /proc/net doesn't tell of it.
 type servation struct {
 	only6   bool
@@ -60,7 +64,7 @@ type servation struct {
 // noNetspace returns why a sandbox with namespaces is to have none of the network, nil if it
 // is. A socket that the command is given would stay in the host's, and so would those that
 // come through it.
-func (s *Sandbox) noNetspace() error {
+func (s *Sandbox) noNetspace(user bool) error {
 	for _, f := range []any{s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr} {
 		if f, ok := f.(*os.File); ok && isSocket(f) {
 			return errors.New("the command's standard input or output is a socket")
@@ -80,7 +84,14 @@ func (s *Sandbox) noNetspace() error {
 	case slices.ContainsFunc(s.cmd.ExtraFiles, isSocket):
 		return errors.New("ExtraFiles has a socket")
 	}
-	return netspacesExhausted(needsUserNamespace(s.cmd.SysProcAttr))
+	if slices.ContainsFunc(s.cfg.Mounts, func(m cow.Mount) bool { return m.Through }) {
+		return errors.New("programs of the host's may be met in what is written through to it")
+	}
+	const needed = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_BIND_SERVICE
+	if own, err := capabilitiesOf(0); !user && (err != nil || own.effective&needed != needed) {
+		return errors.New("the supervisor has neither CAP_NET_ADMIN and CAP_NET_BIND_SERVICE nor needs a user namespace")
+	}
+	return netspacesExhausted(user)
 }
 
 func isSocket(f *os.File) (is bool) {
@@ -131,12 +142,13 @@ func (n *netspace) calls() []call {
 			own(kind(unix.SOCK_STREAM, false), isNot(2, 0), isNot(2, unix.IPPROTO_TCP)),
 			own(kind(unix.SOCK_DGRAM, false), isNot(2, 0), isNot(2, unix.IPPROTO_UDP)))
 	}
-	return []call{
+	list := []call{
 		{name: "socket", anyOf: wrong, notify: func(c *Call) Answer { return Errno(wrongSocket(c)) }},
 		{name: "bind", notify: func(c *Call) Answer { return n.on(c, n.bind) }},
 		{name: "connect", notify: n.connect},
 		{name: "listen", notify: n.listen},
 	}
+	return append(list, noGroups()...)
 }
 
 // on runs do on the caller's socket of the Internet, with an address.
@@ -191,16 +203,22 @@ func (c *Call) internetSocket() (k socket, a Answer) {
 	return k, goOn // the kernel, or another feature, says what is wrong with it
 }
 
-// has reports whether a socket is in the namespace. The interface comes up with the first
-// that is.
+// has reports whether a socket is in the namespace, where it may be another's. The interface
+// comes up with the first that is.
 func (n *netspace) has(fd int) (bool, error) {
 	known := n.cookie.Load()
 	if known != 0 && !n.mixed.Load() {
 		return true, nil
 	}
+	return n.surelyHas(fd)
+}
+
+// surelyHas asks the kernel. The error is what it says of something that is no socket.
+func (n *netspace) surelyHas(fd int) (bool, error) {
+	known := n.cookie.Load()
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if err != nil {
-		return false, fmt.Errorf("ask a socket for its network (getsockopt SO_NETNS_COOKIE): %w", err)
+		return false, err
 	}
 	if known != 0 {
 		return cookie == known, nil
@@ -226,14 +244,11 @@ func (n *netspace) holds(fd int) (bool, error) {
 		return false, fmt.Errorf("ask a socket for its network (ioctl SIOCGSKNS): %w", err)
 	}
 	defer unix.Close(space)
-	var of, own unix.Stat_t
-	if err := unix.Fstat(space, &of); err != nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(space, &st); err != nil {
 		return false, fmt.Errorf("look at a network: %w", err)
 	}
-	if err := unix.Stat(n.spaces.net, &own); err != nil {
-		return false, fmt.Errorf("look at the sandbox's network: %w", err)
-	}
-	return of.Dev == own.Dev && of.Ino == own.Ino, nil
+	return idOf(&st) == n.spaces.net, nil
 }
 
 // bringUp switches the loopback interface of a socket's network on.
@@ -253,7 +268,11 @@ func bringUp(fd int) error {
 // free.
 func (n *netspace) eachPort(who *Process, do func(port uint16) error) (err error) {
 	for range n.ports {
-		if err = do(n.draw(who)); err != unix.EADDRINUSE {
+		if err = do(n.draw(who)); err == nil {
+			return nil
+		}
+		if err != unix.EADDRINUSE {
+			n.undraw(who)
 			return err
 		}
 	}
@@ -275,13 +294,17 @@ func (n *netspace) undraw(who *Process) {
 }
 
 func (n *netspace) bind(c *Call, k *socket, addr []byte) Answer {
-	a, err := parseAddress(addr)
-	if err != nil || a.Port() != 0 {
-		err = rawBind(k.fd, addr) // which says what is wrong with it
-	} else {
-		err = n.eachPort(c.Process, func(port uint16) error {
-			binary.BigEndian.PutUint16(addr[2:], port)
-			return rawBind(k.fd, addr)
+	const behindPort = 4
+	var err error
+	switch {
+	case len(addr) >= behindPort && binary.BigEndian.Uint16(addr[2:]) != 0:
+		err = rawBind(k.fd, addr)
+	default: // also what is no address: the kernel says so, or takes it for one
+		err = n.eachPort(c.Process, func(port uint16) (err error) {
+			if err = k.chooses(port); err == nil {
+				err = rawBind(k.fd, addr)
+			}
+			return err
 		})
 	}
 	if err == nil {
@@ -308,6 +331,9 @@ func (n *netspace) note(k *socket, listens func(*servation)) error {
 	if listens != nil {
 		listens(&is)
 	}
+	if len(n.servers) >= mostServers {
+		clear(n.servers)
+	}
 	n.servers[key] = is
 	return nil
 }
@@ -330,27 +356,20 @@ func (n *netspace) connect(c *Call) Answer {
 	k := socket{fd: fd}
 	defer k.close()
 	own, err := n.has(fd)
-	if err != nil {
+	var errno unix.Errno
+	switch to, wrong := parseAddress(addr); {
+	case errors.As(err, &errno):
+		return goOn // it is no socket
+	case err != nil:
 		return Fatal(err)
+	case !own: // somebody outside has sent it
+		return Errno(unix.ENETUNREACH)
+	case wrong == nil && !isLoopback(to.Addr()):
+		return n.leadsNowhere(&k, to)
 	}
-	var waits *connecting
-	for range n.ports {
-		port := n.draw(c.Process)
-		switch err = k.chooses(port); {
-		case err != nil:
-			n.undraw(c.Process)
-			return goOn // the kernel says what it thinks of the address
-		case !own:
-			err = unix.ENETUNREACH // somebody outside has sent it
-		default:
-			waits, err = n.begin(&k, addr)
-		}
-		if !isTaken(err) || k.hasPort() {
-			break
-		}
-	}
-	if !draws(err) {
-		n.undraw(c.Process)
+	waits, err := n.connectFrom(c, &k, addr)
+	if err == errNotInternet {
+		return goOn
 	}
 	if waits != nil {
 		return c.waitToConnect(&k, waits)
@@ -362,9 +381,49 @@ func (n *netspace) connect(c *Call) Answer {
 // it was left (__inet_hash_connect, inet_dgram_connect).
 func isTaken(err error) bool { return err == unix.EADDRNOTAVAIL || err == unix.EAGAIN }
 
-func (k *socket) hasPort() bool {
-	at, err := localName(k.fd)
-	return err == nil && at.Port() != 0
+// errNotInternet means that a socket isn't one of the Internet's.
+var errNotInternet = errors.New("no socket of the Internet")
+
+// connectFrom connects a socket from a port that is left to it, should it have none. It isn't
+// that which it is to be connected to: it would be connected to itself.
+func (n *netspace) connectFrom(c *Call, k *socket, addr []byte) (waits *connecting, err error) {
+	const many = 64 // one that has a port, and can't have that connection, fails as often
+	to := binary.BigEndian.Uint16(addr[2:])
+	for tries := uint32(1); tries <= n.ports; tries++ {
+		port := n.draw(c.Process)
+		if port == to {
+			continue
+		}
+		if k.chooses(port) != nil {
+			n.undraw(c.Process)
+			return nil, errNotInternet
+		}
+		waits, err = n.begin(k, addr)
+		if !isTaken(err) {
+			break
+		}
+		if tries == many {
+			c.Yield()
+			if at, failed := localName(k.fd); failed != nil || at.Port() != 0 && at.Port() != port {
+				break
+			}
+		}
+	}
+	if !draws(err) {
+		n.undraw(c.Process)
+	}
+	return waits, err
+}
+
+// leadsNowhere is what a socket is told that is to be connected to somewhere else.
+func (n *netspace) leadsNowhere(k *socket, to netip.AddrPort) Answer {
+	switch domain, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_DOMAIN); {
+	case err != nil || domain != unix.AF_INET && domain != unix.AF_INET6:
+		return goOn // it is another kind of socket
+	case domain == unix.AF_INET && !to.Addr().Is4():
+		return Errno(unix.EAFNOSUPPORT)
+	}
+	return Errno(unix.ENETUNREACH)
 }
 
 // draws reports whether a socket that was to be connected has used up a port's number by
@@ -428,16 +487,17 @@ func (n *netspace) listen(c *Call) Answer {
 	defer k.close()
 	backlog := int(c.Int(1))
 	own, err := n.has(k.fd)
-	switch {
-	case err != nil:
+	if err != nil {
 		return Fatal(err)
-	case !own || k.protocol != tcp:
-		return c.saidBy(unix.Listen(k.fd, backlog)) // it has a port, or can't listen
 	}
 	near, err := localName(k.fd)
 	switch {
 	case err != nil:
 		return c.refusedWith(err)
+	case k.protocol != tcp:
+		return c.saidBy(unix.Listen(k.fd, backlog)) // it can't
+	case !own && near.Port() == 0:
+		return Errno(unix.EACCES) // somebody outside has sent it
 	case near.Port() != 0:
 		err = unix.Listen(k.fd, backlog)
 	default:
@@ -465,20 +525,29 @@ func (n *netspace) reach(k *socket, who *Process, a netip.AddrPort) error {
 	case k.near.Port() != 0:
 		return nil
 	}
-	return n.eachPort(who, func(port uint16) error {
-		err := unix.Bind(k.fd, k.sockaddr(netip.AddrPortFrom(k.everywhere().Addr(), port)))
-		if err == unix.EINVAL {
-			return nil // another thread was quicker
+	err = n.eachPort(who, func(port uint16) error {
+		if err := k.chooses(port); err != nil {
+			return err
 		}
-		return err
+		return unix.Bind(k.fd, k.sockaddr(k.everywhere().AddrPort))
 	})
+	switch err {
+	case nil:
+		return n.note(k, nil)
+	case unix.EINVAL:
+		return nil // another thread was quicker
+	case unix.EADDRINUSE:
+		return unix.EAGAIN // as from inet_send_prepare, net/ipv4/af_inet.c
+	}
+	return err
 }
 
 // entries lists the sockets of one of the kernel's tables.
 func (n *netspace) entries(table string, p protocol) (list []socketEntry) {
+	lines := tableLines(n.spaces.tables + table)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, line := range tableLines("/proc/" + strconv.Itoa(n.spaces.init) + "/net/" + table) {
+	for _, line := range lines {
 		e, ok := parseSocketEntry(line)
 		if !ok {
 			continue

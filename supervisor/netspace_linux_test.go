@@ -132,6 +132,14 @@ func tellPorts([]string) error {
 		say("connect", fd, unix.Connect(fd, to))
 		say("once more", fd, unix.Connect(fd, to))
 	}
+	for range 2 { // a connection that has begun takes no other port, and gives none back
+		fd := open(unix.SOCK_STREAM)
+		say("connect", fd, unix.Connect(fd, to))
+		for range 3 {
+			say("again", fd, unix.Connect(fd, to))
+		}
+		unix.Close(fd)
+	}
 	refused := open(unix.SOCK_STREAM)
 	fmt.Println("refused", errnoName(unix.Connect(refused, sockaddrOf("127.0.0.1:9"))))
 	fmt.Println("unreachable", errnoName(unix.Connect(refused, sockaddrOf("192.0.2.1:9"))))
@@ -147,6 +155,19 @@ func tellPorts([]string) error {
 	other := open(unix.SOCK_DGRAM)
 	say("connect", other, unix.Connect(other, sockaddrOf("127.0.0.1:9")))
 	say("connect", other, unix.Connect(other, sockaddrOf("127.0.0.1:10")))
+	outside := open(unix.SOCK_DGRAM)
+	fmt.Println("connect to outside", errnoName(unix.Connect(outside, sockaddrOf("192.0.2.1:9"))))
+	say("bind twice", other, unix.Bind(other, sockaddrOf("127.0.0.1:0")))
+	nowhere := open(unix.SOCK_STREAM)
+	say("bind to nobody's", nowhere, unix.Bind(nowhere, sockaddrOf("192.0.2.1:0")))
+	say("bind to any", nowhere, unix.Bind(nowhere, sockaddrOf("0.0.0.0:0")))
+	last, err := localName(nowhere)
+	if err != nil {
+		return err
+	}
+	lucky := open(unix.SOCK_STREAM) // not with itself
+	fmt.Println("to the next one", errnoName(unix.Connect(lucky, sockaddrOf(fmt.Sprint("127.0.0.1:", last.Port()+1)))))
+	say("no socket", -1, unix.Connect(0, to))
 	taken := open(unix.SOCK_DGRAM)
 	say("bind", taken, unix.Bind(taken, sockaddrOf("127.0.0.1:32781")))
 	for range 6 {
@@ -163,8 +184,10 @@ func TestPortsOfBackends(t *testing.T) {
 	if got := succeeds(t, Config{Backend: BackendNamespaces}, program(t, "ports")); got != want {
 		t.Errorf("(-seccomp +namespaces):\n%s", cmp.Diff(lines(want), lines(got)))
 	}
-	if !strings.Contains(want, "connect ok 127.0.0.1:32769\n") {
-		t.Errorf("the ports are\n%s", want)
+	for _, line := range []string{"connect ok 127.0.0.1:32769\n", "to the next one ECONNREFUSED\n"} {
+		if !strings.Contains(want, line) {
+			t.Errorf("got\n%s\nwant %q in it", want, line)
+		}
 	}
 }
 

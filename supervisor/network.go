@@ -17,22 +17,22 @@ import (
 // it is allowed.
 //
 // Source: other programs' servers, which answer or have a port already; the ports that
-// the kernel chooses; whatever is behind the host's interfaces. Eliminated: sockets of
-// the Internet are tied to the loopback interface: streams when they are bound or connected,
-// if Landlock doesn't rule over them, others when they are made, by the supervisor.
-// It binds and connects them on the program's behalf, to ports of the host's that stand
-// for those of the sandbox (endpoints.go), so the address can't change between check
-// and use; Landlock forbids the program to do so itself (TCP, ABI 4), which only waits
-// (connecting.go). A connection from outside is ended when it is accepted, and the next
-// accepted instead, unless the port is published. Where a call tells an address it is the
-// sandbox's. Ports that are left to the kernel depend on the process
-// alone.
+// the kernel chooses; whatever is behind the host's interfaces. Eliminated: the sandbox has a
+// network of its own (netspace.go). Where it can't have one, sockets of the Internet are tied
+// to the host's loopback interface: streams when they are bound or connected, if Landlock
+// doesn't rule over them, others when they are made, by the supervisor. It binds and connects
+// them on the program's behalf, to ports of the host's that stand for those of the sandbox
+// (endpoints.go), so the address can't change between check and use; Landlock forbids the
+// program to do so itself (TCP, ABI 4), which only waits (connecting.go). A connection from
+// outside is ended when it is accepted, and the next accepted instead, unless the port is
+// published. Where a call tells an address it is the sandbox's. Ports that are left to the
+// kernel depend on the process alone.
 //
-// What remains: a connection that a server at all addresses has accepted keeps the port from
-// others at each address, once the server is gone; the
-// address that a connection to an allowed destination comes from is the host's; a
-// process outside that looks for the host's ports can send a datagram in, and with a
-// connection make a socket ready at which accept then finds none.
+// What remains, without a network of its own: a connection that a server at all addresses has
+// accepted keeps the port from others at each address, once the server is gone; the address
+// that a connection to an allowed destination comes from is the host's; a process outside that
+// looks for the host's ports can send a datagram in, and with a connection make a socket ready
+// at which accept then finds none.
 func network(s *Sandbox) feature {
 	f := feature{name: "network"}
 	families := [][]seccomp.Cond{is(0, unix.AF_INET), is(0, unix.AF_INET6)}
@@ -65,9 +65,7 @@ func network(s *Sandbox) feature {
 		{name: "getpeername", notify: func(c *Call) Answer { return s.internetName(c, true) }},
 		{name: "getsockopt", notify: s.tellOnly6, conds: option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)},
 	}
-	for _, o := range multicast {
-		f.calls = append(f.calls, call{name: "setsockopt", errno: unix.ENODEV, conds: option(o.level, o.name)})
-	}
+	f.calls = append(f.calls, noGroups()...)
 	f.close = s.loopbacks.close
 	return f
 }
@@ -119,6 +117,14 @@ var multicast = []struct{ level, name uint64 }{
 	{unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP}, {unix.IPPROTO_IP, unix.IP_ADD_SOURCE_MEMBERSHIP}, {unix.IPPROTO_IP, unix.MCAST_JOIN_GROUP},
 	{unix.IPPROTO_IP, unix.MCAST_JOIN_SOURCE_GROUP}, {unix.IPPROTO_IPV6, unix.IPV6_ADD_MEMBERSHIP}, {unix.IPPROTO_IPV6, unix.MCAST_JOIN_GROUP},
 	{unix.IPPROTO_IPV6, unix.MCAST_JOIN_SOURCE_GROUP},
+}
+
+// noGroups are the calls that join one.
+func noGroups() (list []call) {
+	for _, o := range multicast {
+		list = append(list, call{name: "setsockopt", errno: unix.ENODEV, conds: option(o.level, o.name)})
+	}
+	return list
 }
 
 // option selects the calls of setsockopt for one option.
@@ -426,7 +432,7 @@ func (s *Sandbox) bind(k *socket, who *Process, a netip.AddrPort) error {
 	}
 	at := site{netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), only6 && a.Addr() == any6}
 	if a.Port() == 0 {
-		if at, err = lo.ephemeral(k.protocol, who, at); err != nil {
+		if at, err = lo.ephemeral(k.protocol, who, at, 0); err != nil {
 			return unix.EADDRINUSE
 		}
 	}
@@ -460,7 +466,7 @@ func (s *Sandbox) bind(k *socket, who *Process, a netip.AddrPort) error {
 // autobind names the port of a client that is going to send to an address, and binds it
 // to where on the host clients are. The port itself is the kernel's choice when it
 // connects. ok is false if the socket is bound.
-func (s *Sandbox) autobind(k *socket, who *Process, to netip.Addr, connect bool) (at site, ok bool, err error) {
+func (s *Sandbox) autobind(k *socket, who *Process, to netip.AddrPort, connect bool) (at site, ok bool, err error) {
 	lo := s.loopbacks
 	if lo.names[k.protocol][k.near].port != nil || k.protocol == udp && k.near.Port() != 0 {
 		if connect {
@@ -473,18 +479,21 @@ func (s *Sandbox) autobind(k *socket, who *Process, to netip.Addr, connect bool)
 			return at, false, err
 		}
 	}
-	at = site{netip.AddrPortFrom(sourceFor(to), 0), k.only6()}
+	at = site{netip.AddrPortFrom(sourceFor(to.Addr()), 0), k.only6()}
 	if !connect {
 		at = k.everywhere()
 	}
 	drawn := who.ephemerals
-	if at, err = lo.ephemeral(k.protocol, who, at); err != nil {
+	if at, err = lo.ephemeral(k.protocol, who, at, to.Port()); err != nil {
 		return at, false, err
 	}
 	if err = s.carry(k, netip.AddrPortFrom(lo.client(k.protocol), 0)); err != nil {
 		who.ephemerals = drawn
 	}
 	if err == unix.EINVAL { // a connection that has begun, or another thread was quicker
+		if connect {
+			who.ephemerals++
+		}
 		return at, false, nil
 	}
 	return at, err == nil, err
@@ -524,7 +533,7 @@ func (s *Sandbox) reaching(k *socket, who *Process, a netip.AddrPort, connect bo
 	if err != nil {
 		return err
 	}
-	at, bound, err := s.autobind(k, who, to, connect)
+	at, bound, err := s.autobind(k, who, netip.AddrPortFrom(to, a.Port()), connect)
 	if err != nil {
 		return err
 	}

@@ -12,14 +12,14 @@ import (
 // peers tells who is at the other end of a Unix socket's connection.
 //
 // Source: the kernel notes who makes a socket listen, which is the supervisor, on the
-// program's behalf; SO_PEERPIDFD would give the program a descriptor of it. Eliminated:
-// who has asked to listen is noted, and told instead. Who connects does so itself
-// (unixsockets.go). Descriptors of peers are refused, as by the kernel that the sandbox says
-// it has: they came with Linux 6.5.
+// program's behalf, unless the sandbox has a network of its own; SO_PEERPIDFD would give the
+// program a descriptor of it. Eliminated: who has asked to listen is noted, and told instead.
+// Who connects does so itself (unixsockets.go). Descriptors of peers are refused, as by the
+// kernel that the sandbox says it has: they came with Linux 6.5.
 //
-// What remains, without a network of the sandbox's own: who listens is known by the name, so that of a connection which has outlived
-// its server the next one at that name is told. A program whose threads exchange a descriptor
-// meanwhile may learn the supervisor's process id.
+// What remains, without a network of the sandbox's own: who listens is known by the name, so
+// that of a connection which has outlived its server the next one at that name is told. A
+// program whose threads exchange a descriptor meanwhile may learn the supervisor's process id.
 func peers(s *Sandbox) feature {
 	f := feature{name: "peers", calls: []call{
 		{name: "getsockopt", notify: s.ofListener(tellCred), conds: option(unix.SOL_SOCKET, unix.SO_PEERCRED)},

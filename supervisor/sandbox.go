@@ -195,7 +195,7 @@ func (s *Sandbox) trace(started chan<- error) {
 			s.given = givenFiles(t.root.TGID)
 		}
 		if s.netspace != nil {
-			s.netspace.mixed.Store(anySocket(s.given))
+			s.netspace.mixed.Store(anySocket(s.given) || len(s.cfg.Handlers) > 0) // a handler may inject one
 		}
 		if s.agenda != nil {
 			d = s.detect()
@@ -240,7 +240,7 @@ func (s *Sandbox) trace(started chan<- error) {
 		s.state.Stats.NoNamespaces = s.withoutSpaces.Error()
 	}
 	if s.netspace == nil && s.spaces != nil && s.cfg.Net == NetLoopback {
-		s.state.Stats.NoNetspace = s.noNetspace().Error()
+		s.state.Stats.NoNetspace = s.spaces.noNet.Error()
 	}
 	if s.wantsTSC() && !s.ownTSC() {
 		s.state.Stats.HostTSC = errTSC.Error()

@@ -225,6 +225,7 @@ func (k spaceKind) note(err error) {
 	}
 	if err == nil {
 		spacesMade.ever[k] = true
+		delete(spacesMade.never, k)
 	} else {
 		spacesMade.never[k] = err
 	}
@@ -242,11 +243,12 @@ func (k spaceKind) ever() bool {
 func (m *spaceMaker) cloneFirst() (*tracee.Remote, error) {
 	if m.n.hasNet {
 		r, err := m.cloneInto(spaceKind{m.n.user, true})
-		if err == nil || errors.Is(err, tracee.ErrGone) || (spaceKind{m.n.user, true}).ever() {
+		var missing *namespaceError
+		if !errors.As(err, &missing) {
 			return r, err
 		}
 		<-m.t.s.ahead.made // which looks at it
-		m.n.hasNet = false
+		m.n.hasNet, m.n.noNet = false, err
 	}
 	return m.cloneInto(spaceKind{user: m.n.user})
 }
@@ -261,15 +263,19 @@ func (m *spaceMaker) cloneInto(kind spaceKind) (*tracee.Remote, error) {
 	}
 	ever := kind.ever()
 	// The kernel frees namespaces late, so that there may be too many for a moment.
+	const longPatience = 10 * time.Second
 	patience := 100 * time.Millisecond
 	if ever {
-		patience = 10 * time.Second
+		patience = longPatience
 	}
 	for deadline := kernelClock() + patience; ; time.Sleep(time.Millisecond) {
 		r, err := m.outer.Clone(flags)
 		short := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOMEM)
 		switch {
 		case short && kernelClock() < deadline:
+			continue
+		case short && !ever && kind.ever(): // another sandbox has had more luck
+			ever, deadline = true, deadline+longPatience
 			continue
 		case short && ever:
 			return nil, fmt.Errorf("make namespaces, of which there were enough before: %w: raise user.max_pid_namespaces and its like, or run fewer sandboxes at once", err)
@@ -372,7 +378,13 @@ func (m *spaceMaker) mount() error {
 	if n.proc, err = unix.Open(of+"/root/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return cannot("open its /proc", err)
 	}
-	n.net = of + "/ns/net"
+	if n.hasNet {
+		var st unix.Stat_t
+		if err = unix.Stat(of+"/ns/net", &st); err != nil {
+			return cannot("look at its network", err)
+		}
+		n.net, n.tables = idOf(&st), of+"/net/"
+	}
 	if n.pids, err = unix.Open(of+"/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return cannot("open it", err)
 	}

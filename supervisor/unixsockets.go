@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/rooted"
@@ -25,12 +27,16 @@ import (
 // (abstract ones, unix(7)) stand for others on the host, which no other sandbox has, where
 // the sandbox has no network of its own.
 func unixSockets(s *Sandbox) feature {
-	return feature{name: "unix", calls: []call{
+	f := feature{name: "unix", calls: []call{
 		{name: "bind", notify: s.bindPath},
 		{name: "connect", notify: s.connectPath},
-		{name: "getsockname", notify: func(c *Call) Answer { return s.socketName(c, unix.Getsockname) }},
-		{name: "getpeername", notify: func(c *Call) Answer { return s.socketName(c, unix.Getpeername) }},
 	}}
+	if s.netspace == nil { // otherwise the kernel knows the right names
+		f.calls = append(f.calls,
+			call{name: "getsockname", notify: func(c *Call) Answer { return s.socketName(c, unix.Getsockname) }},
+			call{name: "getpeername", notify: func(c *Call) Answer { return s.socketName(c, unix.Getpeername) }})
+	}
+	return f
 }
 
 // unixPath reads an address. ok is false if it isn't the path of a Unix socket.
@@ -80,7 +86,7 @@ func (s *Sandbox) bindPath(c *Call) Answer {
 	return s.onPath(c, noFollow, func(fd int, w *cow.Walk, path string) error {
 		return s.view.tree.Bind(w, path, c.mode(0o777), func(host string) error {
 			if s.netspace != nil {
-				return bindAs(fd, host, given)
+				return s.bindAs(c, fd, host, given)
 			}
 			err := unix.Bind(fd, &unix.SockaddrUnix{Name: host})
 			if err == nil {
@@ -93,19 +99,16 @@ func (s *Sandbox) bindPath(c *Call) Answer {
 
 // bindAs binds a socket at a path of the host's so that the kernel tells whoever asks for its
 // name the one that the program has given it: with a root in which that leads to a file,
-// which is moved then. So nobody needs to look after calls that tell names.
-func bindAs(fd int, host, given string) error {
-	root, err := os.MkdirTemp(filepath.Dir(host), "root")
+// which is moved then. So nobody needs to look after what accept and recvfrom tell.
+func (s *Sandbox) bindAs(c *Call, fd int, host, given string) error {
+	root, err := os.MkdirTemp(s.view.small, "root")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(root)
-	file, dir, ok, err := rooted.Scaffold(root, given)
+	file, dir, err := rooted.Scaffold(root, given)
 	if err != nil {
 		return err
-	}
-	if !ok {
-		return unix.EADDRINUSE // as for what there is already
 	}
 	own, err := capabilitiesOf(0)
 	if err != nil {
@@ -113,10 +116,18 @@ func bindAs(fd int, host, given string) error {
 	}
 	addr := unixAddress(given)
 	addr = addr[:min(len(addr), unix.SizeofSockaddrUnix)] // the longest path ends with it
-	if err := rooted.Bind(fd, addr, root, dir, own.effective&(1<<unix.CAP_SYS_CHROOT) != 0); err != nil {
-		return err
+	const patience = 10 * time.Second                     // the kernel frees user namespaces late
+	for deadline := kernelClock() + patience; ; time.Sleep(time.Millisecond) {
+		err := rooted.Bind(fd, addr, root, dir, own.effective&(1<<unix.CAP_SYS_CHROOT) != 0)
+		var short *rooted.CloneError
+		if !errors.As(err, &short) || kernelClock() > deadline {
+			if err == nil {
+				err = unix.Renameat2(unix.AT_FDCWD, file, unix.AT_FDCWD, host, unix.RENAME_NOREPLACE)
+			}
+			return err
+		}
+		c.Yield()
 	}
-	return os.Rename(file, host)
 }
 
 func (s *Sandbox) connectPath(c *Call) Answer {
@@ -212,13 +223,16 @@ func unixAddress(name string) []byte {
 }
 
 // abstractName returns what the host knows an abstract name as, with an @ in the place
-// of its zero byte. ok is false if the address has none.
-func (s *Sandbox) abstractName(addr []byte) (host string, ok bool) {
+// of its zero byte. ok is false if the address has none. A sandbox with a network of its own
+// knows it as such (unix(7)), unless the socket is the supervisor's, in the host's.
+func (s *Sandbox) abstractName(fd int, addr []byte) (host string, ok bool) {
 	if len(addr) < 3 || addr[2] != 0 {
 		return "", false
 	}
-	if s.netspace != nil { // they are the network's (unix(7))
-		return "@" + string(addr[3:]), true
+	if s.netspace != nil {
+		if own, err := s.netspace.surelyHas(fd); err == nil && own {
+			return "@" + string(addr[3:]), true
+		}
 	}
 	sum := sha256.Sum256(addr[2:])
 	return fmt.Sprintf("@sandtest-%s-%x", filepath.Base(s.view.small), sum[:12]), true

@@ -13,8 +13,8 @@ import (
 // That process shares everything else with this one, and exists as long as it takes. Without
 // CAP_SYS_CHROOT it has a user namespace, for the capability (user_namespaces(7)).
 //
-// Errors: what chroot(2), chdir(2) and bind(2) report, and EPERM where there can be no
-// user namespace. root and dir are paths, without zero bytes.
+// Errors: what chroot(2), chdir(2) and bind(2) report, and a [CloneError] where there can be no
+// such process. root and dir are paths, without zero bytes.
 func Bind(fd int, addr []byte, root, dir string, privileged bool) error {
 	if len(addr) == 0 {
 		return unix.EINVAL
@@ -47,7 +47,7 @@ func Bind(fd int, addr []byte, root, dir string, privileged bool) error {
 		return fmt.Errorf("unblock signals: %w", err)
 	}
 	if pid < 0 {
-		return fmt.Errorf("create a process with another root (clone): %w", unix.Errno(-pid))
+		return &CloneError{unix.Errno(-pid)}
 	}
 	for {
 		var ws unix.WaitStatus
@@ -64,6 +64,13 @@ func Bind(fd int, addr []byte, root, dir string, privileged bool) error {
 		}
 		return nil
 	}
+}
+
+// A CloneError says why there can be no process with another root (clone(2)).
+type CloneError struct{ Errno unix.Errno }
+
+func (e *CloneError) Error() string {
+	return "create a process with another root (clone): " + e.Errno.Error()
 }
 
 // bindIn creates a child with the flags of clone(2), which calls chroot, chdir and bind as

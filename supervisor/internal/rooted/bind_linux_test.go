@@ -2,8 +2,10 @@ package rooted_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -13,6 +15,11 @@ import (
 
 func address(name string) []byte {
 	return append(append(binary.NativeEndian.AppendUint16(nil, unix.AF_UNIX), name...), 0)
+}
+
+func isDenied(err error) bool {
+	var clone *rooted.CloneError
+	return errors.As(err, &clone)
 }
 
 // bind binds a new socket, or skips the test where no such process can be.
@@ -29,7 +36,7 @@ func bind(t *testing.T, name, root, dir string) (fd int, err error) {
 // has its own root still.
 func TestBind(t *testing.T) {
 	if os.Geteuid() != 0 {
-		if _, err := bind(t, "/probe", t.TempDir(), "/"); err == unix.EPERM || os.IsPermission(err) {
+		if _, err := bind(t, "/probe", t.TempDir(), "/"); isDenied(err) {
 			t.Skip("no user namespaces: ", err)
 		}
 	}
@@ -77,7 +84,7 @@ func TestBindFails(t *testing.T) {
 // Many at once, beside goroutines that allocate: none disturbs another.
 func TestBindAtOnce(t *testing.T) {
 	if os.Geteuid() != 0 {
-		if _, err := bind(t, "/probe", t.TempDir(), "/"); os.IsPermission(err) {
+		if _, err := bind(t, "/probe", t.TempDir(), "/"); isDenied(err) {
 			t.Skip("no user namespaces: ", err)
 		}
 	}
@@ -101,4 +108,38 @@ func TestBindAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// Whatever a path looks like, there is a place for it, and the kernel tells it.
+func TestScaffold(t *testing.T) {
+	if _, err := bind(t, "/probe", t.TempDir(), "/"); isDenied(err) {
+		t.Skip("no user namespaces: ", err)
+	}
+	for _, path := range []string{
+		"x", "/x", "a/x", "./a//x", "../x", "../../d", "../d", "x/../../d", "l/../l", "/l/../l", "/../x", "/a/../../a/x", "d/dd/../ddd/d",
+		"//a/b/c/../../../a/b/c", "a/a/a/../../../../a", strings.Repeat("a/", 53) + "x", strings.Repeat("../", 34) + "x", strings.Repeat("a/../", 20) + "x",
+	} {
+		root := t.TempDir()
+		file, dir, err := rooted.Scaffold(root, path)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		fd, err := bind(t, path, root, dir)
+		if err != nil {
+			t.Errorf("%s in %s: %v", path, dir, err)
+			continue
+		}
+		if sa, err := unix.Getsockname(fd); err != nil || sa.(*unix.SockaddrUnix).Name != path {
+			t.Errorf("%s: its name is %v, %v", path, sa, err)
+		}
+		if f, err := os.Lstat(file); err != nil || f.Mode()&os.ModeSocket == 0 {
+			t.Errorf("%s: at %s there is %v, %v", path, file, f, err)
+		}
+	}
+	for _, path := range []string{"", ".", "..", "a/", "/", "a/..", "a/."} {
+		if _, _, err := rooted.Scaffold(t.TempDir(), path); err != unix.EADDRINUSE {
+			t.Errorf("%q: %v, want %v", path, err, unix.EADDRINUSE)
+		}
+	}
 }
