@@ -86,6 +86,9 @@ func TestReproducibleBuilds(t *testing.T) {
 			if b.long && os.Getenv("SANDTEST_LONG") == "" {
 				t.Skip("takes long: set SANDTEST_LONG=1")
 			}
+			if testing.Short() && b.tools[0] != "go" {
+				t.Skip("takes seconds")
+			}
 			for _, tool := range b.tools {
 				if _, err := exec.LookPath(tool); err != nil {
 					t.Skip(err)

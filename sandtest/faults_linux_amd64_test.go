@@ -407,8 +407,11 @@ print(db.execute("pragma integrity_check").fetchone()[0], rows == list(range(len
 			cmd := exec.Command(python[0], append(python[1:], "-c", fmt.Sprintf(program, tt.mode, tt.synchronous))...)
 			cmd.Dir = dir
 			kill := sandtest.Fault{Calls: []string{"openat", "write", "pwrite64", "fsync", "fdatasync", "ftruncate", "unlink", "fallocate"}, Path: "db*", Kill: true, Step: 17}
-			if os.Getenv("SANDTEST_LONG") != "" {
+			switch {
+			case os.Getenv("SANDTEST_LONG") != "":
 				kill.Step = 1
+			case testing.Short():
+				kill.Step = 67
 			}
 			sandtest.Sweep(t, cmd, sandtest.Options{Faults: []sandtest.Fault{kill}, PowerLoss: tt.powerLoss}, func(t *testing.T, res *sandtest.Result) {
 				cmd := exec.Command(python[0], append(python[1:], "-c", recovery)...)

@@ -81,7 +81,7 @@ func TestServers(t *testing.T) {
 	case os.Getenv("SANDTEST_LONG") != "":
 		sandboxes = 20
 	case testing.Short():
-		sandboxes = 3
+		sandboxes = 2
 	}
 	for _, tt := range servers {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,6 +16,9 @@ var killed = sandtest.Fault{Calls: []string{"rmdir"}, Path: "end", Kill: true}
 // After a loss of power there is what may be there: of what was synced all, of what
 // wasn't some, and names in the order in which they were made.
 func TestPowerLoss(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 80 runs")
+	}
 	python := pythonItself(t)
 	const script = `
 import mmap, os

@@ -94,8 +94,11 @@ func scenarios(kind, size string) (list []placed) {
 // Programs beside each other do, too.
 func TestConformance(t *testing.T) {
 	size, seeds := "part", "20"
-	if os.Getenv("SANDTEST_LONG") != "" {
+	switch {
+	case os.Getenv("SANDTEST_LONG") != "":
 		size, seeds = "full", "1000"
+	case testing.Short():
+		seeds = "5"
 	}
 	for _, tt := range [][]string{{"table", size}, {"random", seeds}, {"together", seeds}, {"held", seeds}} {
 		t.Run(tt[0], func(t *testing.T) {
@@ -129,6 +132,9 @@ func TestConformance(t *testing.T) {
 
 // And so it does in a root of its own.
 func TestConformanceRoot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the table once more, under another root")
+	}
 	bareDir, root := t.TempDir(), t.TempDir()
 	t.Cleanup(func() {
 		conformance.LetRemove(bareDir)

@@ -223,6 +223,9 @@ func TestProcessors(t *testing.T) {
 	path := compileC(t, "files", false)
 	for _, cpus := range []int{1, 3, 64, 70, 1024} {
 		t.Run(fmt.Sprint(cpus), func(t *testing.T) {
+			if testing.Short() && cpus != 1 && cpus != 70 {
+				t.Skip("1 and 70 will do")
+			}
 			cfg := Config{Identity: det.Identity{CPUs: cpus}}
 			size := (cpus + 63) / 64 * 8
 			var want strings.Builder

@@ -99,10 +99,14 @@ func TestBadLimits(t *testing.T) {
 // A share of the CPU isn't exceeded, by one process that computes or by many that come
 // and go. It takes as long as that at least; how much longer is the machine's business.
 func TestShareOfCPU(t *testing.T) {
-	for _, script := range []string{
+	scripts := []string{
 		"i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done",
 		"i=0; while [ $i -lt 60 ]; do head -c 5000000 /dev/zero | cksum >/dev/null; i=$((i+1)); done",
-	} {
+	}
+	if testing.Short() {
+		scripts = scripts[:1]
+	}
+	for _, script := range scripts {
 		for _, percent := range []int{0, 25} {
 			cfg := Config{Limits: Limits{CPU: percent}, HostTSC: true}
 			s, err := Start(sh(script), cfg)

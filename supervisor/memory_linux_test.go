@@ -39,6 +39,9 @@ func TestHoardedMemory(t *testing.T) {
 	const limit = 64 << 20
 	for _, kind := range []string{"file", "mapped", "sent", "segment", "deleted", "named", "tables", "spawned"} {
 		t.Run(kind, func(t *testing.T) {
+			if testing.Short() && (kind == "mapped" || kind == "spawned") {
+				t.Skip("takes seconds")
+			}
 			if kind == "deleted" || kind == "named" {
 				if !inMemory("/dev/shm") {
 					t.Skip("/dev/shm is no tmpfs")

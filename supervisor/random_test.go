@@ -68,7 +68,7 @@ func TestRandomOfConcurrentProcesses(t *testing.T) {
 	const processes = 50
 	runs := 20
 	if testing.Short() || raceEnabled {
-		runs = 5
+		runs = 2
 	}
 	const script = `i=0; while [ $i -lt $1 ]; do "$0" $2 $i & i=$((i+1)); done; wait`
 	path := compileC(t, "random", false)
@@ -151,7 +151,7 @@ func TestGetrandomErrors(t *testing.T) {
 
 // A call that is interrupted and restarted draws once.
 func TestRestartedCallsDrawOnce(t *testing.T) {
-	const n = "20000"
+	n := count(20_000, 20_000)
 	path := compileC(t, "random", false)
 	want := succeeds(t, Config{}, cmdC(path, "stream", n))
 	if !strings.HasSuffix(want, " failed 0\n") {

@@ -25,8 +25,11 @@ var realTimers = Config{Clock: det.Running}
 
 // count returns what a loop of a test runs to.
 func count(short, thorough int) string {
-	if long {
+	switch {
+	case long:
 		return strconv.Itoa(thorough)
+	case testing.Short():
+		return strconv.Itoa(short / 4)
 	}
 	return strconv.Itoa(short)
 }
