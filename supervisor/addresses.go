@@ -53,7 +53,7 @@ func (c *Call) socketAnd() (k socket, addr []byte, a Answer) {
 	}
 	if k.domain, err = unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
 		k.close()
-		return k, nil, Errno(unix.ENOTSOCK)
+		return k, nil, c.refusedWith(err)
 	}
 	if kind, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil && kind == unix.SOCK_DGRAM {
 		k.protocol = udp
@@ -167,7 +167,7 @@ func (s *Sandbox) listenOther(c *Call) Answer {
 	k := socket{fd: fd}
 	defer k.close()
 	if k.domain, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
-		return Errno(unix.ENOTSOCK)
+		return c.refusedWith(err)
 	}
 	if s.isInternet(&k) {
 		return raced()

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,12 +10,87 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sandtest/go-sandtest/det"
 	"golang.org/x/sys/unix"
 )
 
 func init() {
 	programs["unixnames"] = tellUnixNames
 	programs["ports"] = tellPorts
+	programs["nosockets"] = connectNoSockets
+	programs["foreign"] = bindForeign
+}
+
+// connectNoSockets connects what is no socket, before there has been one.
+func connectNoSockets([]string) error {
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil {
+		return err
+	}
+	path, err := unix.Open("/", unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	for _, to := range []string{"127.0.0.1:80", "[::1]:80", "192.0.2.1:80", "/x", "@x"} {
+		for _, fd := range []int{0, pipe[0], path, 77, -1} {
+			fmt.Println(to, errnoName(unix.Connect(fd, sockaddrOf(to))))
+		}
+	}
+	return nil
+}
+
+// bindForeign binds the supervisor's sockets, of which the sandbox has the other ends, to an
+// abstract name, and says when it is done.
+func bindForeign(args []string) error {
+	random, err := unix.Open("/dev/urandom", unix.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	netlink, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	for i, fd := range []int{random, netlink} {
+		_ = unix.Bind(fd, &unix.SockaddrUnix{Name: "@" + args[0] + fmt.Sprint(i)})
+	}
+	fmt.Println("bound")
+	_, err = os.Stdin.Read(make([]byte, 1))
+	return err
+}
+
+// What is no socket isn't taken for one.
+func TestConnectNoSockets(t *testing.T) {
+	sameAsBare(t, Config{}, func() *exec.Cmd { return program(t, "nosockets") })
+}
+
+// No socket of a sandbox takes an abstract name on the host.
+func TestForeignSockets(t *testing.T) {
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	name := fmt.Sprintf("sandtest-foreign-%d-", os.Getpid())
+	cmd := program(t, "foreign", name)
+	cmd.Stdin = in
+	s, r := startPiped(t, Config{Clock: det.Host}, cmd)
+	in.Close()
+	if line, err := bufio.NewReader(r).ReadString('\n'); line != "bound\n" {
+		t.Fatalf("it says %q, %v", line, err)
+	}
+	text, err := os.ReadFile("/proc/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), name) {
+		t.Errorf("the host has a socket @%s...", name)
+	}
+	if _, err := out.WriteString("x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Wait(); err != nil {
+		t.Error(err)
+	}
 }
 
 // tellUnixNames binds clients and servers in the working directory to names of all kinds,
