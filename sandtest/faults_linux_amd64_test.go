@@ -406,7 +406,7 @@ print(db.execute("pragma integrity_check").fetchone()[0], rows == list(range(len
 			dir := t.TempDir()
 			cmd := exec.Command(python[0], append(python[1:], "-c", fmt.Sprintf(program, tt.mode, tt.synchronous))...)
 			cmd.Dir = dir
-			kill := sandtest.Fault{Calls: []string{"openat", "write", "pwrite64", "fsync", "fdatasync", "ftruncate", "unlink", "fallocate"}, Path: "db*", Kill: true, Step: 17}
+			kill := sandtest.Fault{Calls: []string{"openat", "write", "pwrite64", "fsync", "fdatasync", "ftruncate", "unlink", "fallocate"}, Path: "db*", Kill: true, Step: 29}
 			switch {
 			case os.Getenv("SANDTEST_LONG") != "":
 				kill.Step = 1

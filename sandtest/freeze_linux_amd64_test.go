@@ -146,7 +146,7 @@ func TestFreezeBuild(t *testing.T) {
 	}
 	snap, snapshots := t.TempDir(), 0
 	of := map[int]*sandtest.Process{} // the builds of the snapshots: it takes several for so many
-	got := freezes(t, func() *sandtest.Process { return sandtest.Start(t, build(), opts) }, times(20, 1000), func(p *sandtest.Process) {
+	got := freezes(t, func() *sandtest.Process { return sandtest.Start(t, build(), opts) }, times(10, 1000), func(p *sandtest.Process) {
 		if snapshots++; snapshots%10 == 0 {
 			of[snapshots] = p
 			if err := p.Snapshot(filepath.Join(snap, fmt.Sprint(snapshots))); err != nil {

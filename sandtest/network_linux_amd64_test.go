@@ -76,7 +76,7 @@ b, a = u.recvfrom(9); u.sendto(b[::-1], a); print(a, v.recvfrom(9))
 
 // Servers have their ports in each sandbox, many at once.
 func TestServers(t *testing.T) {
-	sandboxes := 8
+	sandboxes := 4
 	switch {
 	case os.Getenv("SANDTEST_LONG") != "":
 		sandboxes = 20

@@ -15,7 +15,7 @@ import (
 // the machine is idle or not, and end at the instant that they have waited for.
 func TestVirtualTime(t *testing.T) {
 	cache := t.TempDir()
-	runs := 4
+	runs := 3
 	switch {
 	case os.Getenv("SANDTEST_LONG") != "":
 		runs = 100

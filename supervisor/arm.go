@@ -92,7 +92,7 @@ func (t *tracer) giveUp(pid, inside int) {
 	if n := t.s.spaces; n != nil {
 		init = n.init
 	}
-	t.family.Kill(inside, init, pid)
+	t.family.KillAll(inside, init, pid)
 }
 
 // setPersonality switches address randomisation off for what this thread starts.

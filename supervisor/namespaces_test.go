@@ -372,6 +372,12 @@ func TestKilledWhileMade(t *testing.T) {
 	}
 	if left := mark.Gone(ending); len(left) > 0 {
 		t.Errorf("%v are left", left)
+		for _, pid := range left {
+			for _, file := range []string{"status", "wchan", "syscall", "cmdline"} {
+				text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+				t.Logf("%d %s: %s %v", pid, file, text, err)
+			}
+		}
 	}
 	for began := time.Now(); len(descriptors(t)) > len(before); runtime.Gosched() { // some are closed after a collection
 		if time.Since(began) > ending {

@@ -329,8 +329,11 @@ for port in (8080, int(sys.argv[1])):
 	if err != nil {
 		t.Skip(err)
 	}
-	n := 20
-	if testing.Short() {
+	n := 8
+	switch {
+	case long:
+		n = 20
+	case testing.Short():
 		n = 4
 	}
 	var wg sync.WaitGroup

@@ -59,26 +59,42 @@ func (f *Family) Unheard() map[int]unix.WaitStatus {
 	return rest
 }
 
-// Kill ends processes, with those of the family that they have made and nobody knows of, and
-// waits until they are gone.
+// Kill ends processes, with those of the family that they have made and that are heard of
+// meanwhile, and waits until they are gone.
 func (f *Family) Kill(tids ...int) {
-	end := func(tid int) {
-		if tid != 0 && !f.isDead(tid) {
-			_ = unix.Kill(tid, unix.SIGKILL) // it isn't waited for yet, so the number is its own
-		}
-	}
 	for _, tid := range tids {
-		end(tid)
+		f.end(tid)
 	}
 	for _, tid := range tids {
 		for tid != 0 && !f.isDead(tid) {
 			if f.hear() != nil {
 				return // there is nobody any more
 			}
-			for stopped := range f.stops {
-				delete(f.stops, stopped)
-				end(stopped)
-			}
+			f.endStopped()
 		}
+	}
+}
+
+// KillAll ends processes and whoever else is in the family, and waits until they are gone.
+// One that was killed while it made another never tells of that, which is stopped all the same
+// where it comes into being, maybe later.
+func (f *Family) KillAll(tids ...int) {
+	f.Kill(tids...)
+	f.endStopped()
+	for f.hear() == nil {
+		f.endStopped()
+	}
+}
+
+func (f *Family) end(tid int) {
+	if tid != 0 && !f.isDead(tid) {
+		_ = unix.Kill(tid, unix.SIGKILL) // it isn't waited for yet, so the number is its own
+	}
+}
+
+func (f *Family) endStopped() {
+	for tid := range f.stops {
+		delete(f.stops, tid)
+		f.end(tid)
 	}
 }
