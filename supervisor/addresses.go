@@ -58,17 +58,25 @@ func (c *Call) socketAnd() (k socket, addr []byte, a Answer) {
 	if kind, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil && kind == unix.SOCK_DGRAM {
 		k.protocol = udp
 	}
+	if addr, a = c.addressBytes(); a.kind != answerGoOn {
+		k.close()
+		return k, nil, a
+	}
+	return k, slices.Clone(addr), goOn
+}
+
+// addressBytes reads the address of a call that binds or connects a socket, into the call's
+// scratch.
+func (c *Call) addressBytes() ([]byte, Answer) {
 	size := c.Int(2)
 	if size < 0 || size > mostOfAnAddress {
-		k.close()
-		return k, nil, Errno(unix.EINVAL)
+		return nil, Errno(unix.EINVAL)
 	}
-	addr = make([]byte, size)
+	addr := c.scratch(int(size))
 	if err := c.Read(c.Arg(1), addr); err != nil {
-		k.close()
-		return k, nil, c.failed(err)
+		return nil, c.failed(err)
 	}
-	return k, addr, goOn
+	return addr, goOn
 }
 
 // isInternet reports whether it is a socket that the network feature deals with.
@@ -218,7 +226,10 @@ func (s *Sandbox) nameItself(c *Call, k *socket) Answer {
 		h := fnv.New32a()
 		fmt.Fprintf(h, "%s/%d", c.Process.Lineage, n)
 		name := fmt.Sprintf("\x00%0*x", digits, h.Sum32()&(1<<(4*digits)-1))
-		host, _ := s.abstractName(k.fd, append([]byte{unix.AF_UNIX, 0}, name...))
+		host, ok := s.abstractName(k.fd, append([]byte{unix.AF_UNIX, 0}, name...))
+		if !ok {
+			return raced()
+		}
 		if err := s.bindAbstract(k, host, name); err != unix.EADDRINUSE {
 			return c.done(err)
 		}

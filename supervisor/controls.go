@@ -31,6 +31,9 @@ func controls(s *Sandbox) feature {
 		f.calls = append(f.calls, call{name: "setsockopt", anyOf: anyOption(stampOptions), notify: s.setControl},
 			call{name: "ioctl", anyOf: [][]seccomp.Cond{is(1, unix.SIOCGSTAMP), is(1, unix.SIOCGSTAMPNS)}, notify: s.lastStamp})
 	}
+	if s.cfg.Net != NetHost { // the number counts the host's
+		f.calls = append(f.calls, call{name: "getsockopt", errno: unix.ENOPROTOOPT, conds: option(unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)})
+	}
 	if !s.hasOwnNetwork() {
 		return f
 	}
@@ -56,7 +59,7 @@ func (s *Sandbox) ownOptions() []call {
 			option(unix.IPPROTO_IPV6, firstTableOption), option(unix.IPPROTO_IPV6, firstTableOption+1), option(unix.IPPROTO_IPV6, originalDestination),
 			option(unix.IPPROTO_IP, unix.IP_PKTOPTIONS), option(unix.IPPROTO_IPV6, unix.IPV6_2292PKTOPTIONS),
 			option(unix.IPPROTO_TCP, unix.TCP_TIMESTAMP), option(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX),
-			option(unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE), option(unix.SOL_SOCKET, unix.SO_NETNS_COOKIE),
+			option(unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE),
 		}},
 		{name: "setsockopt", errno: unix.ENOPROTOOPT, anyOf: anyOption([][2]uint64{
 			{unix.IPPROTO_TCP, unix.TCP_SAVE_SYN}, {unix.IPPROTO_TCP, unix.TCP_MD5SIG}, {unix.IPPROTO_TCP, unix.TCP_MD5SIG_EXT},

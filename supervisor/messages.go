@@ -23,8 +23,9 @@ import (
 // a call that sends, its address is replaced by the host's, in memory that no program
 // can write; the message itself, with descriptors and credentials, is the program's own
 // business. At the end of one that receives or accepts, the address that the kernel
-// wrote is replaced by the sandbox's; in a network of the sandbox's own it is the right one. sendmmsg sends one message at a time, as the kernel
-// writes lengths between the headers, where it must not be able to.
+// wrote is replaced by the sandbox's; in a network of the sandbox's own it is the right one.
+// sendmmsg sends one message at a time, as the kernel writes lengths between the headers,
+// where it must not be able to.
 //
 // What remains: before Linux 6.10 a program that maps other memory over the supervisor's
 // can send a datagram to the host's sockets.
@@ -332,7 +333,10 @@ func (s *Sandbox) translatedPath(st *Stop, b []byte) ([]byte, error) {
 			return nil, err
 		}
 		defer unix.Close(fd)
-		host, _ := s.abstractName(fd, b)
+		host, ok := s.abstractName(fd, b)
+		if !ok {
+			return nil, unix.EINVAL
+		}
 		return unixAddress("\x00" + host[1:]), nil
 	}
 	path, _, _ := stringsCut(b[2:])

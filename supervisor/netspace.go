@@ -83,8 +83,7 @@ func (s *Sandbox) noNetspace(user bool) error {
 		return errors.New("this process was started with sockets that every process it starts is given, too")
 	case slices.ContainsFunc(s.cmd.ExtraFiles, isSocket):
 		return errors.New("ExtraFiles has a socket")
-	}
-	if slices.ContainsFunc(s.cfg.Mounts, func(m cow.Mount) bool { return m.Through }) {
+	case slices.ContainsFunc(s.cfg.Mounts, func(m cow.Mount) bool { return m.Through }):
 		return errors.New("programs of the host's may be met in what is written through to it")
 	}
 	const needed = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_BIND_SERVICE
@@ -144,43 +143,11 @@ func (n *netspace) calls() []call {
 	}
 	list := []call{
 		{name: "socket", anyOf: wrong, notify: func(c *Call) Answer { return Errno(wrongSocket(c)) }},
-		{name: "bind", notify: func(c *Call) Answer { return n.on(c, n.bind) }},
+		{name: "bind", notify: n.bind},
 		{name: "connect", notify: n.connect},
 		{name: "listen", notify: n.listen},
 	}
 	return append(list, noGroups()...)
-}
-
-// on runs do on the caller's socket of the Internet, with an address.
-func (n *netspace) on(c *Call, do func(c *Call, k *socket, addr []byte) Answer) Answer {
-	k, a := c.internetSocket()
-	if a.kind != answerGoOn || k.fd < 0 {
-		return a
-	}
-	defer k.close()
-	if own, err := n.has(k.fd); err != nil {
-		return Fatal(err)
-	} else if !own {
-		return Errno(unix.ENETUNREACH) // somebody outside has sent it
-	}
-	addr, a := c.addressBytes()
-	if a.kind != answerGoOn {
-		return a
-	}
-	return do(c, &k, addr)
-}
-
-// addressBytes reads the address of a call that binds or connects a socket.
-func (c *Call) addressBytes() ([]byte, Answer) {
-	size := c.Int(2)
-	if size < 0 || size > mostOfAnAddress {
-		return nil, Errno(unix.EINVAL)
-	}
-	addr := c.scratch(int(size))
-	if err := c.Read(c.Arg(1), addr); err != nil {
-		return nil, c.failed(err)
-	}
-	return addr, goOn
 }
 
 // internetSocket returns the supervisor's own descriptor of the call's socket, or an
@@ -213,7 +180,8 @@ func (n *netspace) has(fd int) (bool, error) {
 	return n.surelyHas(fd)
 }
 
-// surelyHas asks the kernel. The error is what it says of something that is no socket.
+// surelyHas asks the kernel. What that says of something that is no socket is an errno; other
+// errors are none, as no program is to take them for its own.
 func (n *netspace) surelyHas(fd int) (bool, error) {
 	known := n.cookie.Load()
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
@@ -234,19 +202,19 @@ func (n *netspace) surelyHas(fd int) (bool, error) {
 	return own, err
 }
 
-// holds asks the kernel.
+// holds reports whether the namespace that a socket is in is the sandbox's.
 func (n *netspace) holds(fd int) (bool, error) {
 	space, err := unix.IoctlRetInt(fd, unix.SIOCGSKNS)
 	if err == unix.EPERM {
 		return false, nil // we have made the sandbox's, and may ask for it
 	}
 	if err != nil {
-		return false, fmt.Errorf("ask a socket for its network (ioctl SIOCGSKNS): %w", err)
+		return false, fmt.Errorf("ask a socket for its network (ioctl SIOCGSKNS): %v", err)
 	}
 	defer unix.Close(space)
 	var st unix.Stat_t
 	if err := unix.Fstat(space, &st); err != nil {
-		return false, fmt.Errorf("look at a network: %w", err)
+		return false, fmt.Errorf("look at a network: %v", err)
 	}
 	return idOf(&st) == n.spaces.net, nil
 }
@@ -259,7 +227,7 @@ func bringUp(fd int) error {
 	}
 	lo.SetUint16(unix.IFF_UP)
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
-		return fmt.Errorf("switch the sandbox's loopback interface on (ioctl SIOCSIFFLAGS): %w", err)
+		return fmt.Errorf("switch the sandbox's loopback interface on (ioctl SIOCSIFFLAGS): %v", err)
 	}
 	return nil
 }
@@ -293,9 +261,25 @@ func (n *netspace) undraw(who *Process) {
 	who.ephemerals--
 }
 
-func (n *netspace) bind(c *Call, k *socket, addr []byte) Answer {
+// bind gives a socket an address, and a port if it asks for any.
+func (n *netspace) bind(c *Call) Answer {
+	k, a := c.internetSocket()
+	if a.kind != answerGoOn || k.fd < 0 {
+		return a
+	}
+	defer k.close()
+	own, err := n.has(k.fd)
+	switch {
+	case err != nil:
+		return Fatal(err)
+	case !own: // somebody outside has sent it
+		return Errno(unix.EADDRNOTAVAIL)
+	}
+	addr, a := c.addressBytes()
+	if a.kind != answerGoOn {
+		return a
+	}
 	const behindPort = 4
-	var err error
 	switch {
 	case len(addr) >= behindPort && binary.BigEndian.Uint16(addr[2:]) != 0:
 		err = rawBind(k.fd, addr)
@@ -308,7 +292,7 @@ func (n *netspace) bind(c *Call, k *socket, addr []byte) Answer {
 		})
 	}
 	if err == nil {
-		err = n.note(k, nil)
+		err = n.note(&k, nil)
 	}
 	return c.saidBy(err)
 }

@@ -2,11 +2,14 @@ package supervisor
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,6 +22,64 @@ func init() {
 	programs["ports"] = tellPorts
 	programs["nosockets"] = connectNoSockets
 	programs["foreign"] = bindForeign
+	programs["netspaced"] = acceptOne
+	programs["nonetworks"] = withoutNetworks
+}
+
+// acceptOne accepts a connection of its own, and tells from where.
+func acceptOne([]string) error {
+	server, err := net.Listen("tcp4", "127.0.0.1:80")
+	if err != nil {
+		return err
+	}
+	client, err := net.Dial("tcp4", "127.0.0.1:80")
+	if err != nil {
+		return err
+	}
+	end, err := server.Accept()
+	if err == nil {
+		fmt.Println(client.LocalAddr(), end.RemoteAddr())
+	}
+	return err
+}
+
+// withoutNetworks runs a command where there can be no more namespaces of the network, and
+// tells what its sandbox was made of.
+func withoutNetworks([]string) error {
+	if err := os.WriteFile("/proc/sys/user/max_net_namespaces", []byte("0"), 0); err != nil {
+		return err
+	}
+	var out strings.Builder
+	cmd := exec.Command(os.Args[0])
+	cmd.Env, cmd.Stdout = append(environ(), programVar+"=netspaced"), &out
+	s, err := Start(cmd, Config{Backend: BackendNamespaces})
+	if err != nil {
+		return err
+	}
+	state, err := s.Wait()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s %v %s", state.Stats.Backend, strings.Contains(state.Stats.NoNetspace, unix.ENOSPC.Error()), out.String())
+	return nil
+}
+
+// Where there is no more namespace of the network a sandbox goes without, and has the others.
+func TestNoMoreNetworks(t *testing.T) {
+	inNamespaced(t)
+	cmd := program(t, "nonetworks")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) {
+		t.Skip("no user namespaces: ", err)
+	}
+	if want := "namespaces true " + succeeds(t, Config{}, program(t, "netspaced")); err != nil || string(out) != want {
+		t.Errorf("%v, %q, want %q", err, out, want)
+	}
 }
 
 // connectNoSockets connects what is no socket, before there has been one.
@@ -271,8 +332,14 @@ func TestPortsOfBackends(t *testing.T) {
 // otherwise.
 func TestNetspace(t *testing.T) {
 	cfg := inNamespaced(t)
-	if state, _ := run(t, cfg, exec.Command("true")); state.Stats.NoNetspace != "" {
-		t.Skip(state.Stats.NoNetspace)
+	state, _ := run(t, cfg, program(t, "netspaced"))
+	switch why := state.Stats.NoNetspace; {
+	case why != "" && (!kernelAtLeast(6, 3) || inheritsSockets() || netspacesExhausted(os.Geteuid() != 0) != nil):
+		t.Skip(why)
+	case why != "":
+		t.Fatalf("it has none because %s", why)
+	case state.Stats.Stops["accept"]+state.Stats.Stops["accept4"]+state.Stats.Notifications["accept4"] != 0:
+		t.Errorf("to accept a connection is trapped: %v", state.Stats)
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -297,6 +364,7 @@ func TestNetspace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		cmd.Stdin, cmd.ExtraFiles = nil, nil // which are the caller's again
 		state, err := s.Wait()
 		if err != nil {
 			t.Fatal(err)

@@ -230,7 +230,12 @@ func (s *Sandbox) abstractName(fd int, addr []byte) (host string, ok bool) {
 		return "", false
 	}
 	if s.netspace != nil {
-		if own, err := s.netspace.surelyHas(fd); err == nil && own {
+		own, err := s.netspace.surelyHas(fd)
+		switch {
+		case err != nil:
+			s.fail(fmt.Errorf("supervisor: an abstract name: %w", err))
+			return "", false
+		case own:
 			return "@" + string(addr[3:]), true
 		}
 	}
