@@ -272,6 +272,9 @@ func (s *Sandbox) translated(st *Stop, at uint64, size int32) ([]byte, error) {
 	}
 	switch family := binary.NativeEndian.Uint16(b); family {
 	case unix.AF_UNIX:
+		if err := st.sendsToSocket(); err != nil {
+			return nil, err
+		}
 		return s.translatedPath(st, b)
 	case unix.AF_INET, unix.AF_INET6, unix.AF_UNSPEC:
 		if s.cfg.Net == NetHost {
@@ -286,13 +289,24 @@ func (s *Sandbox) translated(st *Stop, at uint64, size int32) ([]byte, error) {
 	return b, nil
 }
 
+// sendsToSocket returns what is wrong with the call's descriptor, unless it is a socket.
+func (st *Stop) sendsToSocket() error {
+	fd, err := st.th.proc.fd(st.th.tid, int32(st.Arg(0)))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return err
+}
+
 func (s *Sandbox) translatedInternet(st *Stop, family int, b []byte) ([]byte, error) {
 	k, ok, err := socketOf(st.th.proc, st.th.tid, int32(st.Arg(0)))
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		return nil, unix.EINVAL // as a Unix socket says
+		return nil, cmp.Or(st.sendsToSocket(), error(unix.EINVAL)) // as a Unix socket says
 	}
 	defer k.close()
 	if k.protocol == tcp {

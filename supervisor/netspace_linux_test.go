@@ -94,7 +94,7 @@ func connectNoSockets([]string) error {
 	}
 	for _, to := range []string{"127.0.0.1:80", "[::1]:80", "192.0.2.1:80", "/x", "@x"} {
 		for _, fd := range []int{0, pipe[0], path, 77, -1} {
-			fmt.Println(to, errnoName(unix.Connect(fd, sockaddrOf(to))))
+			fmt.Println(to, errnoName(unix.Connect(fd, sockaddrOf(to))), errnoName(unix.Sendto(fd, []byte("x"), 0, sockaddrOf(to))))
 		}
 	}
 	return nil

@@ -224,7 +224,7 @@ func unixAddress(name string) []byte {
 
 // abstractName returns what the host knows an abstract name as, with an @ in the place
 // of its zero byte. ok is false if the address has none. A sandbox with a network of its own
-// knows it as such (unix(7)), unless the socket is the supervisor's, in the host's.
+// knows it as such (unix(7)), unless the socket, which is fd, is the supervisor's, in the host's.
 func (s *Sandbox) abstractName(fd int, addr []byte) (host string, ok bool) {
 	if len(addr) < 3 || addr[2] != 0 {
 		return "", false
