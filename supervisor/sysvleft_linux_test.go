@@ -24,9 +24,13 @@ func TestLeftSystemV(t *testing.T) {
 	}
 	t.Setenv("TMPDIR", tmp)
 	const script = `use IPC::SysV qw(:all); $| = 1; semget(7, 4, IPC_CREAT|0600); semget(IPC_PRIVATE, 1, 0600); msgget(7, IPC_CREAT|0600); msgget(8, IPC_CREAT|0600);
-		my $m = msgget(9, IPC_CREAT|0600); msgctl($m, IPC_RMID, 0); print "made\n"; sleep 1000`
+		my $m = msgget(9, IPC_CREAT|0600); msgctl($m, IPC_RMID, 0); print "made\n"; <STDIN>`
 	supervisor := program(t, "supervise", "/usr/bin/env", "perl", "-e", script)
 	supervisor.Env = append(supervisor.Env, "TMPDIR="+tmp)
+	// What it reads is never written: a sleep would end at once.
+	if _, err := supervisor.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	out, err := supervisor.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

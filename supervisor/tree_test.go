@@ -25,7 +25,7 @@ func init() {
 	// Runs a command in a sandbox, and tells of it as much as is known at once.
 	programs["supervise"] = func(args []string) error {
 		cmd := exec.Command(args[0], args[1:]...)
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 		cmd.Env = append(environ(), os.Getenv("SUPERVISED")) // a mark
 		s, err := Start(cmd, Config{Limits: Limits{Processes: 200}})
 		if err != nil {
