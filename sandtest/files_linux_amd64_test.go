@@ -29,7 +29,7 @@ var filePrograms = []fileProgram{
 	{"git", []string{"git"}, `
 		export GIT_AUTHOR_DATE='2001-02-03T04:05:06Z' GIT_COMMITTER_DATE='2001-02-03T04:05:06Z' GIT_CONFIG_COUNT=0
 		git init -q -b main repo && cd repo && git config user.email a@example.com && git config user.name A
-		i=0; while [ $i -lt 300 ]; do mkdir -p d$((i%10)); echo file $i >d$((i%10))/f$i; i=$((i+1)); done
+		i=0; while [ $i -lt $FILES ]; do mkdir -p d$((i%10)); echo file $i >d$((i%10))/f$i; i=$((i+1)); done
 		git add . && git commit -qm one
 		echo more >>d1/f1 && git commit -qam two
 		git checkout -q -b side HEAD~1 && echo other >d2/f2 && git mv d3/f3 d4/moved && git commit -qam three
@@ -144,9 +144,12 @@ func hostTree(t *testing.T, dir string) map[string]string {
 // Programs that work with files end as natively, leave the host alone, and leave
 // the same changes in every run.
 func TestFilePrograms(t *testing.T) {
-	runs := 2
-	if os.Getenv("SANDTEST_LONG") != "" {
-		runs = 10
+	runs, files := 2, 300
+	switch {
+	case os.Getenv("SANDTEST_LONG") != "":
+		runs, files = 10, 1000
+	case testing.Short():
+		files = 50
 	}
 	for _, p := range filePrograms {
 		t.Run(p.name, func(t *testing.T) {
@@ -158,16 +161,16 @@ func TestFilePrograms(t *testing.T) {
 			}
 			native := exec.Command("sh", "-c", "umask 022; "+p.script)
 			// A build cache that is warm makes the go tool quick. Who can't write there has none.
-			var cache []string
+			more := []string{fmt.Sprint("FILES=", files)}
 			var opts sandtest.Options
 			if p.tools[0] == "go" {
 				dir := strings.TrimSpace(tool(t, exec.Command("go", "env", "GOCACHE")))
 				if err := unix.Access(dir, unix.W_OK); err != nil {
 					t.Skipf("the build cache %s: %v", dir, err)
 				}
-				cache, opts.Mounts = []string{"GOCACHE=" + dir}, []sandtest.Mount{{Host: dir}}
+				more, opts.Mounts = append(more, "GOCACHE="+dir), []sandtest.Mount{{Host: dir}}
 			}
-			native.Dir, native.Env = t.TempDir(), append(append(sandtest.Environ(), "HOME="+t.TempDir(), "TMPDIR="+t.TempDir()), cache...)
+			native.Dir, native.Env = t.TempDir(), append(append(sandtest.Environ(), "HOME="+t.TempDir(), "TMPDIR="+t.TempDir()), more...)
 			want, err := native.Output()
 			if err != nil {
 				t.Skipf("natively it fails: %v\n%s", err, stderrOf(err))
@@ -180,7 +183,7 @@ func TestFilePrograms(t *testing.T) {
 			var first string
 			for i := range runs {
 				cmd := exec.Command("sh", "-c", "rm present; "+p.script)
-				cmd.Dir, cmd.Env = dir, append(sandtest.Environ(), cache...)
+				cmd.Dir, cmd.Env = dir, append(sandtest.Environ(), more...)
 				opts.Timeout = 2 * time.Minute
 				res := sandtest.Run(t, cmd, opts)
 				if diff := cmp.Diff(string(want), res.Stdout); diff != "" || res.ExitCode != 0 {
