@@ -27,9 +27,9 @@ var (
 	seconds = regexp.MustCompile(`\t[0-9.]+s`)
 )
 
-// goTest runs the suites and returns the verdicts: in the order of each package for
+// goTest runs suites and returns the verdicts: in the order of each package for
 // tests, with how often each came.
-func goTest(t *testing.T, args ...string) []string {
+func goTest(t *testing.T, suites []string, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"test", "-count=1", "-v", "-shuffle=7"}, args...)...)
 	cmd.Args = append(cmd.Args, suites...)
@@ -51,6 +51,10 @@ func goTest(t *testing.T, args ...string) []string {
 
 // go test -exec runs an existing suite in sandboxes, unmodified, with the same verdicts.
 func TestGoTestExec(t *testing.T) {
+	suites := suites
+	if testing.Short() {
+		suites = suites[:2]
+	}
 	if out, err := exec.Command("go", append([]string{"list"}, suites...)...).CombinedOutput(); err != nil {
 		t.Skipf("the suites aren't at hand: %v\n%s", err, out)
 	}
@@ -62,7 +66,7 @@ func TestGoTestExec(t *testing.T) {
 	if err := os.WriteFile(wrapper, fmt.Appendf(nil, "#!/bin/sh\n%s=1 GORACE=atexit_sleep_ms=0 exec %s run \"$@\"\n", commandVar, self), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	want := goTest(t)
+	want := goTest(t, suites)
 	if len(want) < 100 {
 		t.Fatalf("only %d verdicts", len(want))
 	}
@@ -73,7 +77,7 @@ func TestGoTestExec(t *testing.T) {
 	// Packages end in any order.
 	slices.Sort(want)
 	for range runs {
-		got := goTest(t, "-exec", wrapper+" --dir . --work= --inherit-env --")
+		got := goTest(t, suites, "-exec", wrapper+" --dir . --work= --inherit-env --")
 		slices.Sort(got)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("verdicts (-bare +sandbox):\n%s", diff)
