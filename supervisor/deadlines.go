@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -107,7 +106,7 @@ func appendTimespec(b []byte, d time.Duration) []byte {
 
 // timerClock finds the clock of a timer (proc_pid_timers(5)).
 func timerClock(st *Stop) (clock int32, ok bool) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(st.th.tid) + "/timers")
+	text, err := readKernelFile("/proc/" + strconv.Itoa(st.th.tid) + "/timers")
 	if err != nil {
 		st.t.s.fail(fmt.Errorf("supervisor: find the clock of a timer: %w", err))
 		return 0, false

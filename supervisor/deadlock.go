@@ -80,7 +80,7 @@ func (b *blockedCall) String() string {
 // blockedIn reads what call a thread is in (proc_pid_syscall(5)). ok is false if
 // that isn't known.
 func blockedIn(th *thread) (b blockedCall, ok bool) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(th.tid) + "/syscall")
+	text, err := readKernelFile("/proc/" + strconv.Itoa(th.tid) + "/syscall")
 	f := bytes.Fields(text)
 	if err != nil || len(f) < 7 {
 		return b, false
@@ -184,7 +184,7 @@ func (d *detector) closedFD(p *Process, fd int32, depth int) bool {
 		if depth == deepest {
 			return false
 		}
-		info, err := os.ReadFile(dir + "/fdinfo/" + number)
+		info, err := readKernelFile(dir + "/fdinfo/" + number)
 		if err != nil {
 			return false
 		}

@@ -70,7 +70,7 @@ func (me *waiting) isOver() bool {
 	if me.detour.back == 0 {
 		return false
 	}
-	text, err := os.ReadFile(me.detour.path)
+	text, err := readKernelFile(me.detour.path)
 	if err != nil {
 		return os.IsNotExist(err) // it has ended
 	}

@@ -5,7 +5,6 @@ package supervisor
 import (
 	"bytes"
 	"encoding/binary"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -165,10 +164,12 @@ func (w *memoryWatch) end() {
 }
 
 // How often the memory is added up: as often as it may grow by what is left to the limit
-// at the pace that a machine writes memory, within bounds.
+// at the pace that a machine writes memory, within bounds. Each time keeps a CPU busy for
+// longer than it takes: the runtime's monitor goes on looking for work for 10 ms.
 const (
 	memoryPace   = 4 << 30 // bytes a second
-	longestCheck = 100 * time.Millisecond
+	longestCheck = time.Second
+	policyCheck  = 100 * time.Millisecond // where a callback may set another limit
 	shortestLook = time.Millisecond
 )
 
@@ -182,12 +183,12 @@ func (w *memoryWatch) run() {
 			return
 		case <-timer.C:
 		}
-		limit := w.s.cfg.Limits.Memory
+		limit, longest := w.s.cfg.Limits.Memory, longestCheck
 		if p := w.s.policy; p != nil {
-			limit = lower(limit, p.rules.memory.Load())
+			limit, longest = lower(limit, p.rules.memory.Load()), policyCheck
 		}
 		if limit == 0 {
-			timer.Reset(longestCheck)
+			timer.Reset(longest)
 			continue
 		}
 		used := w.s.memory.used(limit)
@@ -196,14 +197,14 @@ func (w *memoryWatch) run() {
 			w.s.Kill()
 			return
 		}
-		timer.Reset(min(max(time.Duration(limit-used)*time.Second/memoryPace, shortestLook), longestCheck))
+		timer.Reset(min(max(time.Duration(limit-used)*time.Second/memoryPace, shortestLook), longest))
 	}
 }
 
 // kilobytes adds up fields of one of the kernel's files that are in kB. A process that
 // is gone has nothing; ok is false for a file that can't be read.
 func kilobytes(file string, fields ...string) (sum int64, ok bool) {
-	text, err := os.ReadFile(file)
+	text, err := readKernelFile(file)
 	if err != nil {
 		return 0, false
 	}

@@ -135,7 +135,7 @@ func (p *Process) descriptorsOf(other *Process, fd int32, st *unix.Stat_t) (same
 		if unix.Stat(dir+"/"+e.Name(), &there) != nil || there.Dev != st.Dev || there.Ino != st.Ino || !sameOpenFile(p, int32(n), other, fd) {
 			continue
 		}
-		info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", p.TGID, n))
+		info, err := readKernelFile(fmt.Sprintf("/proc/%d/fdinfo/%d", p.TGID, n))
 		if err != nil {
 			return nil, err
 		}

@@ -4,7 +4,6 @@ package supervisor
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -189,7 +188,7 @@ func (c *Call) smapsRollupText(e *processEntry) string {
 	if e.th == nil {
 		return ""
 	}
-	maps, err := os.ReadFile(e.th.taskDir() + "/maps")
+	maps, err := readKernelFile(e.th.taskDir() + "/maps")
 	if err != nil {
 		return ""
 	}

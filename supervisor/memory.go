@@ -5,7 +5,6 @@ package supervisor
 import (
 	"bufio"
 	"bytes"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -207,7 +206,7 @@ func (m *memory) exactly() int64 {
 // in memory, of which end is its share there.
 func (m *memory) share(pid int) (own int64, files []mapping) {
 	dir := "/proc/" + strconv.Itoa(pid)
-	text, err := os.ReadFile(dir + "/smaps")
+	text, err := readKernelFile(dir + "/smaps")
 	if err != nil { // a program that lets nobody look into it gets nothing off for what it shares
 		return has(pid), nil
 	}

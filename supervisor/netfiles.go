@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -148,7 +147,7 @@ func (s *Sandbox) socketEntries(table string, p protocol) (list []socketEntry) {
 // tableLines are the lines of one of the kernel's tables; a machine without IPv6 has none of
 // that.
 func tableLines(path string) []string {
-	text, _ := os.ReadFile(path)
+	text, _ := readKernelFile(path)
 	return strings.Split(string(text), "\n")
 }
 

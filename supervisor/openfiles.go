@@ -170,7 +170,7 @@ func mostDescriptors(pid int) (uint64, error) {
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit); err != unix.EPERM {
 		return limit.Cur, err
 	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	text, err := readKernelFile(fmt.Sprintf("/proc/%d/limits", pid))
 	if err != nil {
 		return 0, err
 	}

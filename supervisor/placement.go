@@ -4,7 +4,6 @@ package supervisor
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -37,6 +36,7 @@ type placement struct {
 	here  unix.CPUSet
 	tid   int // the tracer's
 	check *time.Timer
+	calm  time.Duration // until the next check
 	ended bool
 	seen  map[int]schedstat
 	idle  []uint64 // ticks by CPU
@@ -54,7 +54,8 @@ func (t *tracer) place() {
 	defer p.mu.Unlock()
 	if p.one = t.s.cfg.onOneCPU(); p.one {
 		p.tid = unix.Gettid()
-		p.check = time.AfterFunc(balanceEvery, t.balance)
+		p.calm = balanceEvery
+		p.check = time.AfterFunc(p.calm, t.balance)
 	}
 }
 
@@ -129,8 +130,12 @@ func (t *tracer) unpin() { _ = unix.SchedSetaffinity(0, &t.s.placement.allowed) 
 // asks for never reaches the kernel, see processors.go.
 func (t *tracer) release(tid int) { _ = unix.SchedSetaffinity(tid, &t.s.placement.allowed) }
 
-// balanceEvery is how often a sandbox on one CPU looks whether it gets on.
-const balanceEvery = 100 * time.Millisecond
+// How often a sandbox on one CPU looks whether it gets on: twice as seldom each time that it
+// does, within bounds.
+const (
+	balanceEvery  = 100 * time.Millisecond
+	balanceSeldom = 8 * balanceEvery
+)
 
 // A schedstat is what a thread got and what it waited for, in nanoseconds
 // (Documentation/scheduler/sched-stats.rst).
@@ -145,7 +150,7 @@ func (t *tracer) balance() {
 	if p.ended {
 		return
 	}
-	defer p.check.Reset(balanceEvery)
+	defer func() { p.check.Reset(p.calm) }()
 	elapsed := uint64(time.Since(p.at))
 	p.at = time.Now()
 	got := p.sample(t.s.threads.appendAll(nil))
@@ -153,8 +158,10 @@ func (t *tracer) balance() {
 	before := p.idle
 	p.idle = idle
 	if before == nil || len(before) != len(idle) || got.ran > elapsed*7/10 || got.waited < elapsed*3/10 {
+		p.calm = min(2*p.calm, balanceSeldom)
 		return
 	}
+	p.calm = balanceEvery
 	const tick = uint64(10 * time.Millisecond) // USER_HZ is 100 everywhere
 	best, most := -1, elapsed/2/tick
 	for cpu, now := range idle {
@@ -247,7 +254,7 @@ func (p *placement) sample(list []*thread) (sum schedstat) {
 	now := make(map[int]schedstat, len(list))
 	for _, th := range list {
 		tid := th.tid
-		text, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/schedstat")
+		text, err := readKernelFile("/proc/" + strconv.Itoa(tid) + "/schedstat")
 		f := strings.Fields(string(text))
 		if err != nil || len(f) < 2 {
 			continue
@@ -264,7 +271,7 @@ func (p *placement) sample(list []*thread) (sum schedstat) {
 
 // idleTicks returns the idle time of each CPU of the host (proc_stat(5)).
 func idleTicks() []uint64 {
-	text, err := os.ReadFile("/proc/stat")
+	text, err := readKernelFile("/proc/stat")
 	if err != nil {
 		return nil
 	}

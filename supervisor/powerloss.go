@@ -4,7 +4,6 @@ package supervisor
 
 import (
 	"math/rand/v2"
-	"os"
 	"strings"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -62,7 +61,7 @@ func (s *Sandbox) synced(e *event) Answer {
 func (s *Sandbox) syncedMappings(e *event) Answer {
 	start := e.args[0]
 	end := start + e.args[1]
-	maps, err := os.ReadFile(e.th.taskDir() + "/maps")
+	maps, err := readKernelFile(e.th.taskDir() + "/maps")
 	if err != nil || start%pageSize != 0 {
 		return goOn // it is being killed, or the kernel says what is wrong
 	}

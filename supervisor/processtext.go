@@ -4,8 +4,6 @@ package supervisor
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -72,12 +70,7 @@ func same(text string) func(*Call, *processEntry) string {
 
 // text returns what the kernel says, empty where the process is gone meanwhile.
 func (e *processEntry) text() string {
-	f, err := os.Open(fdName(e.fd))
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	text, err := io.ReadAll(f)
+	text, err := readKernelFile(fdName(e.fd))
 	if err != nil {
 		return ""
 	}
@@ -156,12 +149,11 @@ func (c *Call) residentPages(e *processEntry) int64 {
 	if e.th == nil {
 		return 0
 	}
-	fd, err := os.Open(e.th.taskDir() + "/statm")
+	text, err := readKernelFile(e.th.taskDir() + "/statm")
 	if err != nil {
 		return 0
 	}
-	defer fd.Close()
-	_, resident := statm((&processEntry{fd: int(fd.Fd())}).text())
+	_, resident := statm(string(text))
 	return resident
 }
 

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"golang.org/x/sys/unix"
@@ -68,7 +67,7 @@ func mincore(c *Call) Answer {
 // mappedFrom returns how much of a range of a thread's memory is mapped, from its beginning
 // on.
 func mappedFrom(th *thread, from, to uint64) (uint64, error) {
-	text, err := os.ReadFile(th.taskDir() + "/maps")
+	text, err := readKernelFile(th.taskDir() + "/maps")
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, unix.ESRCH
 	}

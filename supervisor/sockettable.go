@@ -22,7 +22,7 @@ type socketState struct {
 func socketTable(p protocol) (map[netip.AddrPort]socketState, error) {
 	all := map[netip.AddrPort]socketState{}
 	for _, name := range [protocols][]string{{"tcp", "tcp6"}, {"udp", "udp6"}}[p] {
-		text, err := os.ReadFile("/proc/self/net/" + name)
+		text, err := readKernelFile("/proc/self/net/" + name)
 		if os.IsNotExist(err) && strings.HasSuffix(name, "6") {
 			continue // a machine without IPv6
 		}

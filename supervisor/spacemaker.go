@@ -307,7 +307,7 @@ func mayMapAll() bool {
 
 func (m *spaceMaker) mapAll() error {
 	for _, file := range []string{"/uid_map", "/gid_map"} {
-		own, err := os.ReadFile("/proc/self" + file)
+		own, err := readKernelFile("/proc/self" + file)
 		if err != nil {
 			return cannot("map users", err)
 		}

@@ -350,7 +350,7 @@ func (v *systemVObjects) segments(do func(id int32, fields []string)) {
 	if len(ids) == 0 {
 		return
 	}
-	text, err := os.ReadFile("/proc/sysvipc/shm")
+	text, err := readKernelFile("/proc/sysvipc/shm")
 	if err != nil {
 		return // then the processes that have them attached count
 	}

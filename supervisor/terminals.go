@@ -340,7 +340,7 @@ func (th *thread) wantsTerminal() bool {
 	if err != nil || session != th.proc.TGID {
 		return false
 	}
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(th.proc.TGID) + "/stat")
+	stat, err := readKernelFile("/proc/" + strconv.Itoa(th.proc.TGID) + "/stat")
 	return err == nil && controllingTerminal(string(stat)) == 0
 }
 

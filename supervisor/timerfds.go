@@ -176,7 +176,7 @@ func (s *Sandbox) newTimerFD(p *Process, fd int) (*timerFD, error) {
 // fdinfo returns a number, in a base, from what the kernel tells of a descriptor of the
 // process at dir (proc_pid_fdinfo(5)).
 func fdinfo(dir string, fd int, name string, base int) (int64, error) {
-	text, err := os.ReadFile(dir + "/fdinfo/" + strconv.Itoa(fd))
+	text, err := readKernelFile(dir + "/fdinfo/" + strconv.Itoa(fd))
 	if err != nil {
 		return 0, err
 	}

@@ -255,7 +255,7 @@ func statusMask(tid int, name string) (uint64, error) {
 
 // status returns a field of /proc/TID/status (proc_pid_status(5)).
 func status(tid int, name string) (string, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/status")
+	text, err := readKernelFile("/proc/" + strconv.Itoa(tid) + "/status")
 	if err != nil {
 		return "", err
 	}
@@ -291,7 +291,7 @@ func (t *tracer) killIfEnding(tid int) {
 }
 
 func commandLine(pid int) []string {
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	raw, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
 	if err != nil || len(raw) == 0 {
 		return nil
 	}

@@ -310,7 +310,7 @@ func (v *view) creds(th *thread) (*credentials, error) {
 type threadStatus map[string][]string
 
 func readStatus(taskDir string) (threadStatus, error) {
-	text, err := os.ReadFile(taskDir + "/status")
+	text, err := readKernelFile(taskDir + "/status")
 	return parseStatus(string(text)), err
 }
 
