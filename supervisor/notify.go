@@ -187,6 +187,7 @@ type receivers struct {
 	idle     atomic.Int32 // receivers waiting for the baton
 	wg       sync.WaitGroup
 	loop     func(*receivers)
+	lull     lull // of who has the baton
 
 	// For the detector, see quiet.
 	inbox    atomic.Pointer[Call] // of the receiver that waits for the next call
@@ -229,6 +230,7 @@ func (rs *receivers) serveCalls() {
 	for {
 		rs.inbox.Store(c)
 		rs.tid.Store(tid)
+		rs.lull.wait()
 		if err := rs.listener.Recv(&c.n); err != nil {
 			if (err == unix.ENOENT || err == unix.EINTR) && rs.listener.Alive() {
 				continue

@@ -211,6 +211,7 @@ func (s *Sandbox) trace(started chan<- error) {
 	s.placement.allowTSC()
 	if s.receivers != nil {
 		s.receivers.wg.Wait()
+		s.receivers.lull.close()
 		_ = s.receivers.listener.Close()
 	}
 	s.ahead.close()
@@ -269,6 +270,9 @@ func (s *Sandbox) listen(fd int) {
 	l := seccomp.NewListener(fd, !kernelAtLeast(6, 11))
 	_ = l.SyncWakeUp() // an older kernel is slower, no more
 	s.receivers = &receivers{s: s, listener: l, loop: (*receivers).serveCalls}
+	if s.agenda == nil {
+		s.receivers.lull.watch(l)
+	}
 	if s.hooks.receive != nil {
 		s.receivers.loop = s.hooks.receive
 	}

@@ -75,6 +75,9 @@ func NewListener(fd int, pollRecv bool) *Listener { return &Listener{fd: fd, pol
 // Close closes the descriptor. Calls that wait for an answer fail with ENOSYS.
 func (l *Listener) Close() error { return unix.Close(l.fd) }
 
+// Dup returns another descriptor of the listener, which the caller closes.
+func (l *Listener) Dup() (int, error) { return unix.FcntlInt(uintptr(l.fd), unix.F_DUPFD_CLOEXEC, 0) }
+
 // SyncWakeUp asks the kernel to wake the receiver on the CPU of the caller, which
 // makes a round trip several times faster (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP,
 // Linux 6.6; EINVAL before).
@@ -157,4 +160,12 @@ func (l *Listener) Pending() bool {
 	fds := [1]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds[:], 0)
 	return err != nil || n > 0 && fds[0].Revents&unix.POLLIN != 0
+}
+
+// Ready reports whether Recv would return at once: there is a call, or nobody who could make
+// one.
+func (l *Listener) Ready() bool {
+	fds := [1]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds[:], 0)
+	return err != nil || n > 0
 }
