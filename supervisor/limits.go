@@ -168,7 +168,7 @@ func (w *memoryWatch) end() {
 // longer than it takes: the runtime's monitor goes on looking for work for 10 ms.
 const (
 	memoryPace   = 4 << 30 // bytes a second
-	longestCheck = time.Second
+	longestCheck = 250 * time.Millisecond
 	policyCheck  = 100 * time.Millisecond // where a callback may set another limit
 	shortestLook = time.Millisecond
 )
@@ -197,8 +197,13 @@ func (w *memoryWatch) run() {
 			w.s.Kill()
 			return
 		}
-		timer.Reset(min(max(time.Duration(limit-used)*time.Second/memoryPace, shortestLook), longest))
+		timer.Reset(min(max(memoryCheck(limit-used), shortestLook), longest))
 	}
+}
+
+// memoryCheck returns how long it takes to write so many bytes.
+func memoryCheck(left int64) time.Duration {
+	return time.Duration(left/(memoryPace/1000)) * time.Millisecond
 }
 
 // kilobytes adds up fields of one of the kernel's files that are in kB. A process that

@@ -1,8 +1,10 @@
 package supervisor
 
 import (
+	"math"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -62,5 +64,17 @@ func TestHoardedMemory(t *testing.T) {
 				t.Errorf("80 MiB: %+v, %q", state, out)
 			}
 		})
+	}
+}
+
+// However much is left, the time until the next look is no less than it takes to write it.
+func TestMemoryCheck(t *testing.T) {
+	for _, tt := range []struct {
+		left int64
+		want time.Duration
+	}{{0, 0}, {memoryPace / 8, 125 * time.Millisecond}, {memoryPace, time.Second}, {16 << 30, 4 * time.Second}, {math.MaxInt64, 2147483648 * time.Second}} {
+		if got := memoryCheck(tt.left); got < tt.want || got > tt.want+tt.want/1000+time.Millisecond {
+			t.Errorf("for %d bytes: %v, want %v", tt.left, got, tt.want)
+		}
 	}
 }
