@@ -98,13 +98,18 @@ func (l *Listener) Recv(n *Notif) error {
 
 // Alive reports whether any process still has the filter.
 func (l *Listener) Alive() bool {
-	fds := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
+	events, err := l.events()
+	return err == nil && events&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) == 0
+}
+
+// events returns what poll(2) tells of the listener, without waiting.
+func (l *Listener) events() (int16, error) {
+	fds := [1]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
 	for {
-		_, err := unix.Poll(fds, 0)
-		if err == unix.EINTR {
-			continue
+		_, err := unix.Poll(fds[:], 0)
+		if err != unix.EINTR {
+			return fds[0].Revents, err
 		}
-		return err == nil && fds[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) == 0
 	}
 }
 
@@ -157,15 +162,13 @@ func (l *Listener) AddFD(a *AddFD) (int, error) {
 
 // Pending reports whether a call waits to be received.
 func (l *Listener) Pending() bool {
-	fds := [1]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds[:], 0)
-	return err != nil || n > 0 && fds[0].Revents&unix.POLLIN != 0
+	events, err := l.events()
+	return err != nil || events&unix.POLLIN != 0
 }
 
 // Ready reports whether Recv would return at once: there is a call, or nobody who could make
 // one.
 func (l *Listener) Ready() bool {
-	fds := [1]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds[:], 0)
-	return err != nil || n > 0
+	events, err := l.events()
+	return err != nil || events != 0
 }
