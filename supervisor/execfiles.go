@@ -107,6 +107,7 @@ func (s *Sandbox) exec(st *Stop, dirfd int32, argument int, flags int32) {
 	if err == nil && p.host != "" {
 		st.th.executes, err = p.identify()
 	}
+	s.receivers.closed()
 	if err == nil && p.host != "" && (p.script != nil || p.host != path || argument != 0) {
 		err = st.execute(p, argument)
 		st.th.execName = path

@@ -189,6 +189,8 @@ type receivers struct {
 	loop     func(*receivers)
 	lull     lull // of who has the baton
 
+	injecting sync.RWMutex // held to read by those that put descriptors into processes
+
 	// For the detector, see quiet.
 	inbox    atomic.Pointer[Call] // of the receiver that waits for the next call
 	tid      atomic.Int32         // its thread
@@ -377,9 +379,20 @@ func (rs *receivers) answer(c *Call, a Answer) {
 	}
 }
 
+// closed waits until the supervisor has closed its descriptors for what it has put into
+// processes so far: a program that has written a file and closed it goes on before that.
+// Nobody can execute a file that somebody has open to write (ETXTBSY). For a call that is
+// notified there is nothing to wait for: who receives it has closed those of calls before.
+func (rs *receivers) closed() {
+	rs.injecting.Lock()
+	defer rs.injecting.Unlock()
+}
+
 // inject puts a descriptor into the caller; done means that this has answered
 // the call.
 func (rs *receivers) inject(c *Call, a Answer) (done bool, err error) {
+	rs.injecting.RLock()
+	defer rs.injecting.RUnlock()
 	defer unix.Close(a.file.fd)
 	add := seccomp.AddFD{ID: c.n.ID, SrcFD: uint32(a.file.fd)}
 	if a.file.cloexec {
