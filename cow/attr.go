@@ -136,7 +136,7 @@ func (f *File) Chmod(cred *Cred, mode uint32) error {
 	}
 	in.attr.Mode = in.attr.Type() | mode
 	in.touch(false)
-	return nil
+	return f.tellAttr(in)
 }
 
 // Chown sets owner and group, -1 for what is to stay (chown(2)).
@@ -169,7 +169,7 @@ func (f *File) Chown(cred *Cred, uid, gid int32) error {
 		}
 	}
 	in.touch(false)
-	return nil
+	return f.tellAttr(in)
 }
 
 // Times to set: so many nanoseconds since 1970, or one of these (utimensat(2)).
@@ -214,7 +214,7 @@ func (f *File) SetTimes(cred *Cred, atime, mtime int64) error {
 		}
 	}
 	in.attr.Ctime = now
-	return nil
+	return f.tellTimes(in, atime, mtime)
 }
 
 // Truncate sets the size of a regular file (truncate(2)).
@@ -238,6 +238,9 @@ func (f *File) Truncate(cred *Cred, size int64) error {
 	}
 	if err == nil {
 		err = f.t.copyUp(in, size == 0)
+	}
+	if err == nil {
+		err = f.t.place(f.e.dir, f.e.name, in)
 	}
 	if err != nil {
 		return err

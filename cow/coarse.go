@@ -30,7 +30,7 @@ type hostClock struct {
 // is seen at the next one.
 func (t *Tree) note(o *object, st *unix.Stat_t) {
 	o.size, o.mtime = st.Size, st.Mtim.Nano()
-	if !t.inDoubt(o.mtime) {
+	if o.told || !t.inDoubt(o.mtime) { // who watches it would hear of it
 		return
 	}
 	past := unix.Timespec{Sec: o.notes + 1} // another one each time, on any file system

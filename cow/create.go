@@ -103,6 +103,7 @@ func (t *Tree) createAt(e entry, cred *Cred, mode uint32, fill func(*Inode) erro
 		return nil, err
 	}
 	in := t.newInode(e.dir, e.name, mode, cred)
+	in.parent, in.name = e.dir, e.name
 	if fill != nil {
 		if err := fill(in); err != nil {
 			t.forget(in)
@@ -110,7 +111,7 @@ func (t *Tree) createAt(e entry, cred *Cred, mode uint32, fill func(*Inode) erro
 		}
 	}
 	t.enter(e, in)
-	return in, nil
+	return in, t.tellNew(&e, in)
 }
 
 // Link gives a file a second name (link(2)). Both walks have the same
@@ -153,8 +154,11 @@ func (t *Tree) Link(from *Walk, old string, to *Walk, path string) error {
 	t.undoesPlace(src.inode)
 	src.inode.attr.Nlink++
 	src.inode.touch(false)
+	if err := t.tellLinks(src.inode); err != nil {
+		return err
+	}
 	t.enter(e, src.inode)
-	return nil
+	return t.tellNew(&e, src.inode)
 }
 
 // anotherName counts a name that a file is given besides its first.

@@ -18,6 +18,7 @@ type object struct {
 	// What the host told of it when its times were last looked at, see note.
 	size, mtime int64
 	notes       int64 // how often its time was set for that
+	told        bool  // somebody may watch it
 }
 
 // objectPath names the next object for bytes.
@@ -46,8 +47,8 @@ func (t *Tree) newObject(in *Inode) (err error) {
 	mode := uint32(unix.S_IFREG | 0o600)
 	if in.attr.Type() == unix.S_IFIFO {
 		mode = unix.S_IFIFO | 0o600
-		o.path = t.emptyObjectPath()
-	} else if o.path, err = t.objectPath(); err != nil {
+	}
+	if err = t.settlePath(o, in); err != nil {
 		return err
 	}
 	if err := unix.Mknod(o.path, mode, 0); err != nil {
@@ -71,7 +72,7 @@ func (t *Tree) has(in *Inode, o *object, st *unix.Stat_t) {
 // newOpenObject gives a new regular file an empty object, and returns it open.
 func (t *Tree) newOpenObject(in *Inode, flags int) (fd int, err error) {
 	o := &object{}
-	if o.path, err = t.objectPath(); err != nil {
+	if err = t.settlePath(o, in); err != nil {
 		return -1, err
 	}
 	if fd, err = unix.Open(o.path, flags|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600); err != nil {

@@ -37,10 +37,19 @@ func (f *File) Executable(cred *Cred, path string) (host string, err error) {
 	if in.object.dropped {
 		return "", unix.Chmod(heldPath(f.e.held), 0o755)
 	}
-	if err := unix.Chmod(in.object.path, 0o755); err != nil {
+	if err := in.object.executable(); err != nil {
 		return "", err
 	}
 	return f.t.nameObject(in.object.path, filepath.Base(path), unix.Link)
+}
+
+// executable lets the kernel execute an object. Who watches it isn't to hear of that twice.
+func (o *object) executable() error {
+	var st unix.Stat_t
+	if o.told && unix.Lstat(o.path, &st) == nil && st.Mode&0o111 != 0 {
+		return nil
+	}
+	return unix.Chmod(o.path, 0o755)
 }
 
 // lowerExecutable returns where a file of the host is executed, and false if its

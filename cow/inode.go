@@ -38,10 +38,11 @@ type Inode struct {
 	name   string   // in its parent
 
 	// Of a directory.
-	entries map[string]*Inode // what the tree knows; nil is a whiteout
-	mount   bool              // it can't be moved or removed
-	foreign string            // the host's directory at which walks leave the tree
-	devices bool              // it is one of devices
+	entries  map[string]*Inode // what the tree knows; nil is a whiteout
+	mount    bool              // it can't be moved or removed
+	foreign  string            // the host's directory at which walks leave the tree
+	devices  bool              // it is one of devices
+	mirrored bool              // it is in the tree's mirror
 
 	template *Template // nil unless it is of one
 
@@ -134,7 +135,7 @@ func (in *Inode) appendPath(b *[]byte) {
 // remove takes a directory from where it is. It is there no more, but still below its
 // parent for who stands in it.
 func (in *Inode) remove() {
-	in.above, in.parent, in.attr.Nlink = in.parent, nil, 0
+	in.above, in.parent, in.attr.Nlink, in.mirrored = in.parent, nil, 0, false
 }
 
 // up is the directory that ".." means, nil if that isn't known.

@@ -36,7 +36,9 @@ type opening struct {
 	flags int
 	mode  uint32
 	isNew bool
-	fd    int // of what was made open, -1 if it is yet to be opened
+	// empties says that the file is emptied by being opened.
+	empties bool
+	fd      int // of what was made open, -1 if it is yet to be opened
 }
 
 // PathFlags are those that O_PATH goes with (open(2)).
@@ -178,6 +180,9 @@ func (o *opening) openFile(e entry) (int, error) {
 	if err := o.ready(e); err != nil {
 		return -1, err
 	}
+	if err := o.t.hears(&e); err != nil {
+		return -1, err
+	}
 	return o.openBytes(in, e.held)
 }
 
@@ -225,8 +230,18 @@ func (o *opening) ready(e entry) error {
 			return err
 		}
 	}
+	if err := o.t.place(e.dir, e.name, in); err != nil {
+		return err
+	}
 	if !o.cred.SetID && !o.isNew {
 		in.losing = true
+	}
+	if truncates && in.object.told && !in.object.dropped { // opening and emptying are told in the kernel's order
+		if !o.cred.SetID {
+			in.loseSetID()
+		}
+		o.empties = true
+		return nil
 	}
 	if truncates {
 		return o.t.truncate(in, 0, o.cred, e.held)
@@ -263,7 +278,11 @@ func (o *opening) openBytes(in *Inode, held int) (int, error) {
 	if err := o.t.settle(in); err != nil {
 		return -1, err
 	}
-	return unix.Open(in.object.path, o.bytesFlags()|unix.O_CLOEXEC, 0)
+	flags := o.bytesFlags() | unix.O_CLOEXEC
+	if o.empties {
+		flags |= unix.O_TRUNC
+	}
+	return unix.Open(in.object.path, flags, 0)
 }
 
 func openLowerAs(path string, flags int) (fd int, err error) {
@@ -317,6 +336,9 @@ func (o *opening) special(e entry) error {
 		if err := o.t.newObject(in); err != nil {
 			return err
 		}
+	}
+	if err := o.t.place(e.dir, e.name, in); err != nil {
+		return err
 	}
 	s := &Special{Attr: in.attr, Host: in.lower, Put: in.isDevice() || in.template != nil}
 	if s.Put {

@@ -30,7 +30,7 @@ func (t *Tree) Unlink(w *Walk, path string) error {
 		return unix.EBUSY
 	}
 	t.begins()
-	if err := t.unlink(e); err != nil {
+	if err := t.tellGone(&e, func() error { return t.unlink(e) }); err != nil {
 		return err
 	}
 	e.dir.touch(true)
@@ -111,7 +111,7 @@ func (t *Tree) Rmdir(w *Walk, path string) error {
 		return err
 	}
 	t.begins()
-	if err := t.unlink(e); err != nil {
+	if err := t.tellGone(&e, func() error { return t.unlink(e) }); err != nil {
 		return err
 	}
 	e.dir.touch(true)

@@ -41,6 +41,9 @@ func (t *Tree) Rename(from *Walk, old string, to *Walk, path string, flags uint3
 		return m.through(flags)
 	}
 	t.begins()
+	if err := t.tellMove(&m.src, &m.dst, flags); err != nil {
+		return err
+	}
 	if m.exchange {
 		return m.swap()
 	}

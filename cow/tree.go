@@ -132,6 +132,7 @@ type Tree struct {
 	dropping func(path string) // see Config.Dropping
 
 	journal *journal // nil unless it is kept
+	mirror  mirror
 }
 
 // New returns a tree that nobody has written to.

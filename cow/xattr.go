@@ -92,7 +92,7 @@ func (f *File) Setxattr(cred *Cred, name, value string, flags int) error {
 		return err
 	}
 	in.touch(false)
-	return nil
+	return f.tellAttr(in)
 }
 
 // Removexattr removes an extended attribute (removexattr(2)).
@@ -119,7 +119,7 @@ func (f *File) Removexattr(cred *Cred, name string) error {
 	delete(all, name)
 	_ = f.t.hold(in) // it is less
 	in.touch(false)
-	return nil
+	return f.tellAttr(in)
 }
 
 // xattr checks that the caller may read or write an attribute (xattr_permission,

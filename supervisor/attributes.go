@@ -41,7 +41,6 @@ func attributes(s *Sandbox) feature {
 		{name: "utimensat", notify: func(c *Call) Answer {
 			return c.utimes(c.Int(0), c.Arg(1), c.Arg(2), time.Nanosecond, 16, c.Int(3))
 		}},
-		{name: "inotify_add_watch", notify: watch},
 	}}
 	for _, kind := range []struct {
 		prefix string
@@ -137,22 +136,6 @@ func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size 
 func nanoseconds(sec, rest int64) int64 {
 	const most = (1<<63-1)/1_000_000_000 - 1
 	return min(max(sec, -most), most)*1e9 + rest
-}
-
-// watch refuses to watch a file: what happens in the layer the kernel doesn't see.
-// Programs fall back to looking.
-func watch(c *Call) Answer {
-	err := c.lookup(unix.AT_FDCWD, c.Arg(1), 0, func(f *cow.File, cred *cow.Cred) error {
-		if err := f.Access(cred, unix.R_OK); err != nil {
-			return err
-		}
-		return unix.ENOSPC
-	})
-	if o := isOutside(err); o != nil {
-		unix.Close(o.fd)
-		return Errno(unix.ENOSPC)
-	}
-	return c.done(err)
 }
 
 type found = func(c *Call, do func(*cow.File, *cow.Cred) error) error

@@ -3,7 +3,9 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,7 +34,12 @@ func conform(args []string) error {
 		if err != nil {
 			return err
 		}
+		told, err := watchBelow(args[0], s.dir)
+		if err != nil {
+			return err
+		}
 		fmt.Printf("%s\n\t%s\n", s.Name, strings.Join(conformance.Run(conformance.Bare{Dir: dir}, s.Ops), "\n\t"))
+		told()
 		if err := unix.Close(dir); err != nil {
 			return err
 		}
@@ -61,6 +68,30 @@ func conformTogether(size string) error {
 	return nil
 }
 
+// watchBelow watches the directories below one, if the scenarios are to be watched, and
+// returns what prints what was told. That directories are opened isn't told in a sandbox.
+func watchBelow(kind, dir string) (tell func(), err error) {
+	if kind != "watched" {
+		return func() {}, nil
+	}
+	w, err := newWatcher()
+	if err == nil {
+		err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrPermission) {
+				return fs.SkipDir
+			}
+			if err == nil && d.IsDir() {
+				w.add(path, unix.IN_ALL_EVENTS&^(unix.IN_OPEN|unix.IN_ACCESS|unix.IN_CLOSE_NOWRITE))
+			}
+			return err
+		})
+	}
+	return func() {
+		w.tell()
+		unix.Close(w.fd)
+	}, err
+}
+
 type placed struct {
 	conformance.Scenario
 	dir string
@@ -79,7 +110,7 @@ func scenarios(kind, size string) (list []placed) {
 	for seed := range uint64(n) {
 		name, process := fmt.Sprint("seed ", seed), fmt.Sprint(seed%processes)
 		switch kind {
-		case "random":
+		case "random", "watched":
 			list = append(list, placed{conformance.Scenario{Name: name, Ops: conformance.Sequence(seed, 1000)}, strconv.FormatUint(seed, 10)})
 		case "held":
 			list = append(list, placed{conformance.Scenario{Name: name, Ops: conformance.SequenceHeld(seed, 1000)}, fmt.Sprintf("held/%d", seed)})
@@ -100,7 +131,7 @@ func TestConformance(t *testing.T) {
 	case testing.Short():
 		seeds = "5"
 	}
-	for _, tt := range [][]string{{"table", size}, {"random", seeds}, {"together", seeds}, {"held", seeds}} {
+	for _, tt := range [][]string{{"table", size}, {"random", seeds}, {"watched", seeds}, {"together", seeds}, {"held", seeds}} {
 		t.Run(tt[0], func(t *testing.T) {
 			bareDir, insideDir := t.TempDir(), t.TempDir()
 			t.Cleanup(func() { // before they are removed; sequences get out of their own

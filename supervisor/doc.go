@@ -122,8 +122,10 @@
 //   - A descriptor that was opened for reading before a file of the host's is first
 //     written to, by whichever process, goes on reading the host's bytes, as with
 //     overlayfs.
-//   - inotify has nothing to tell: watching a file fails with ENOSPC, upon which
-//     programs look for themselves. Handles of files are refused (EOPNOTSUPP).
+//   - inotify doesn't tell that a directory is opened and read, or a program executed, and
+//     nothing of /proc. Its cookies are the kernel's. A file of the host's that is watched,
+//     or read in a directory of which that is to be told, is copied for it. Handles of
+//     files are refused (EOPNOTSUPP).
 //   - A connection to a destination of AllowNet comes from the host's address. Groups
 //     can't be joined (ENODEV). TCP_INFO tells no times, and nothing that depends on them.
 //   - When the supervising process is killed by SIGKILL, a shell removes the sandbox's

@@ -69,6 +69,11 @@ func (c *Call) fdinfoLine(line string, ino uint64, th *thread, n string) string 
 	case "lock":
 		return ""
 	}
+	if watch, _, ok := strings.Cut(line, " ino:"); ok && strings.HasPrefix(line, "inotify wd:") {
+		_, mask, _ := strings.Cut(line, " mask:")
+		mask, _, _ = strings.Cut(mask, " ")
+		return watch + " ino:0 sdev:0 mask:" + mask + " ignored_mask:0\n"
+	}
 	return line
 }
 

@@ -46,6 +46,7 @@ var features = []func(*Sandbox) feature{
 	attributes,     // chmod, chown, utime, truncate, extended attributes
 	workDir,        // chdir, getcwd, umask
 	dirOrder,       // getdents in the order of names
+	fileWatches,    // inotify
 	locks,          // flock, fcntl
 	execFiles,      // execve
 	terminals,      // /dev/pts, TIOCGPTN

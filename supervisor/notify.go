@@ -348,7 +348,7 @@ func (rs *receivers) answer(c *Call, a Answer) {
 	case answerReturn:
 		resp.Val = a.value
 	case answerInject, answerInjectAt:
-		done, err := rs.inject(c, a)
+		fd, done, err := rs.inject(c, a)
 		if err != nil {
 			if err == unix.ENOENT || err == unix.ESRCH {
 				return
@@ -366,7 +366,11 @@ func (rs *receivers) answer(c *Call, a Answer) {
 		if done {
 			return
 		}
-		resp.Flags = seccomp.FlagContinue
+		if a.kind == answerInject {
+			resp.Val = int64(fd)
+		} else {
+			resp.Flags = seccomp.FlagContinue
+		}
 	case answerKill:
 		resp.Error = -int32(unix.EINTR)
 		rs.s.killWith(unix.Signal(a.value))
@@ -389,8 +393,9 @@ func (rs *receivers) closed() {
 }
 
 // inject puts a descriptor into the caller; done means that this has answered
-// the call.
-func (rs *receivers) inject(c *Call, a Answer) (done bool, err error) {
+// the call. Where files are watched it isn't: that the program closes one is told once
+// nobody has it any more.
+func (rs *receivers) inject(c *Call, a Answer) (fd int, done bool, err error) {
 	rs.injecting.RLock()
 	defer rs.injecting.RUnlock()
 	defer unix.Close(a.file.fd)
@@ -400,15 +405,16 @@ func (rs *receivers) inject(c *Call, a Answer) (done bool, err error) {
 	}
 	if a.kind == answerInjectAt {
 		add.Flags, add.NewFD = seccomp.AddFDSetFD, uint32(a.value)
-	} else {
+	} else if !rs.s.watching.Load() {
 		add.Flags = seccomp.AddFDSend
 	}
-	fd, err := rs.listener.AddFD(&add)
-	if a.kind == answerInject {
-		if err != nil {
-			c.traced.drop() // the thread is gone
-		}
-		c.traced.answered(Return(int64(fd)))
+	fd, err = rs.listener.AddFD(&add)
+	if a.kind != answerInject {
+		return 0, false, err
 	}
-	return a.kind == answerInject, err
+	if err != nil {
+		c.traced.drop() // the thread is gone
+	}
+	c.traced.answered(Return(int64(fd)))
+	return fd, add.Flags == seccomp.AddFDSend, err
 }

@@ -33,6 +33,7 @@ type Sandbox struct {
 	loopbacks    *loopbacks  // nil unless a part of the host's loopback interface is the sandbox's
 	netspace     *netspace   // nil unless it has one of its own
 	controls     atomic.Bool // control messages are to be looked at
+	watching     atomic.Bool // files are (inotify.go)
 	allowed      destinations
 	netlinks     netlinkSockets
 	feeds        feeds // of random devices

@@ -1,0 +1,329 @@
+package supervisor
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func init() { programs["watches"] = watchFiles }
+
+var eventNames = []struct {
+	bit  uint32
+	name string
+}{
+	{unix.IN_ACCESS, "ACCESS"}, {unix.IN_MODIFY, "MODIFY"}, {unix.IN_ATTRIB, "ATTRIB"}, {unix.IN_CLOSE_WRITE, "CLOSE_WRITE"}, {unix.IN_CLOSE_NOWRITE, "CLOSE_NOWRITE"},
+	{unix.IN_OPEN, "OPEN"}, {unix.IN_MOVED_FROM, "MOVED_FROM"}, {unix.IN_MOVED_TO, "MOVED_TO"}, {unix.IN_CREATE, "CREATE"}, {unix.IN_DELETE, "DELETE"},
+	{unix.IN_DELETE_SELF, "DELETE_SELF"}, {unix.IN_MOVE_SELF, "MOVE_SELF"}, {unix.IN_IGNORED, "IGNORED"}, {unix.IN_Q_OVERFLOW, "Q_OVERFLOW"}, {unix.IN_ISDIR, "ISDIR"},
+}
+
+// A watcher is an instance of inotify that prints what it is told.
+type watcher struct {
+	fd      int
+	cookies map[uint32]int
+}
+
+func newWatcher() (*watcher, error) {
+	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	return &watcher{fd, map[uint32]int{}}, err
+}
+
+func (w *watcher) add(path string, mask uint32) {
+	wd, err := unix.InotifyAddWatch(w.fd, path, mask)
+	fmt.Println("watch", path, wd, errnoOf(err))
+}
+
+// tell prints what has been told since the last time.
+func (w *watcher) tell() {
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := unix.Read(w.fd, buf)
+		if err != nil {
+			if err != unix.EAGAIN {
+				fmt.Println(err)
+			}
+			return
+		}
+		for b := buf[:n]; len(b) > 0; {
+			wd, mask, cookie, size := int32(binary.NativeEndian.Uint32(b)), binary.NativeEndian.Uint32(b[4:]), binary.NativeEndian.Uint32(b[8:]), binary.NativeEndian.Uint32(b[12:])
+			name := strings.TrimRight(string(b[16:16+size]), "\x00")
+			b = b[16+size:]
+			var bits []string
+			for _, e := range eventNames {
+				if mask&e.bit != 0 {
+					bits = append(bits, e.name)
+				}
+			}
+			line := fmt.Sprint("\t", wd, " ", strings.Join(bits, "|"), " ", name)
+			if cookie != 0 {
+				if w.cookies[cookie] == 0 {
+					w.cookies[cookie] = len(w.cookies) + 1
+				}
+				line += fmt.Sprint(" #", w.cookies[cookie])
+			}
+			fmt.Println(line)
+		}
+	}
+}
+
+// watchFiles lets things happen to watched files and prints what is told of each. Watches
+// on directories leave out what is told of directories that are opened.
+func watchFiles(args []string) error {
+	if len(args) > 0 {
+		return map[string]func() error{"often": watchOften, "outside": watchOutside}[args[0]]()
+	}
+	all, err := newWatcher()
+	if err != nil {
+		return err
+	}
+	names, err := newWatcher()
+	if err != nil {
+		return err
+	}
+	const (
+		everything = unix.IN_ALL_EVENTS
+		changes    = unix.IN_MODIFY | unix.IN_ATTRIB | unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
+	)
+	early, err := os.OpenFile("dir/log", os.O_WRONLY|os.O_APPEND, 0) // before anybody watches
+	if err != nil {
+		return err
+	}
+	all.add("dir", everything)
+	all.add("dir/", everything) // the same
+	names.add("dir", changes)
+	names.add("dir/sub", changes|unix.IN_ONLYDIR)
+	all.add("other", changes)
+	all.add("watched", everything)
+	names.add("watched", unix.IN_MODIFY)
+	names.add("watched", unix.IN_ATTRIB|unix.IN_MASK_ADD)
+	names.add("watched", unix.IN_ATTRIB|unix.IN_MASK_CREATE)
+	names.add("watched", unix.IN_ONLYDIR|unix.IN_ATTRIB)
+	names.add("watched", 0)
+	names.add("nothing", changes)
+	names.add("secret", changes)
+	names.add("link", changes|unix.IN_DONT_FOLLOW)
+	names.add("link", changes)
+	stdin := &watcher{fd: 0}
+	stdin.add("dir", changes)
+	stdin.fd = 77
+	stdin.add("dir", changes)
+
+	write := func(path, text string, flags int) error {
+		f, err := os.OpenFile(path, flags|os.O_WRONLY, 0o666)
+		if err == nil {
+			_, err = f.WriteString(text)
+			err = errors.Join(err, f.Close())
+		}
+		return err
+	}
+	read := func(path string) error { _, err := os.ReadFile(path); return err }
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"write by an early descriptor", func() error { _, err := early.WriteString("text"); return errors.Join(err, early.Close()) }},
+		{"create", func() error { return write("dir/new", "text", os.O_CREATE|os.O_EXCL) }},
+		{"read", func() error { return read("dir/new") }},
+		{"append", func() error { return write("dir/new", "text", os.O_APPEND) }},
+		{"overwrite the host's", func() error { return write("dir/old", "text", os.O_TRUNC) }},
+		{"append to the host's", func() error { return write("dir/log", "text", os.O_APPEND) }},
+		{"read the host's", func() error { return read("dir/read") }},
+		{"write nothing", func() error { return write("dir/b", "", 0) }},
+		{"chmod", func() error { return errors.Join(os.Chmod("dir/new", 0o600), os.Chmod("dir/c", 0o600)) }},
+		{"chmod a directory", func() error { return errors.Join(os.Chmod("dir/sub", 0o700), os.Chmod("dir", 0o700)) }},
+		{"set an attribute", func() error { return unix.Setxattr("dir/new", "user.a", []byte("b"), 0) }},
+		{"set both times", func() error { return unix.UtimesNano("dir/c", []unix.Timespec{{Sec: 1}, {Sec: 1}}) }},
+		{"set one time", func() error {
+			return errors.Join(unix.UtimesNano("dir/new", []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: 1}}), unix.UtimesNano("dir/c", []unix.Timespec{{Sec: 1}, {Nsec: unix.UTIME_OMIT}}))
+		}},
+		{"truncate", func() error { return errors.Join(os.Truncate("dir/new", 1), os.Truncate("dir/d", 1)) }},
+		{"mkdir", func() error { return os.Mkdir("dir/made", 0o777) }},
+		{"symlink, FIFO", func() error { return errors.Join(os.Symlink("x", "dir/link"), unix.Mkfifo("dir/fifo", 0o666)) }},
+		{"link", func() error { return errors.Join(os.Link("dir/new", "dir/twin"), os.Link("watched", "other/twin")) }},
+		{"write by the other name", func() error { return write("dir/twin", "text", 0) }},
+		{"rename within", func() error { return errors.Join(os.Rename("dir/new", "dir/renamed"), os.Rename("dir/d", "dir/e")) }},
+		{"write to what was renamed", func() error { return write("dir/renamed", "text", 0) }},
+		{"rename between", func() error { return errors.Join(os.Rename("dir/e", "other/e"), os.Rename("other/e", "dir/e")) }},
+		{"rename away", func() error { return os.Rename("dir/e", "elsewhere/e") }},
+		{"rename into", func() error { return os.Rename("elsewhere/f", "dir/f") }},
+		{"rename over", func() error { return errors.Join(os.Rename("elsewhere/g", "dir/f"), os.Rename("dir/f", "dir/renamed")) }},
+		{"exchange", func() error {
+			return unix.Renameat2(unix.AT_FDCWD, "dir/renamed", unix.AT_FDCWD, "elsewhere/h", unix.RENAME_EXCHANGE)
+		}},
+		{"write to what was exchanged", func() error { return write("dir/renamed", "text", 0) }},
+		{"rename a watched directory", func() error { return os.Rename("dir/sub", "elsewhere/sub") }},
+		{"create in it", func() error { return write("elsewhere/sub/file", "", os.O_CREATE) }},
+		{"rename it back", func() error { return os.Rename("elsewhere/sub", "dir/sub") }},
+		{"write in it", func() error { return write("dir/sub/file", "text", 0) }},
+		{"unlink", func() error {
+			return errors.Join(os.Remove("dir/renamed"), os.Remove("dir/twin"), os.Remove("dir/read"), os.Remove("dir/link"), os.Remove("dir/made"))
+		}},
+		{"create once more", func() error { return write("dir/renamed", "text", os.O_CREATE|os.O_EXCL) }},
+		{"the file: write, chmod", func() error { return errors.Join(write("watched", "text", 0), os.Chmod("watched", 0o640)) }},
+		{"the file: read", func() error { return read("watched") }},
+		{"the file: rename", func() error { return os.Rename("watched", "elsewhere/watched") }},
+		{"the file: write where it is now", func() error { return write("elsewhere/watched", "text", os.O_TRUNC) }},
+		{"the file: unlink", func() error { return errors.Join(os.Remove("other/twin"), os.Remove("elsewhere/watched")) }},
+		{"remove a watched directory", func() error { return errors.Join(os.Remove("dir/sub/file"), os.Remove("dir/sub")) }},
+		{"no more", func() error { _, err := unix.InotifyRmWatch(all.fd, 1); return err }},
+		{"none", func() error { _, err := unix.InotifyRmWatch(all.fd, 99); return err }},
+		{"unheard", func() error { return write("dir/last", "text", os.O_CREATE) }},
+	} {
+		fmt.Println(step.what, errnoOf(step.do()))
+		all.tell()
+		fmt.Println("\t--")
+		names.tell()
+	}
+	return nil
+}
+
+// watchOften has more instances, one after the other, than a user may have at a time.
+func watchOften() error {
+	for range 300 {
+		w, err := newWatcher()
+		if err == nil {
+			_, err = unix.InotifyAddWatch(w.fd, ".", unix.IN_CREATE)
+		}
+		if err == nil {
+			err = unix.Close(w.fd)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	fmt.Println("ok")
+	return nil
+}
+
+// watchOutside prints what it is told once its input ends.
+func watchOutside() error {
+	w, err := newWatcher()
+	if err != nil {
+		return err
+	}
+	for _, path := range []string{"dir", "watched", "/proc/self", "/proc/uptime"} {
+		w.add(path, unix.IN_ALL_EVENTS)
+	}
+	os.Stdout.WriteString("ready\n")
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	w.tell()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", w.fd))
+	fmt.Print(string(text))
+	return err
+}
+
+// watchTree makes what watchFiles works on.
+func watchTree(t *testing.T) string {
+	dir := t.TempDir()
+	for _, name := range []string{"dir/sub", "other", "elsewhere"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"dir/old", "dir/log", "dir/read", "dir/b", "dir/c", "dir/d", "elsewhere/f", "elsewhere/g", "elsewhere/h", "watched", "secret"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("some text"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("elsewhere", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 {
+		if err := os.Chmod(filepath.Join(dir, "secret"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// TestFileWatches: what happens in a sandbox is told there as on the bare kernel, and
+// nobody hears of what happens outside.
+func TestFileWatches(t *testing.T) {
+	command := func() *exec.Cmd {
+		cmd := program(t, "watches")
+		cmd.Dir = watchTree(t)
+		return cmd
+	}
+	want, err := command().CombinedOutput()
+	if err != nil {
+		t.Fatalf("bare: %v\n%s", err, want)
+	}
+	if diff := cmp.Diff(string(want), output(t, Config{}, command())); diff != "" {
+		t.Errorf("bare (-) and in the sandbox (+):\n%s", diff)
+	}
+}
+
+// TestFileWatchesOutside: what others do to the host's files isn't told.
+func TestFileWatchesOutside(t *testing.T) {
+	cmd := program(t, "watches", "outside")
+	cmd.Dir = watchTree(t)
+	in, input := io.Pipe()
+	out, output := io.Pipe()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, output, output
+	var said strings.Builder
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer input.Close()
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if lines.Text() != "ready" {
+				said.WriteString(lines.Text() + "\n")
+				continue
+			}
+			for name, text := range map[string]string{"dir/new": "", "dir/old": "other", "watched": "other"} {
+				if err := os.WriteFile(filepath.Join(cmd.Dir, name), []byte(text), 0o666); err != nil {
+					t.Error(err)
+				}
+			}
+			input.Close()
+		}
+	}()
+	s, err := Start(cmd, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	output.Close()
+	<-done
+	const want = `watch dir 1 ok
+watch watched 2 ok
+watch /proc/self 3 ok
+watch /proc/uptime 4 ok
+pos:	0
+flags:	02004000
+mnt_id:	1
+ino:	NUMBER
+inotify wd:4 ino:0 sdev:0 mask:fff ignored_mask:0
+inotify wd:3 ino:0 sdev:0 mask:fff ignored_mask:0
+inotify wd:2 ino:0 sdev:0 mask:fff ignored_mask:0
+inotify wd:1 ino:0 sdev:0 mask:fff ignored_mask:0
+`
+	got := regexp.MustCompile(`(?m)^ino:\t\d+$`).ReplaceAllString(said.String(), "ino:\tNUMBER") // the kernel's
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want (-), got (+):\n%s", diff)
+	}
+}
+
+// TestManyFileWatches: an instance that nobody has any more is let go of.
+func TestManyFileWatches(t *testing.T) {
+	cmd := program(t, "watches", "often")
+	cmd.Dir = watchTree(t)
+	if got := output(t, Config{}, cmd); got != "ok\n" {
+		t.Error(got)
+	}
+}
