@@ -75,13 +75,17 @@ func watchBelow(kind, dir string) (tell func(), err error) {
 		return func() {}, nil
 	}
 	w, err := newWatcher()
+	mask := uint32(unix.IN_ALL_EVENTS &^ (unix.IN_OPEN | unix.IN_ACCESS | unix.IN_CLOSE_NOWRITE))
+	if os.Geteuid() != 0 {
+		mask &^= unix.IN_ATTRIB // nor that a write takes away set-id bits
+	}
 	if err == nil {
 		err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrPermission) {
 				return fs.SkipDir
 			}
 			if err == nil && d.IsDir() {
-				w.add(path, unix.IN_ALL_EVENTS&^(unix.IN_OPEN|unix.IN_ACCESS|unix.IN_CLOSE_NOWRITE))
+				w.add(path, mask)
 			}
 			return err
 		})

@@ -122,8 +122,8 @@
 //   - A descriptor that was opened for reading before a file of the host's is first
 //     written to, by whichever process, goes on reading the host's bytes, as with
 //     overlayfs.
-//   - inotify doesn't tell that a directory is opened and read, or a program executed, and
-//     nothing of /proc. Its cookies are the kernel's. A file of the host's that is watched,
+//   - inotify doesn't tell that a directory is opened and read, a program executed, or
+//     that a write takes away set-id bits, and nothing of /proc. Its cookies are the kernel's. A file of the host's that is watched,
 //     or read in a directory of which that is to be told, is copied for it. Handles of
 //     files are refused (EOPNOTSUPP).
 //   - A connection to a destination of AllowNet comes from the host's address. Groups
