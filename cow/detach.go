@@ -48,3 +48,21 @@ func (f *File) Detach(st *unix.Stat_t, flags int) (fd int, err error) {
 	}
 	return fd, err
 }
+
+// Outdated reports whether somebody may have a file of the host's open to read whose bytes
+// this one once had, as it does no more. It is so until [File.CaughtUp].
+func (f *File) Outdated() (dev, ino uint64, outdated bool) {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	in := f.e.inode
+	return in.id.dev, in.id.ino, in.outdated()
+}
+
+func (in *Inode) outdated() bool { return in.object != nil && in.tree.opened[in.id] }
+
+// CaughtUp notes that nobody has.
+func (f *File) CaughtUp() {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	delete(f.t.opened, f.e.inode.id)
+}

@@ -20,6 +20,7 @@ type Inode struct {
 	// the file whose bytes and extended attributes it has as long as it has none of
 	// its own. Empty if there is none.
 	lower    string
+	id       fileID            // the lower file's
 	object   *object           // its own bytes, nil while they are the lower file's
 	target   string            // of a symbolic link
 	losing   bool              // who may write to it hasn't CAP_FSETID: with a write its set-id bits go
@@ -207,7 +208,7 @@ func (t *Tree) inodeNumber(path string, generation int) uint64 {
 
 // fromLower makes the inode of a file of the host that a name in dir means.
 func (t *Tree) fromLower(dir *Inode, name, lower string, st *unix.Stat_t) *Inode {
-	in := &Inode{tree: t, lower: lower, attr: t.attrOf(st), through: dir != nil && dir.through, readOnly: dir != nil && dir.readOnly}
+	in := &Inode{tree: t, lower: lower, id: idOf(st), attr: t.attrOf(st), through: dir != nil && dir.through, readOnly: dir != nil && dir.readOnly}
 	in.attr.Ino = t.see(idOf(st), dir, name).number
 	if !in.isDir() {
 		in.parent, in.name = dir, name

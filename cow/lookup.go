@@ -31,6 +31,10 @@ type Walk struct {
 	// an error of it is the walk's.
 	Check func(path string) error
 
+	// Raised is set by [Tree.Open] to a file that is written to while it may be
+	// [File.Outdated].
+	Raised *File
+
 	self *Walk // of which it is a copy
 	sees bool  // what is denied as well
 

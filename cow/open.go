@@ -26,7 +26,11 @@ func (t *Tree) Open(w *Walk, path string, flags int, mode uint32) (fd int, err e
 	if err != nil {
 		return -1, err
 	}
-	return o.open(e)
+	fd, err = o.open(e)
+	if err == nil && o.raised {
+		w.Raised = e.inode.File()
+	}
+	return fd, err
 }
 
 // An opening is an open under way.
@@ -38,7 +42,8 @@ type opening struct {
 	isNew bool
 	// empties says that the file is emptied by being opened.
 	empties bool
-	fd      int // of what was made open, -1 if it is yet to be opened
+	raised  bool // see Walk.Raised
+	fd      int  // of what was made open, -1 if it is yet to be opened
 }
 
 // PathFlags are those that O_PATH goes with (open(2)).
@@ -230,6 +235,7 @@ func (o *opening) ready(e entry) error {
 			return err
 		}
 	}
+	o.raised = in.outdated()
 	if err := o.t.place(e.dir, e.name, in); err != nil {
 		return err
 	}
@@ -264,6 +270,9 @@ func heldPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 // openBytes opens a regular file's object, or its lower file to read.
 func (o *opening) openBytes(in *Inode, held int) (int, error) {
 	if in.object == nil {
+		if !in.through {
+			o.t.opened[in.id] = true
+		}
 		return openLowerAs(in.lower, o.bytesFlags())
 	}
 	if j := o.t.journal; j != nil && o.writes() && o.has(unix.O_DSYNC) {

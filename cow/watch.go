@@ -435,10 +435,12 @@ func (t *Tree) tellMove(src, dst *entry, flags uint32) error {
 	if err != nil {
 		return err
 	}
-	src.inode.objectsMoved(from, to)
+	const passing = "\x00" // a file may have names below both
+	src.inode.objectsMoved(from, passing)
 	if exchange {
 		dst.inode.objectsMoved(to, from)
 	}
+	src.inode.objectsMoved(passing, to)
 	return nil
 }
 

@@ -33,7 +33,12 @@ func attributes(s *Sandbox) feature {
 			if int64(c.Arg(1)) < 0 {
 				return Errno(unix.EINVAL)
 			}
-			return c.done(c.lookup(cwd, c.Arg(0), 0, func(f *cow.File, cred *cow.Cred) error { return f.Truncate(cred, int64(c.Arg(1))) }))
+			return c.done(c.lookup(cwd, c.Arg(0), 0, func(f *cow.File, cred *cow.Cred) error {
+				if err := f.Truncate(cred, int64(c.Arg(1))); err != nil {
+					return err
+				}
+				return c.catchUp(f)
+			}))
 		}},
 		{name: "utime", notify: func(c *Call) Answer { return c.utimes(cwd, c.Arg(0), c.Arg(1), time.Second, 8, 0) }},
 		{name: "utimes", notify: func(c *Call) Answer { return c.utimes(cwd, c.Arg(0), c.Arg(1), time.Microsecond, 16, 0) }},

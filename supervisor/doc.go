@@ -119,9 +119,9 @@
 //   - The cpuid instruction tells about the host, and under the running clock
 //     rdtsc does. Under the virtual clock each rdtsc costs some 45 us; on a machine whose
 //     hypervisor doesn't let it fault it tells about the host (Stats.HostTSC).
-//   - A descriptor that was opened for reading before a file of the host's is first
-//     written to, by whichever process, goes on reading the host's bytes, as with
-//     overlayfs.
+//   - A file of the host's that is mapped to memory before it is first written to, by
+//     whichever process, shows the host's bytes there, as with overlayfs; and so does a
+//     descriptor of a process that can't be given another (see locks, below).
 //   - inotify doesn't tell that a directory is opened and read, a program executed, or
 //     that a write takes away set-id bits, and nothing of /proc. Its cookies are the kernel's. A file of the host's that is watched,
 //     or read in a directory of which that is to be told, is copied for it. Handles of
@@ -154,8 +154,8 @@
 //     and then change the path of an execve, or of a file that it has to open itself,
 //     until the kernel has read it.
 //   - A lock on a file of the host that the command only reads (flock, fcntl) is refused
-//     (ENOLCK) where the descriptor was inherited to a process that is stopped, or in most
-//     waits with a timeout. Locks on directories and devices are on the host's.
+//     (ENOLCK) where the descriptor was inherited to a process that is stopped, or waits for the
+//     caller (vfork). Locks on directories and devices are on the host's.
 //   - As root it has no power over the machine (capabilities(7)): it deals with files and
 //     users. Attributes of files that are root's alone (trusted.*) fail with EPERM.
 //   - System calls that came after Linux 5.14, but for futex_waitv and fchmodat2, and those

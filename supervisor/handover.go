@@ -4,9 +4,12 @@ package supervisor
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,13 +23,39 @@ import (
 // its own. One that makes no call is poked, and at the stop it is let make one that is
 // nobody's business, flock of nothing, before it goes on with what it was at.
 
-// A handover is an open file that a process is to have in the place of another.
+// A handover is an open file that a process is to have in the place of another, both to
+// read. The descriptors are the supervisor's.
 type handover struct {
-	of   *Process // one that has the other,
-	fd   int32    // where,
-	st   *unix.Stat_t
-	own  int // the supervisor's
+	old  int
+	st   *unix.Stat_t // of old
+	own  int
 	done chan error
+}
+
+// newHandover begins the replacement of what a descriptor of the supervisor's is of, which it
+// takes, with what open returns for its flags. It returns nil where there is nothing to
+// replace: what isn't only read is the layer's already, or the host's on purpose.
+func newHandover(old int, open func(st *unix.Stat_t, flags int) (own int, err error)) (*handover, error) {
+	h := &handover{old: old, own: -1, st: new(unix.Stat_t)}
+	flags, err := unix.FcntlInt(uintptr(old), unix.F_GETFL, 0)
+	if err == nil {
+		err = unix.Fstat(old, h.st)
+	}
+	if err == nil && flags&unix.O_PATH == 0 && flags&unix.O_ACCMODE == unix.O_RDONLY && h.st.Mode&unix.S_IFMT == unix.S_IFREG {
+		h.own, err = open(h.st, flags)
+	}
+	if err != nil || h.own < 0 {
+		h.close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *handover) close() {
+	unix.Close(h.old)
+	if h.own >= 0 {
+		unix.Close(h.own)
+	}
 }
 
 // handovers are those of a sandbox. One call at a time replaces descriptors; others that
@@ -63,7 +92,14 @@ func (hs *handovers) enter(c *Call) (leave func()) {
 
 // take puts the file into the process that waits in a call, wherever that has the other.
 func (h *handover) take(c *Call) error {
-	same, err := c.Process.descriptorsOf(h.of, h.fd, h.st)
+	same, err := c.Process.descriptorsOf(h)
+	if err != nil || len(same) == 0 {
+		return err
+	}
+	at, err := unix.Seek(h.old, 0, unix.SEEK_CUR)
+	if err == nil {
+		_, err = unix.Seek(h.own, at, unix.SEEK_SET)
+	}
 	if err != nil {
 		return err
 	}
@@ -100,6 +136,10 @@ func (c *Call) handOver(to *Process, over handover) error {
 			return err
 		}
 		hs.mu.Unlock()
+		if c.standsInVfork(to) {
+			to.handover.CompareAndSwap(h, nil)
+			return unix.ENOLCK
+		}
 		if th := c.s.threads.get(to.TGID); th != nil && !th.listening.Load() && th.pokes.Load() == 0 && to.handover.Load() == h {
 			th.poke()
 		}
@@ -164,6 +204,85 @@ func (t *tracer) handOver(th *thread, regs *tracee.Regs) bool {
 	}
 	th.onExit = ended
 	return true
+}
+
+// standsInVfork reports whether a process waits for the caller, which runs in its memory, and
+// so does nothing else.
+func (c *Call) standsInVfork(p *Process) bool {
+	th := c.s.threads.get(p.TGID)
+	return th != nil && th.vfork.Load() == c.Process && !c.Process.released.Load()
+}
+
+// replace puts another open file into the place of one, wherever the sandbox has it. ENOLCK
+// means that some process can't be given it.
+func (c *Call) replace(h handover) error {
+	own := os.Getpid()
+	if !sameFile(own, h.old, h.old) {
+		return unix.ENOLCK // the kernel has no kcmp
+	}
+	for again := true; again; { // for who was created meanwhile by one that hadn't been given it yet
+		again = false
+		for _, pid := range c.s.threads.processes() {
+			th := c.s.threads.get(pid)
+			if th == nil || th.proc == c.Process {
+				continue
+			}
+			same, err := th.proc.descriptorsOf(&h)
+			if err == nil && len(same) > 0 {
+				err = c.handOver(th.proc, h)
+				again = true
+			}
+			if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) && !th.proc.ended() {
+				return unix.ENOLCK
+			}
+		}
+	}
+	return h.take(c)
+}
+
+// descriptorsOf returns which descriptors of p are the open file that is to be replaced, and
+// whether each is closed on exec.
+func (p *Process) descriptorsOf(h *handover) (same map[int32]bool, err error) {
+	all, err := p.descriptorsTo(h.st.Dev, h.st.Ino)
+	for n, cloexec := range all {
+		if !sameFile(p.TGID, int(n), h.old) {
+			continue
+		}
+		if same == nil {
+			same = map[int32]bool{}
+		}
+		same[n] = cloexec
+	}
+	return same, err
+}
+
+// descriptorsTo returns which descriptors of p are of a file of the host's, and whether each
+// is closed on exec.
+func (p *Process) descriptorsTo(dev, ino uint64) (same map[int32]bool, err error) {
+	dir := fmt.Sprintf("/proc/%d/fd", p.TGID)
+	list, err := os.ReadDir(dir)
+	for _, e := range list {
+		n, _ := strconv.Atoi(e.Name())
+		var there unix.Stat_t
+		if unix.Stat(dir+"/"+e.Name(), &there) != nil || there.Dev != dev || there.Ino != ino {
+			continue
+		}
+		info, err := readKernelFile(fmt.Sprintf("/proc/%d/fdinfo/%d", p.TGID, n))
+		if err != nil {
+			return nil, err
+		}
+		_, text, _ := strings.Cut(string(info), "flags:\t")
+		text, _, _ = strings.Cut(text, "\n")
+		flags, err := strconv.ParseUint(text, 8, 32)
+		if err != nil {
+			return nil, fmt.Errorf("flags of descriptor %d: %w", n, err)
+		}
+		if same == nil {
+			same = map[int32]bool{}
+		}
+		same[int32(n)] = flags&unix.O_CLOEXEC != 0
+	}
+	return same, err
 }
 
 // takesNothing gives up what the thread was to take.

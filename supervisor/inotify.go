@@ -67,7 +67,10 @@ func (ws *watches) add(c *Call) Answer {
 		if mask&unix.IN_ONLYDIR != 0 && !f.IsDir() {
 			return unix.ENOTDIR
 		}
-		return f.Watch(cred, mask, watch)
+		if err := f.Watch(cred, mask, watch); err != nil {
+			return err
+		}
+		return c.catchUp(f)
 	})
 	if o := isOutside(err); o != nil {
 		unix.Close(o.fd)

@@ -327,3 +327,19 @@ func TestManyFileWatches(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestFileWatchesTail: a program that waits for a file of the host's to grow is told when
+// another writes to it.
+func TestFileWatchesTail(t *testing.T) {
+	if _, err := exec.LookPath("tail"); err != nil {
+		t.Skip("no tail(1)")
+	}
+	cmd := exec.Command("/bin/sh", "-c", `tail -n +1 -f log | while read -r line; do echo "got $line"; case $line in last) exit;; *) echo last >>log;; esac; done`)
+	cmd.Dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(cmd.Dir, "log"), []byte("first\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := succeeds(t, Config{}, cmd), "got first\ngot last\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

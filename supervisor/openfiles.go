@@ -24,8 +24,8 @@ import (
 // descriptor: of the host's file where it is only read, of the layer's where it is
 // written to. The kernel reads no path of the program's.
 //
-// What remains: a descriptor opened for reading before another process writes to
-// the file goes on reading the host's bytes.
+// What remains: what a file of the host's is mapped to before it is first written to keeps
+// the host's bytes, and so does a descriptor that can't be replaced (catchup.go).
 func openFiles(s *Sandbox) feature {
 	return feature{name: "open", close: s.view.end, calls: []call{
 		{name: "open", notify: func(c *Call) Answer { return s.open(c, unix.AT_FDCWD, 0, c.Arg(1), c.Arg(2), 0) }},
@@ -97,10 +97,17 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 		}
 	}
 	fd := -1
+	var raised *cow.File
 	err = s.view.atRestricted(c.thread, dirfd, string(name), unless(flags&unix.O_NOFOLLOW == 0), resolve, func(w *cow.Walk, path string) (err error) {
 		fd, err = s.view.tree.Open(w, path, flags, c.mode(mode))
+		raised = w.Raised
 		return err
 	})
+	if err == nil && raised != nil {
+		if err = c.catchUp(raised); err != nil {
+			unix.Close(fd)
+		}
+	}
 	cloexec := flags&unix.O_CLOEXEC != 0
 	var special *cow.Special
 	switch o := isOutside(err); {

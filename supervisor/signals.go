@@ -78,8 +78,7 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 	if err != nil {
 		return // killed meanwhile
 	}
-	waits := th.wait.detour.has(regs.PC())
-	if waits {
+	if th.wait.detour.has(regs.PC()) {
 		t.leaveDetour(th, &regs)
 	}
 	if sig != unix.SIGSTOP {
@@ -91,7 +90,7 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 	case sig == unix.SIGSTOP && th.wasPoked():
 		sig = 0
 		t.giveAgain(th, &regs)
-		if !t.endSocketWait(th, &regs) && (waits || !t.handOver(th, &regs)) {
+		if !t.endSocketWait(th, &regs) && !t.handOver(th, &regs) {
 			t.undisturbed(th, &regs)
 		}
 	case th.isToGoAgain(&regs) && t.delays(th, sig):
