@@ -261,6 +261,9 @@ func (p *Process) descriptorsOf(h *handover) (same map[int32]bool, err error) {
 func (p *Process) descriptorsTo(dev, ino uint64) (same map[int32]bool, err error) {
 	dir := fmt.Sprintf("/proc/%d/fd", p.TGID)
 	list, err := os.ReadDir(dir)
+	if errors.Is(err, unix.EACCES) && p.isExiting() {
+		return nil, unix.ESRCH
+	}
 	for _, e := range list {
 		n, _ := strconv.Atoi(e.Name())
 		var there unix.Stat_t
@@ -283,6 +286,13 @@ func (p *Process) descriptorsTo(dev, ino uint64) (same map[int32]bool, err error
 		same[int32(n)] = flags&unix.O_CLOEXEC != 0
 	}
 	return same, err
+}
+
+// isExiting reports whether a process has ended its last program already, though nobody may
+// have heard of it yet. Then nobody but root may look into it.
+func (p *Process) isExiting() bool {
+	text, err := readKernelFile(fmt.Sprintf("/proc/%d/status", p.TGID))
+	return err != nil || !bytes.Contains(text, []byte("\nVmSize:"))
 }
 
 // takesNothing gives up what the thread was to take.
