@@ -257,9 +257,16 @@ func (t *Tree) firstSeen(id fileID, s sight) sight {
 	return s
 }
 
+// Nanoseconds is an instant in nanoseconds since 1970, for one before 1677 or after 2262 the
+// nearest that 64 bits can hold.
+func Nanoseconds(sec, nsec int64) int64 {
+	const most = (1<<63-1)/1_000_000_000 - 1
+	return min(max(sec, -most), most)*1e9 + nsec
+}
+
 // attrOf translates what the host tells of a file.
 func (t *Tree) attrOf(st *unix.Stat_t) Attr {
-	past := func(ts unix.Timespec) int64 { return min(ts.Nano(), t.start) }
+	past := func(ts unix.Timespec) int64 { return min(Nanoseconds(ts.Sec, ts.Nsec), t.start) }
 	a := Attr{
 		Mode: st.Mode, UID: st.Uid, GID: st.Gid, Nlink: uint32(st.Nlink), Rdev: st.Rdev, Size: st.Size,
 		Mtime: past(st.Mtim), Ctime: past(st.Ctim),

@@ -104,7 +104,7 @@ func (c *committing) step(do string, h *hostChange) (s journalStep, err error) {
 	a := &in.attr
 	s = journalStep{Do: do, Path: rawName(h.host), Mode: a.Mode & 0o7777, UID: int(a.UID), GID: int(a.GID), Mtime: a.Mtime, Target: rawName(in.target), Rdev: a.Rdev}
 	if h.lower != nil && c.t.attrOf(h.lower).Mtime == a.Mtime { // it was never changed
-		s.Mtime = h.lower.Mtim.Nano()
+		s.Mtime = Nanoseconds(h.lower.Mtim.Sec, h.lower.Mtim.Nsec)
 	}
 	if !in.isDir() && !in.isRegular() || in.own&ownXattrs == 0 && h.sameFile() {
 		return s, nil

@@ -120,7 +120,7 @@ func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size 
 			case rest < 0 || rest >= int64(time.Second/unit) && size == 16:
 				return Errno(unix.EINVAL)
 			default:
-				set[i] = nanoseconds(sec, rest*int64(unit))
+				set[i] = cow.Nanoseconds(sec, rest*int64(unit))
 			}
 		}
 	}
@@ -135,12 +135,6 @@ func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size 
 		return c.settable(c.lookupFD(dirfd, forIO, do))
 	}
 	return c.settable(c.lookup(dirfd, path, followFlag(flags), do))
-}
-
-// nanoseconds is an instant since 1970, the nearest one that 64 bits can hold.
-func nanoseconds(sec, rest int64) int64 {
-	const most = (1<<63-1)/1_000_000_000 - 1
-	return min(max(sec, -most), most)*1e9 + rest
 }
 
 type found = func(c *Call, do func(*cow.File, *cow.Cred) error) error
