@@ -37,19 +37,19 @@ func (f *File) Executable(cred *Cred, path string) (host string, err error) {
 	if in.object.dropped {
 		return "", unix.Chmod(heldPath(f.e.held), 0o755)
 	}
-	if err := in.object.executable(); err != nil {
+	if err := f.t.makeExecutable(in.object); err != nil {
 		return "", err
 	}
-	return f.t.nameObject(in.object.path, filepath.Base(path), unix.Link)
+	return f.t.nameObject(in.object, in.object.path, filepath.Base(path), unix.Link)
 }
 
-// executable lets the kernel execute an object. Who watches it isn't to hear of that twice.
-func (o *object) executable() error {
-	var st unix.Stat_t
-	if o.told && unix.Lstat(o.path, &st) == nil && st.Mode&0o111 != 0 {
-		return nil
+// makeExecutable lets the kernel execute an object.
+func (t *Tree) makeExecutable(o *object) error {
+	set := func() error { return unix.Chmod(o.path, 0o755) }
+	if o.told {
+		return t.quietly(set, filepath.Dir(o.path), o.path)
 	}
-	return unix.Chmod(o.path, 0o755)
+	return set()
 }
 
 // lowerExecutable returns where a file of the host is executed, and false if its
@@ -71,14 +71,23 @@ func (t *Tree) lowerExecutable(in *Inode, path string) (string, bool) {
 			return path, true
 		}
 	}
-	host, err := t.nameObject(in.lower, name, unix.Symlink)
+	host, err := t.nameObject(nil, in.lower, name, unix.Symlink)
 	return host, err == nil
+}
+
+// A nameKey is what has been given a name: an object, or a file of the host's.
+type nameKey struct {
+	object     *object
+	path, name string
 }
 
 // nameObject gives a file of the host a second name, one of its own: the same
 // every time it is asked for.
-func (t *Tree) nameObject(path, name string, link func(old, path string) error) (string, error) {
-	key := path + "\x00" + name
+func (t *Tree) nameObject(o *object, path, name string, link func(old, path string) error) (string, error) {
+	key := nameKey{o, path, name}
+	if o != nil {
+		key.path = "" // which may change
+	}
 	if at, ok := t.named[key]; ok {
 		return at, nil
 	}

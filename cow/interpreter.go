@@ -50,7 +50,7 @@ func (f *File) Interpreted(path, interpreter string, header int64) (host string,
 		return "", err
 	}
 	key := fmt.Sprintf("%v %d %d %s", idOf(&st), st.Size, st.Mtim.Nano(), interpreter)
-	return f.t.nameObject(key, filepath.Base(path), func(_, at string) error {
+	return f.t.nameObject(nil, key, filepath.Base(path), func(_, at string) error {
 		defer noForks()()
 		to, err := os.OpenFile(at, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o700)
 		if err != nil {

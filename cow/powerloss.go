@@ -150,6 +150,9 @@ func (t *Tree) LosePower(r *rand.Rand) error {
 		return nil
 	}
 	t.journal = nil
+	if err := t.dropMirror(); err != nil {
+		return err
+	}
 	var ops []int
 	for _, step := range j.undo {
 		if len(ops) == 0 || ops[len(ops)-1] != step.op {

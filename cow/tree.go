@@ -107,13 +107,13 @@ type Tree struct {
 	serial    int64 // of files made without a name
 	began     int64 // by the host's clock
 
-	seen     map[fileID]sight  // files of the host
-	made     map[string]int    // how many files were made at a path
-	known    map[fileID]*Inode // by the file behind it: directories, and what has changed
-	opened   map[fileID]bool   // files of the host that were opened to read, see File.Outdated
-	objects  uint64            // made so far
-	replaced map[string]bool   // by the host's path: what was removed or moved away, and has got a successor
-	named    map[string]string // names that files of the host were given, see nameObject
+	seen     map[fileID]sight   // files of the host
+	made     map[string]int     // how many files were made at a path
+	known    map[fileID]*Inode  // by the file behind it: directories, and what has changed
+	opened   map[fileID]bool    // files of the host that were opened to read, see File.Outdated
+	objects  uint64             // made so far
+	replaced map[string]bool    // by the host's path: what was removed or moved away, and has got a successor
+	named    map[nameKey]string // names that files of the host were given, see nameObject
 	mounts   []Mount
 	devices  map[string]*Inode // directories of devices, by the host's path
 	within   map[string]*Inode // what is mounted in what is foreign
@@ -140,7 +140,7 @@ type Tree struct {
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
 		upper: cfg.Upper, makeUpper: cfg.MakeUpper, small: cmp.Or(cfg.Small, cfg.Upper), start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks, dropping: cfg.Dropping,
-		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, opened: map[fileID]bool{}, replaced: map[string]bool{}, named: map[string]string{}, mounts: cfg.Mounts, devices: map[string]*Inode{}, within: map[string]*Inode{},
+		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, opened: map[fileID]bool{}, replaced: map[string]bool{}, named: map[nameKey]string{}, mounts: cfg.Mounts, devices: map[string]*Inode{}, within: map[string]*Inode{},
 	}
 	t.manyNameless = manyNameless
 	t.change = func() int64 { return t.start } // what is there from the beginning is no change
@@ -166,11 +166,12 @@ func New(cfg Config) (*Tree, error) {
 // Resume lets another time follow: later changes are made at what change returns, within
 // other limits ([Config.MaxBytes], [Config.MaxInodes]). It is for a tree that goes on being
 // used by somebody else, who is told of files that lose their names ([Config.Dropping]).
-func (t *Tree) Resume(change func() int64, maxBytes, maxInodes int64, dropping func(path string)) {
+func (t *Tree) Resume(change func() int64, maxBytes, maxInodes int64, dropping func(path string)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.change, t.maxBytes, t.maxInodes, t.dropping = change, maxBytes, maxInodes, dropping
 	t.reserved = t.used()
+	return t.dropMirror()
 }
 
 func notDir(err error) error {

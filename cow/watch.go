@@ -54,8 +54,13 @@ func (f *File) Watch(cred *Cred, mask uint32, add func(host string) error) error
 	if err := cred.may(f.e.inode, mayRead); err != nil {
 		return err
 	}
-	if f.e.inode.through {
-		return add(f.e.inode.lower)
+	if f.e.inode.through { // it itself, should a link have come to be in its path
+		fd, err := openUnlinked(f.e.inode.lower, unix.O_PATH|unix.O_NOFOLLOW)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return add(heldPath(fd))
 	}
 	t.mirror.reads = t.mirror.reads || mask&readEvents != 0
 	path, err := f.watched()
@@ -69,21 +74,49 @@ func (f *File) Watch(cred *Cred, mask uint32, add func(host string) error) error
 func (t *Tree) WatchNothing(add func(host string) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	path := t.emptyObjectPath()
-	if err := unix.Mkdir(path, 0o700); err != nil {
+	path, err := t.standAside()
+	if err != nil {
 		return err
 	}
 	return add(path)
+}
+
+// standAside makes what stands for something to which nothing happens any more, or nothing
+// that could be told.
+func (t *Tree) standAside() (string, error) {
+	path := t.emptyObjectPath()
+	return path, unix.Mkdir(path, 0o700)
+}
+
+// name returns a name that the file has: that which has led to it, or by which it was
+// entered last. Without one dir is nil.
+func (f *File) name(in *Inode) (dir *Inode, name string) {
+	if f.e.last == lastName && in.isAt(f.e.dir, f.e.name) {
+		return f.e.dir, f.e.name
+	}
+	if in.isAt(in.parent, in.name) {
+		return in.parent, in.name
+	}
+	return nil, ""
+}
+
+// isAt reports whether a name is the file's. What is still as on the host needn't be known
+// in its directory.
+func (in *Inode) isAt(dir *Inode, name string) bool {
+	if dir == nil || dir.gone() || in.attr.Nlink == 0 {
+		return false
+	}
+	there, known := dir.entries[name]
+	return there == in || !known && in.own == 0 && in.lower != ""
 }
 
 // watched returns the path by which the file is watched.
 func (f *File) watched() (string, error) {
 	t, in := f.t, f.e.inode
 	switch {
+	case in.isDir() && in.gone():
+		return t.standAside()
 	case in.isDir():
-		if in.gone() {
-			return "", unix.ENOENT
-		}
 		if err := t.mirrorDir(in); err != nil {
 			return "", err
 		}
@@ -100,15 +133,14 @@ func (f *File) watched() (string, error) {
 		if in.object.dropped {
 			return heldPath(f.e.held), nil
 		}
-		err = t.place(in.parent, in.name, in)
+		if dir, name := f.name(in); dir != nil {
+			err = t.place(dir, name, in)
+		}
 		return in.object.path, err
 	}
-	dir, name := f.e.dir, f.e.name
-	if dir == nil || f.e.last != lastName {
-		dir, name = in.parent, in.name
-	}
+	dir, name := f.name(in)
 	if dir == nil {
-		return "", unix.ENOSPC
+		return t.standAside()
 	}
 	if err := t.mirrorDir(dir); err != nil {
 		return "", err
@@ -144,17 +176,21 @@ func (t *Tree) mirrorDir(dir *Inode) error {
 }
 
 // mirrored returns the path that a name in a directory has in the mirror, "" if the
-// directory isn't there.
+// directory isn't there, or the path longer than the kernel takes.
 func (t *Tree) mirrored(dir *Inode, name string) string {
 	if dir == nil || !dir.mirrored {
 		return ""
 	}
-	return joinPath(t.mirror.path+strings.TrimSuffix(dir.path(), "/"), name)
+	path := joinPath(t.mirror.path+strings.TrimSuffix(dir.path(), "/"), name)
+	if len(path) >= unix.PathMax {
+		return ""
+	}
+	return path
 }
 
 // settlePath says where the object of a new file is to be.
 func (t *Tree) settlePath(o *object, in *Inode) (err error) {
-	if in.own&made != 0 && in.attr.Nlink > 0 {
+	if in.own&made != 0 && in.attr.Nlink > 0 && in.parent != nil && in.parent.entries[in.name] != in {
 		o.path = t.mirrored(in.parent, in.name)
 	}
 	switch o.told = o.path != ""; {
@@ -170,6 +206,9 @@ func (t *Tree) settlePath(o *object, in *Inode) (err error) {
 // show enters a name of a directory that is in the mirror there, if it isn't yet.
 func (t *Tree) show(dir *Inode, name string, in *Inode) (string, error) {
 	path := t.mirrored(dir, name)
+	if path == "" {
+		return "", unix.ENAMETOOLONG
+	}
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != unix.ENOENT {
 		return path, err
@@ -278,10 +317,14 @@ func (t *Tree) hears(e *entry) error {
 	if err := t.keep(e.dir, e.name, in); err != nil {
 		return err
 	}
-	if err := t.copyUp(in, false); err != nil {
+	switch err := t.copyUp(in, false); err {
+	case nil:
+		return t.place(e.dir, e.name, in)
+	case unix.ENOSPC:
+		return nil // it goes untold
+	default:
 		return err
 	}
-	return t.place(e.dir, e.name, in)
 }
 
 // tellNew lets the mirror know of a name that was made.
@@ -342,15 +385,11 @@ func (f *File) tell(in *Inode, do func(path string) error) error {
 	if t.mirror.path == "" || in.through {
 		return nil
 	}
-	if in.isDir() && in.mirrored {
+	if in.isDir() && in.mirrored && len(t.mirror.path+in.path()) < unix.PathMax {
 		return do(t.mirror.path + in.path())
 	}
-	dir, name := f.e.dir, f.e.name
-	if dir == nil || f.e.last != lastName {
-		dir, name = in.parent, in.name
-	}
-	named := dir != nil && dir.entries[name] == in
-	if named {
+	dir, name := f.name(in)
+	if dir != nil {
 		if err := t.place(dir, name, in); err != nil {
 			return err
 		}
@@ -358,7 +397,7 @@ func (f *File) tell(in *Inode, do func(path string) error) error {
 	switch o := in.object; {
 	case o != nil && o.told && !o.dropped:
 		return do(o.path)
-	case !named || !dir.mirrored:
+	case t.mirrored(dir, name) == "":
 		return nil
 	}
 	path, err := t.show(dir, name, in)
@@ -412,6 +451,19 @@ func (t *Tree) tellMove(src, dst *entry, flags uint32) error {
 	if err := t.mirrorDir(dst.dir); err != nil {
 		return err
 	}
+	exchange := flags&unix.RENAME_EXCHANGE != 0
+	if longer := len(dst.path()) - len(src.path()); longer > 0 {
+		if err := src.inode.displaceLong(unix.PathMax - longer); err != nil {
+			return err
+		}
+	} else if exchange {
+		if err := dst.inode.displaceLong(unix.PathMax + longer); err != nil {
+			return err
+		}
+	}
+	if t.mirrored(src.dir, src.name) == "" || t.mirrored(dst.dir, dst.name) == "" {
+		return nil // it goes untold
+	}
 	if err := t.place(src.dir, src.name, src.inode); err != nil {
 		return err
 	}
@@ -420,7 +472,6 @@ func (t *Tree) tellMove(src, dst *entry, flags uint32) error {
 		return err
 	}
 	to := t.mirrored(dst.dir, dst.name)
-	exchange := flags&unix.RENAME_EXCHANGE != 0
 	switch {
 	case exchange:
 		if err = t.place(dst.dir, dst.name, dst.inode); err == nil {
@@ -442,6 +493,57 @@ func (t *Tree) tellMove(src, dst *entry, flags uint32) error {
 	}
 	src.inode.objectsMoved(passing, to)
 	return nil
+}
+
+// displaceLong moves objects out of the mirror whose paths there are as long as most, or
+// longer.
+func (in *Inode) displaceLong(most int) error {
+	if o := in.object; o != nil && o.told && in.hasMovableObject() && len(o.path) >= most && strings.HasPrefix(o.path, in.tree.mirror.path+"/") {
+		if err := in.tree.displace(in); err != nil {
+			return err
+		}
+	}
+	if !in.mirrored {
+		return nil
+	}
+	for _, child := range in.entries {
+		if child != nil {
+			if err := child.displaceLong(most); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dropMirror does without: nobody watches any more.
+func (t *Tree) dropMirror() error {
+	t.mirror.quiet = nil
+	if t.mirror.path == "" {
+		return nil
+	}
+	for _, in := range t.known {
+		if o := in.object; o != nil && !o.dropped && in.hasMovableObject() && strings.HasPrefix(o.path, t.mirror.path+"/") {
+			if err := t.displace(in); err != nil {
+				return err
+			}
+		}
+	}
+	for _, in := range t.known {
+		in.mirrored = false
+	}
+	t.root.unmirror()
+	t.mirror = mirror{} // the directory goes with the upper one
+	return nil
+}
+
+func (in *Inode) unmirror() {
+	in.mirrored = false
+	for _, child := range in.entries {
+		if child != nil && child.isDir() && child.mirrored {
+			child.unmirror()
+		}
+	}
 }
 
 // tellMoved lets who watches the file itself know that it moves.

@@ -3,7 +3,8 @@
 package supervisor
 
 import (
-	"errors"
+	"slices"
+	"time"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
@@ -13,65 +14,99 @@ import (
 // is to read what was written. The file gets bytes of its own with the first write; then
 // descriptors of the host's are replaced by those (handover.go).
 
+// writerPatience is how long a call that writes waits for others to take a descriptor.
+const writerPatience = 2 * time.Second
+
 // catchUp does so for a file that was written to, or is about to be.
 //
-// What remains: a process that can't be given a descriptor, see [locks], and memory that
-// maps the file, keep the host's bytes.
-func (c *Call) catchUp(f *cow.File) error {
+// What remains: a descriptor that several processes share beside the caller, of which one may
+// be reading; one of a process with threads, which may close it and have another of the same
+// number in that moment; one of a process that job control has stopped, that the caller runs in (vfork), or
+// that doesn't come to a stop; and memory that maps the file. They keep the host's bytes.
+func (c *Call) catchUp(f *cow.File) {
 	if _, _, outdated := f.Outdated(); !outdated {
-		return nil
+		return
 	}
 	defer c.s.handovers.enter(c)()
 	dev, ino, outdated := f.Outdated()
 	if !outdated {
-		return nil // another has seen to it meanwhile
+		return // another has seen to it meanwhile
 	}
-	for _, pid := range c.s.threads.processes() {
-		th := c.s.threads.get(pid)
-		if th == nil {
-			continue
+	u := usersOf(c, f, dev, ino)
+	all := true
+	for p, fds := range u.held {
+		if p == c.Process {
+			continue // what only that has left is the last
 		}
-		err := c.catchUpIn(th.proc, f, dev, ino)
-		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) && !th.proc.ended() {
-			return err
+		for _, n := range fds {
+			all = u.replace(p, n) && all
 		}
 	}
-	f.CaughtUp()
-	return nil
+	for _, n := range u.held[c.Process] {
+		all = u.replace(c.Process, n) && all
+	}
+	if all {
+		f.CaughtUp()
+	}
 }
 
-// catchUpIn replaces what a process has, wherever it is shared.
-func (c *Call) catchUpIn(p *Process, f *cow.File, dev, ino uint64) error {
-	given := map[int32]bool{} // that can't be replaced
-	for {
+// A readers is who has a file of the host's open, when a call writes to it.
+type readers struct {
+	c       *Call
+	f       *cow.File
+	threads map[*Process]int
+	held    map[*Process][]int32
+	late    time.Time
+}
+
+func usersOf(c *Call, f *cow.File, dev, ino uint64) *readers {
+	r := &readers{c: c, f: f, threads: map[*Process]int{}, held: map[*Process][]int32{}, late: time.Now().Add(writerPatience)}
+	for _, th := range c.s.threads.appendAll(nil) {
+		r.threads[th.proc]++
+	}
+	for p := range r.threads {
 		all, err := p.descriptorsTo(dev, ino)
 		if err != nil {
-			return err
+			continue // it is gone
 		}
-		next := int32(-1)
 		for n := range all {
-			if !given[n] && (next < 0 || n < next) {
-				next = n
-			}
-		}
-		if next < 0 {
-			return nil
-		}
-		given[next] = true
-		fd, err := p.fd(p.TGID, next)
-		if err == unix.EBADF {
-			continue // it was closed
-		}
-		if err != nil {
-			return err
-		}
-		h, err := newHandover(fd, f.Detach)
-		if h != nil {
-			err = c.replace(*h)
-			h.close()
-		}
-		if err != nil && err != unix.ENOLCK {
-			return err
+			r.held[p] = append(r.held[p], n)
 		}
 	}
+	return r
+}
+
+// replace replaces a descriptor of a process, and those that are the same open file. It
+// reports whether that, or nothing, was to be done.
+func (r *readers) replace(p *Process, n int32) bool {
+	fd, err := p.fd(p.TGID, n)
+	if err != nil {
+		return true // it was closed
+	}
+	h, err := newHandover(fd, r.f.Detach)
+	if h == nil {
+		return err == nil
+	}
+	defer h.close()
+	h.late = true
+	callers := p == r.c.Process
+	for other, fds := range r.held {
+		shares := slices.ContainsFunc(fds, func(n int32) bool { return sameFile(other.TGID, int(n), h.old) })
+		switch {
+		case !shares:
+		case r.threads[other] > 1:
+			return false
+		case other == r.c.Process: // which doesn't read now
+			callers = true
+		case other != p:
+			return false
+		}
+	}
+	if p != r.c.Process {
+		if err := r.c.handOver(p, *h, r.late); err != nil {
+			return err == unix.ESRCH
+		}
+		h.late = false // it may read already
+	}
+	return !callers || h.take(r.c) == nil
 }

@@ -122,8 +122,8 @@
 //   - A file of the host's that is mapped to memory before it is first written to, by
 //     whichever process, shows the host's bytes there, as with overlayfs; and so does a
 //     descriptor of a process that can't be given another (see locks, below).
-//   - inotify doesn't tell that a directory is opened and read, a program executed, or
-//     that a write takes away set-id bits, and nothing of /proc. Its cookies are the kernel's. A file of the host's that is watched,
+//   - inotify doesn't tell that a directory is opened and read, a program of the host's
+//     executed, a terminal made, or that a write takes away set-id bits, and nothing of /proc. Its cookies are the kernel's. A file of the host's that is watched,
 //     or read in a directory of which that is to be told, is copied for it. Handles of
 //     files are refused (EOPNOTSUPP).
 //   - A connection to a destination of AllowNet comes from the host's address. Groups

@@ -29,6 +29,7 @@ type handover struct {
 	old  int
 	st   *unix.Stat_t // of old
 	own  int
+	late bool // own is set to where old stands when it is taken
 	done chan error
 }
 
@@ -49,6 +50,15 @@ func newHandover(old int, open func(st *unix.Stat_t, flags int) (own int, err er
 		return nil, err
 	}
 	return h, nil
+}
+
+// position sets the one open file to where the other stands.
+func (h *handover) position() error {
+	at, err := unix.Seek(h.old, 0, unix.SEEK_CUR)
+	if err == nil {
+		_, err = unix.Seek(h.own, at, unix.SEEK_SET)
+	}
+	return err
 }
 
 func (h *handover) close() {
@@ -96,12 +106,10 @@ func (h *handover) take(c *Call) error {
 	if err != nil || len(same) == 0 {
 		return err
 	}
-	at, err := unix.Seek(h.old, 0, unix.SEEK_CUR)
-	if err == nil {
-		_, err = unix.Seek(h.own, at, unix.SEEK_SET)
-	}
-	if err != nil {
-		return err
+	if h.late {
+		if err := h.position(); err != nil {
+			return err
+		}
 	}
 	for n, cloexec := range same {
 		add := seccomp.AddFD{ID: c.n.ID, SrcFD: uint32(h.own), Flags: seccomp.AddFDSetFD, NewFD: uint32(n)}
@@ -117,12 +125,11 @@ func (h *handover) take(c *Call) error {
 
 // handOver hands a file over to another process than the caller's. The error is ENOLCK
 // where that doesn't come to a point where it could take them.
-func (c *Call) handOver(to *Process, over handover) error {
+func (c *Call) handOver(to *Process, over handover, until time.Time) error {
 	h := &over
 	h.done = make(chan error, 1)
 	hs := &c.s.handovers
-	const most = 5 * time.Second // a process that waits for a lock of the host's, say
-	late := time.NewTimer(most)
+	late := time.NewTimer(time.Until(until))
 	defer late.Stop()
 	to.handover.Store(h) // one at a time replaces descriptors
 	for {
@@ -136,11 +143,12 @@ func (c *Call) handOver(to *Process, over handover) error {
 			return err
 		}
 		hs.mu.Unlock()
-		if c.standsInVfork(to) {
-			to.handover.CompareAndSwap(h, nil)
+		th := c.s.threads.get(to.TGID)
+		stuck := c.standsInVfork(to) || th != nil && th.listening.Load()
+		if stuck && to.handover.CompareAndSwap(h, nil) {
 			return unix.ENOLCK
 		}
-		if th := c.s.threads.get(to.TGID); th != nil && !th.listening.Load() && th.pokes.Load() == 0 && to.handover.Load() == h {
+		if th != nil && th.pokes.Load() == 0 && to.handover.Load() == h {
 			th.poke()
 		}
 		const again = time.Millisecond
@@ -216,6 +224,8 @@ func (c *Call) standsInVfork(p *Process) bool {
 // replace puts another open file into the place of one, wherever the sandbox has it. ENOLCK
 // means that some process can't be given it.
 func (c *Call) replace(h handover) error {
+	const most = 5 * time.Second // a process that waits for a lock of the host's, say
+	late := time.Now().Add(most)
 	own := os.Getpid()
 	if !sameFile(own, h.old, h.old) {
 		return unix.ENOLCK // the kernel has no kcmp
@@ -229,7 +239,7 @@ func (c *Call) replace(h handover) error {
 			}
 			same, err := th.proc.descriptorsOf(&h)
 			if err == nil && len(same) > 0 {
-				err = c.handOver(th.proc, h)
+				err = c.handOver(th.proc, h, late)
 				again = true
 			}
 			if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) && !th.proc.ended() {
@@ -271,6 +281,9 @@ func (p *Process) descriptorsTo(dev, ino uint64) (same map[int32]bool, err error
 			continue
 		}
 		info, err := readKernelFile(fmt.Sprintf("/proc/%d/fdinfo/%d", p.TGID, n))
+		if os.IsNotExist(err) {
+			continue // it was closed
+		}
 		if err != nil {
 			return nil, err
 		}

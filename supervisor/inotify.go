@@ -19,9 +19,11 @@ import (
 // can't be seen. Eliminated: what is watched is where the tree lets the kernel see it
 // ([cow.File.Watch]). What a watch then tells is between the program and the kernel.
 //
-// What remains: that a directory is opened and read, and a program executed, isn't told. A
-// file that somebody had open before it got bytes of its own goes untold where it is only
-// read. Cookies are the kernel's. A watch on /proc tells nothing.
+// What remains: that a directory is opened and read isn't told, nor that a program is
+// executed that is the host's, or a terminal made. A file that somebody had open before it
+// got bytes of its own goes untold where it is only read, and so does what has a path that
+// is too long where the tree lies. With a limit to what is written, that a file is no more
+// is told late. Cookies are the kernel's. A watch on /proc tells nothing.
 func fileWatches(s *Sandbox) feature {
 	ws := &watches{s: s}
 	return feature{name: "inotify", close: ws.close, calls: []call{
@@ -32,7 +34,8 @@ func fileWatches(s *Sandbox) feature {
 
 // watches are those of a sandbox.
 type watches struct {
-	s *Sandbox
+	s     *Sandbox
+	began sync.Once
 
 	mu        sync.Mutex // taken when the tree is locked
 	instances []int      // of inotify, on which something is watched: descriptors of the supervisor's
@@ -70,11 +73,20 @@ func (ws *watches) add(c *Call) Answer {
 		if err := f.Watch(cred, mask, watch); err != nil {
 			return err
 		}
-		return c.catchUp(f)
+		c.catchUp(f)
+		return nil
 	})
 	if o := isOutside(err); o != nil {
+		var st unix.Stat_t
+		err = unix.Fstat(o.fd, &st)
 		unix.Close(o.fd)
-		err = ws.s.view.tree.WatchNothing(watch)
+		switch {
+		case err != nil:
+		case mask&unix.IN_ONLYDIR != 0 && st.Mode&unix.S_IFMT != unix.S_IFDIR:
+			err = unix.ENOTDIR
+		default:
+			err = ws.s.view.tree.WatchNothing(watch)
+		}
 	}
 	if err != nil {
 		return c.done(err)
@@ -105,6 +117,10 @@ func (ws *watches) instance(c *Call) (int, error) {
 		unix.Close(fd)
 		return -1, unix.EINVAL
 	}
+	ws.began.Do(func() {
+		ws.s.view.tree.Quiet(ws.quietly)
+		ws.s.watching.Store(true)
+	})
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	for _, known := range ws.instances {
@@ -112,10 +128,6 @@ func (ws *watches) instance(c *Call) (int, error) {
 			unix.Close(fd)
 			return known, nil
 		}
-	}
-	if len(ws.instances) == 0 {
-		ws.s.view.tree.Quiet(ws.quietly)
-		ws.s.watching.Store(true)
 	}
 	ws.forget()
 	ws.instances = append(ws.instances, fd)
@@ -194,13 +206,17 @@ func (ws *watches) quietly(fds []int, do func() error) error {
 			}
 		}
 	}
-	for _, w := range lowered {
+	var err error
+	for i, w := range lowered {
 		// A mask must have something in it, and IN_Q_OVERFLOW is told of anyhow.
-		if err := w.set(w.mask&^cow.NameEvents | unix.IN_Q_OVERFLOW); err != nil {
-			return err
+		if err = w.set(w.mask&^cow.NameEvents | unix.IN_Q_OVERFLOW); err != nil {
+			lowered = lowered[:i]
+			break
 		}
 	}
-	err := do()
+	if err == nil {
+		err = do()
+	}
 	for _, w := range lowered {
 		if again := w.set(w.mask); err == nil {
 			err = again

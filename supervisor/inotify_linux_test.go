@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,7 +42,7 @@ func newWatcher() (*watcher, error) {
 
 func (w *watcher) add(path string, mask uint32) {
 	wd, err := unix.InotifyAddWatch(w.fd, path, mask)
-	fmt.Println("watch", path, wd, errnoOf(err))
+	fmt.Println("watch", strings.TrimRight(path, "0123456789"), wd, errnoOf(err)) // whatever number a descriptor has
 }
 
 // tell prints what has been told since the last time.
@@ -81,7 +82,10 @@ func (w *watcher) tell() {
 // on directories leave out what is told of directories that are opened.
 func watchFiles(args []string) error {
 	if len(args) > 0 {
-		return map[string]func() error{"often": watchOften, "outside": watchOutside}[args[0]]()
+		if args[0] == "through" {
+			return watchThrough(args[1], args[2])
+		}
+		return map[string]func() error{"often": watchOften, "outside": watchOutside, "odd": watchOdd}[args[0]]()
 	}
 	all, err := newWatcher()
 	if err != nil {
@@ -206,6 +210,109 @@ func watchOften() error {
 	return nil
 }
 
+// watchOdd watches what has lost its name, or has others, what is executed and replaced, and
+// what is moved to where its path is long.
+func watchOdd() error {
+	w, err := newWatcher()
+	if err != nil {
+		return err
+	}
+	const changes = unix.IN_MODIFY | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO
+	read := func(path string) {
+		text, err := os.ReadFile(path)
+		fmt.Printf("%s: %q %v\n", path, text, err)
+	}
+	write := func(path, text string) error { return os.WriteFile(path, []byte(text), 0o755) }
+	long := strings.Repeat("n", 200)
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"a name that another file has got", func() error {
+			err := errors.Join(write("f", "first"), os.Link("f", "new"), write("p", "precious"), os.Rename("p", "new"))
+			w.add(".", changes)
+			w.add("f", unix.IN_MODIFY)
+			read("new")
+			return err
+		}},
+		{"a FIFO in a directory, both gone", func() error {
+			err := errors.Join(os.Mkdir("gone", 0o777), unix.Mkfifo("gone/fifo", 0o666))
+			fd, err2 := unix.Open("gone/fifo", unix.O_PATH, 0)
+			dir, err3 := unix.Open("gone", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+			err = errors.Join(err, err2, err3, os.Remove("gone/fifo"), os.Remove("gone"))
+			w.add(fmt.Sprintf("/proc/self/fd/%d", fd), changes)
+			w.add(fmt.Sprintf("/proc/self/fd/%d", dir), changes)
+			return err
+		}},
+		{"a name that is made again", func() error {
+			w.add("dir", changes)
+			err := unix.Mkfifo("dir/fifo", 0o666)
+			fd, err2 := unix.Open("dir/fifo", unix.O_PATH, 0)
+			err = errors.Join(err, err2, os.Remove("dir/fifo"))
+			w.add(fmt.Sprintf("/proc/self/fd/%d", fd), changes)
+			return errors.Join(err, write("dir/fifo", "text"), os.Remove("dir/fifo"))
+		}},
+		{"a program that is replaced", func() error {
+			run := func() { fmt.Println(exec.Command("dir/program").Run()) }
+			err := write("dir/program", "#!/bin/true\n")
+			run()
+			err = errors.Join(err, write("other/program", "#!/bin/false\n"), os.Rename("other/program", "dir/program"))
+			run()
+			return err
+		}},
+		{"a long path", func() error {
+			deep := "deep"
+			err := os.Mkdir(deep, 0o777)
+			for range 17 {
+				deep += "/" + long
+				err = errors.Join(err, os.Mkdir(deep, 0o777))
+			}
+			err = errors.Join(err, os.MkdirAll("w/"+long+"/"+long, 0o777))
+			w.add("w/"+long+"/"+long, changes)
+			err = errors.Join(err, write("w/"+long+"/"+long+"/file", "hello"), os.Chdir(deep))
+			up := strings.Repeat("../", 18)
+			err = errors.Join(err, os.Rename(up+"w", "w"))
+			read("w/" + long + "/" + long + "/file")
+			return err
+		}},
+	} {
+		fmt.Println(step.what, errnoOf(step.do()))
+		if step.what == "a long path" {
+			return nil // of what is that deep not all is told
+		}
+		w.tell()
+	}
+	return nil
+}
+
+// watchThrough watches a directory that is the host's, and a link there to one that nobody
+// may see.
+func watchThrough(shared, secret string) error {
+	w, err := newWatcher()
+	if err != nil {
+		return err
+	}
+	link := filepath.Join(shared, "link")
+	if err := os.Symlink(secret, link); err != nil {
+		return err
+	}
+	watch := func(name, path string, mask uint32) {
+		wd, err := unix.InotifyAddWatch(w.fd, path, mask)
+		fmt.Println("watch", name, wd, errnoOf(err))
+	}
+	watch("shared", shared, unix.IN_CREATE)
+	watch("link", link, unix.IN_ALL_EVENTS|unix.IN_DONT_FOLLOW)
+	if err := os.WriteFile(filepath.Join(shared, "file"), nil, 0o666); err != nil {
+		return err
+	}
+	w.tell()
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", w.fd))
+	if n := strings.Count(string(info), "inotify "); err != nil || n != 2 {
+		return fmt.Errorf("%d watches, %v", n, err)
+	}
+	return nil
+}
+
 // watchOutside prints what it is told once its input ends.
 func watchOutside() error {
 	w, err := newWatcher()
@@ -252,17 +359,37 @@ func watchTree(t *testing.T) string {
 // TestFileWatches: what happens in a sandbox is told there as on the bare kernel, and
 // nobody hears of what happens outside.
 func TestFileWatches(t *testing.T) {
-	command := func() *exec.Cmd {
-		cmd := program(t, "watches")
-		cmd.Dir = watchTree(t)
-		return cmd
+	for _, args := range [][]string{nil, {"odd"}} {
+		command := func() *exec.Cmd {
+			cmd := program(t, "watches", args...)
+			cmd.Dir = watchTree(t)
+			return cmd
+		}
+		want, err := command().CombinedOutput()
+		if err != nil {
+			t.Fatalf("bare: %v\n%s", err, want)
+		}
+		if diff := cmp.Diff(string(want), output(t, Config{}, command())); diff != "" {
+			t.Errorf("%v: bare (-) and in the sandbox (+):\n%s", args, diff)
+		}
 	}
-	want, err := command().CombinedOutput()
-	if err != nil {
-		t.Fatalf("bare: %v\n%s", err, want)
+}
+
+// TestFileWatchesThrough: who may write to a directory of the host hears of what others do
+// there, but not of what a link there leads to.
+func TestFileWatchesThrough(t *testing.T) {
+	shared, secret := t.TempDir(), t.TempDir()
+	cmd := program(t, "watches", "through", shared, secret)
+	cmd.Dir = t.TempDir()
+	cfg := Config{Mounts: []cow.Mount{{At: shared, Host: shared, Through: true}, {At: secret, Host: secret, Denied: true}}}
+	got := output(t, cfg, cmd)
+	want := "watch shared 1 ok\nwatch link 2 ok\n\t1 CREATE file\n"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want (-), got (+):\n%s", diff)
 	}
-	if diff := cmp.Diff(string(want), output(t, Config{}, command())); diff != "" {
-		t.Errorf("bare (-) and in the sandbox (+):\n%s", diff)
+	link := filepath.Join(shared, "link")
+	if to, err := os.Readlink(link); err != nil || to != secret {
+		t.Errorf("the link leads to %q, %v", to, err)
 	}
 }
 

@@ -38,7 +38,11 @@ func (s *Sandbox) lock(c *Call) Answer {
 		return a
 	}
 	defer h.close()
-	if err := c.replace(*h); err != nil {
+	err := h.position()
+	if err == nil {
+		err = c.replace(*h)
+	}
+	if err != nil {
 		return c.refusedWith(err)
 	}
 	return goOn

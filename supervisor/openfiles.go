@@ -104,9 +104,7 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 		return err
 	})
 	if err == nil && raised != nil {
-		if err = c.catchUp(raised); err != nil {
-			unix.Close(fd)
-		}
+		c.catchUp(raised)
 	}
 	cloexec := flags&unix.O_CLOEXEC != 0
 	var special *cow.Special

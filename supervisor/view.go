@@ -87,8 +87,7 @@ func (v *view) resume(before *Sandbox) error {
 		return errors.New("supervisor: Continue: what that sandbox has written has been thrown away")
 	}
 	v.dir, v.small, v.tree = before.view.dir, before.view.small, before.view.tree
-	v.tree.Resume(v.change, v.s.cfg.Limits.Disk, v.s.cfg.Limits.inodes(), v.s.memory.layer(v.dir.tmp))
-	return nil
+	return v.tree.Resume(v.change, v.s.cfg.Limits.Disk, v.s.cfg.Limits.inodes(), v.s.memory.layer(v.dir.tmp))
 }
 
 // inputTime is what files that were changed later read as, in nanoseconds since 1970.
