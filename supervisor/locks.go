@@ -28,6 +28,7 @@ func locks(s *Sandbox) feature {
 }
 
 func (s *Sandbox) lock(c *Call) Answer {
+	s.receivers.closed()
 	h, a := s.detached(c)
 	if h == nil {
 		return a
