@@ -60,7 +60,11 @@ func run(t testing.TB, cfg Config, cmd *exec.Cmd) (*State, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer time.AfterFunc(2*time.Minute, s.Kill).Stop()
+	limit := 2 * time.Minute
+	if long {
+		limit = time.Hour
+	}
+	defer time.AfterFunc(limit, s.Kill).Stop()
 	state, err := s.Wait()
 	if err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, out.String())
