@@ -552,6 +552,11 @@ func (t *Tree) tellMoved(in *Inode) error {
 	if o == nil || !o.told || o.dropped {
 		return nil
 	}
+	if t.mirror.path != "" && strings.HasPrefix(o.path, t.mirror.path+"/") { // by another name, which stays
+		if err := t.displace(in); err != nil {
+			return err
+		}
+	}
 	path, err := t.objectPath()
 	if err == nil {
 		err = unix.Rename(o.path, path)
