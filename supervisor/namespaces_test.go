@@ -299,7 +299,9 @@ func TestForeground(t *testing.T) {
 		}
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Error(err)
+		slave.Close() // so that what it has said ends
+		said, _ := io.ReadAll(shown)
+		t.Errorf("%v: %s", err, said)
 	}
 }
 
