@@ -79,9 +79,13 @@ func (t *Tree) WatchNothing(add func(host string) error) error {
 }
 
 // standAside makes what stands for something to which nothing happens any more, or nothing
-// that could be told.
+// that could be told. It is on the mirror's file system: who keeps watches quiet knows them
+// by their inodes.
 func (t *Tree) standAside() (string, error) {
-	path := t.emptyObjectPath()
+	path, err := t.objectPath()
+	if err != nil {
+		return "", err
+	}
 	return path, unix.Mkdir(path, 0o700)
 }
 

@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -21,8 +22,9 @@ const writerPatience = 2 * time.Second
 //
 // What remains: a descriptor that several processes share beside the caller, of which one may
 // be reading; one of a process with threads, which may close it and have another of the same
-// number in that moment; one of a process that job control has stopped, that the caller runs in (vfork), or
-// that doesn't come to a stop; and memory that maps the file. They keep the host's bytes.
+// number in that moment, or whose main thread has ended; one of a process that job control has
+// stopped, whose vfork the caller is, or that doesn't come to a stop; and memory that maps the
+// file. They keep the host's bytes.
 func (c *Call) catchUp(f *cow.File) {
 	if _, _, outdated := f.Outdated(); !outdated {
 		return
@@ -33,7 +35,7 @@ func (c *Call) catchUp(f *cow.File) {
 		return // another has seen to it meanwhile
 	}
 	u := usersOf(c, f, dev, ino)
-	all := true
+	all := !u.unseen
 	for p, fds := range u.held {
 		if p == c.Process {
 			continue // what only that has left is the last
@@ -56,6 +58,7 @@ type readers struct {
 	f       *cow.File
 	threads map[*Process]int
 	held    map[*Process][]int32
+	unseen  bool // what somebody has open couldn't be looked at
 	late    time.Time
 }
 
@@ -67,7 +70,9 @@ func usersOf(c *Call, f *cow.File, dev, ino uint64) *readers {
 	for p := range r.threads {
 		all, err := p.descriptorsTo(dev, ino)
 		if err != nil {
-			continue // it is gone
+			// Unless it is gone, it is looked at again with the next call that writes.
+			r.unseen = r.unseen || !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) && !p.ended()
+			continue
 		}
 		for n := range all {
 			r.held[p] = append(r.held[p], n)

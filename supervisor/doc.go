@@ -120,12 +120,15 @@
 //     rdtsc does. Under the virtual clock each rdtsc costs some 45 us; on a machine whose
 //     hypervisor doesn't let it fault it tells about the host (Stats.HostTSC).
 //   - A file of the host's that is mapped to memory before it is first written to, by
-//     whichever process, shows the host's bytes there, as with overlayfs; and so does a
-//     descriptor of a process that can't be given another (see locks, below).
+//     whichever process, shows the host's bytes there, as with overlayfs. So does a
+//     descriptor that was opened to read before, where it can't be replaced: in a process
+//     with threads, or that is stopped, or waits for the writer (vfork), and where several
+//     share it besides the writer.
 //   - inotify doesn't tell that a directory is opened and read, a program of the host's
-//     executed, a terminal made, or that a write takes away set-id bits, and nothing of /proc. Its cookies are the kernel's. A file of the host's that is watched,
-//     or read in a directory of which that is to be told, is copied for it. Handles of
-//     files are refused (EOPNOTSUPP).
+//     executed, a terminal made, or that a write takes away set-id bits, and nothing of
+//     /proc. Its cookies are the kernel's. A file of the host's that is watched, or read in
+//     a directory of which that is to be told, is copied for it. Handles of files are
+//     refused (EOPNOTSUPP).
 //   - A connection to a destination of AllowNet comes from the host's address. Groups
 //     can't be joined (ENODEV). TCP_INFO tells no times, and nothing that depends on them.
 //   - When the supervising process is killed by SIGKILL, a shell removes the sandbox's

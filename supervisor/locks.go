@@ -16,9 +16,9 @@ import (
 // wherever it was inherited to (handover.go). Who opens the file afterwards gets the same.
 //
 // What remains: a process that job control has stopped, or whose vfork the caller is, can't be
-// given another descriptor; a lock on one that it shares is refused (ENOLCK). A large file is copied for its first lock. Locks on directories
-// and devices are on the host's. A program whose threads exchange a descriptor meanwhile may
-// lock a file of the host's.
+// given another descriptor; a lock on one that it shares is refused (ENOLCK). A large file is
+// copied for its first lock. Locks on directories and devices are on the host's. A program
+// whose threads exchange a descriptor meanwhile may lock a file of the host's.
 func locks(s *Sandbox) feature {
 	const andNotBlock = 1<<32 - 1&^unix.LOCK_NB
 	return feature{name: "locks", calls: []call{
