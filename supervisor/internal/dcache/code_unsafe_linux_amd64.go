@@ -1,0 +1,84 @@
+package dcache
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Call numbers, and the distance from where a call is made to where it has its answer, for the
+// assembler.
+const (
+	sysOpen       = unix.SYS_OPEN
+	sysStat       = unix.SYS_STAT
+	sysLstat      = unix.SYS_LSTAT
+	sysAccess     = unix.SYS_ACCESS
+	sysReadlink   = unix.SYS_READLINK
+	sysOpenat     = unix.SYS_OPENAT
+	sysNewfstatat = unix.SYS_NEWFSTATAT
+	sysReadlinkat = unix.SYS_READLINKAT
+	sysFaccessat  = unix.SYS_FACCESSAT
+	sysStatx      = unix.SYS_STATX
+	sysFaccessat2 = unix.SYS_FACCESSAT2
+
+	answered = 16
+
+	// frameSize is how much of the program's stack is used: below it lies what a function
+	// without a frame may have there, and then thirteen registers.
+	frameSize = 128 + 8*13
+)
+
+// Calls are those that the table may answer.
+var Calls = []int{sysOpen, sysStat, sysLstat, sysAccess, sysReadlink, sysOpenat, sysNewfstatat, sysReadlinkat, sysFaccessat, sysStatx, sysFaccessat2}
+
+// walk is the code. It can't be called.
+func walk()
+
+var _ = walk // only copied
+
+// walkStart returns where it lies.
+func walkStart() *byte
+
+// code is that code as bytes.
+var code = sync.OnceValues(func() ([]byte, error) {
+	all := unsafe.Slice(walkStart(), codeSize)
+	end := bytes.Index(all, binary.LittleEndian.AppendUint64(nil, codeEnd))
+	const shortJump, jump = 0xeb, 2
+	if end < 0 || all[0] != shortJump {
+		return nil, errors.New("dcache: the linker has laid out the code in another way")
+	}
+	return all[:end], nil
+})
+
+// codeEnd is what follows it.
+const codeEnd = 0x64632d7473646e61
+
+func (t *Table) placeCode() error {
+	text, err := code()
+	copy(t.mem[codeOffset:], text)
+	return err
+}
+
+// saved is where in the code the registers have been saved: before the first comparison.
+var saved = sync.OnceValue(func() uint64 {
+	text, _ := code()
+	compare := binary.LittleEndian.AppendUint32([]byte{0x3d}, sysNewfstatat) // cmp eax, nr
+	return uint64(max(bytes.Index(text, compare), 0))
+})
+
+// Ask returns how a program leaves a call to the kernel that has come to pc, by its distance
+// from the table, and false if that isn't in the code.
+func Ask(pc uint64) (Way, bool) {
+	const jump = 2 // over the way back
+	switch {
+	case pc < codeOffset || pc >= codeOffset+codeSize:
+		return Way{}, false
+	case pc < codeOffset+saved():
+		return Way{Stack: frameSize}, true
+	}
+	return Way{PC: codeOffset + jump}, true
+}

@@ -1,0 +1,21 @@
+// Package dcache holds what the names of a tree mean, in memory that the programs of a
+// sandbox can read, and the code by which they look there themselves instead of asking the
+// kernel, as they read the clock. It is named after what it is to the kernel (fs/dcache.c).
+//
+// A name is an entry of a hash table, by its directory's and itself. Entries are made by a
+// single writer under a lock of its own and read by programs without one: what an entry says
+// never changes, but for its flags, which say how much of it still holds. A program that
+// finds nothing, or an entry that doesn't hold, makes its system call as ever. An answer is
+// one that the call could have got while it was under way: whoever changes the tree takes
+// back what the table says before.
+//
+// The code stands in for system calls about paths: stat(2) and its kin, access(2),
+// readlink(2), and an open(2) that finds nothing. It makes no call of its own, follows a path
+// through directories that whoever asks may search, and leaves to the kernel whatever it doesn't
+// know, among that all paths that begin at a descriptor.
+//
+// It is reached from where a program makes such calls, which a supervisor changes into jumps
+// in the program's own copy ([Table.Site]).
+//
+// It supports Linux on amd64; elsewhere [New] returns an error.
+package dcache

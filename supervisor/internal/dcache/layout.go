@@ -1,0 +1,95 @@
+package dcache
+
+// Where things lie in a table, in bytes from its beginning. The page after it is the
+// program's own, see CwdOffset.
+const (
+	// Size is that of a table. It takes memory only as far as it is filled.
+	Size = 32 << 20
+
+	rootOffset = 0 // uint32: the root directory
+
+	codeOffset  = 4096 // what looks paths up
+	codeSize    = 4096
+	sitesOffset = codeOffset + codeSize // pieces of siteSize bytes that lead there
+	siteSize    = 64
+	mostSites   = 2048
+
+	bucketsOffset = sitesOffset + mostSites*siteSize // uint32 each: its last entry, 0 for none
+	buckets       = 1 << 17
+	firstEntry    = bucketsOffset + 4*buckets
+
+	// CwdOffset is where, behind the table, a program has a uint32 of its own: the entry of
+	// its working directory, 0 if that isn't known.
+	CwdOffset = Size + 8
+)
+
+// Fields of an entry. Its name follows, and then the target of a symbolic link.
+const (
+	entNext      = 0  // uint32: of the same bucket
+	entParent    = 4  // uint32: its directory
+	entHash      = 8  // uint32
+	entFlags     = 12 // uint32
+	entNameLen   = 16 // uint16
+	entTargetLen = 18 // uint16
+	entMode      = 20 // uint32
+	entUID       = 24 // uint32
+	entGID       = 28 // uint32
+	entIno       = 32 // uint64
+	entSize      = 40 // int64
+	entBtime     = 48 // int64: seconds
+	entMtime     = 56 // int64: seconds
+	entMtimeNsec = 64 // uint32
+	entCtimeNsec = 68 // uint32
+	entCtime     = 72 // int64
+	entBtimeNsec = 80 // uint32
+	entLeads     = 84 // uint32: where a symbolic link leads, 0 if that isn't known
+	entName      = 88
+)
+
+// What flags say. An entry without any is one to ask about.
+const (
+	flagAttr     = 1 << iota // its attributes hold
+	flagDir                  // it is a directory
+	flagLink                 // it is a symbolic link
+	flagNone                 // there is no such name
+	flagWalk                 // of a directory: anybody may look names up in it, and it is where it was
+	flagComplete             // of a directory: what isn't in the table isn't there
+
+	rightsShift = 8 // above: which of R_OK and X_OK whoever asks has
+)
+
+const (
+	nameMax  = 255        // limits.h
+	longPath = 4000       // paths that are longer are left to the kernel
+	hashStep = 0x01000193 // FNV-1a of 32 bits
+	hashSeed = 0x9e3779b1 // 2^32 divided by the golden ratio: directories are far apart
+	hashFold = 15         // the upper bits count, too
+)
+
+// What every file has in common, as package cow says it.
+const (
+	Device    = 100  // st_dev: major 0, and this the minor
+	BlockSize = 4096 // st_blksize
+)
+
+// A Patch is what so many bytes before a system call become.
+type Patch struct {
+	Before int
+	Text   []byte
+}
+
+// SiteText is how many bytes before a system call decide whether it can be patched.
+const SiteText = 6
+
+// A Way says how a program goes on whose access to memory has failed in the code.
+type Way struct {
+	PC    uint64 // by its distance from the table; 0 for where CX points
+	Stack uint64 // is taken from the stack
+}
+
+// GoHop is how much room GoSite needs near the calls, and GoMoves how many bytes before the
+// call its jump is to lie.
+const (
+	GoHop   = 13
+	GoMoves = 12
+)

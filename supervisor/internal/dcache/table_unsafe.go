@@ -1,0 +1,212 @@
+package dcache
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// A Table is the writer's side. One goroutine at a time may call its methods.
+type Table struct {
+	mem   []byte
+	next  uint32 // where the next entry will lie
+	sites sites
+	links []uint32 // those that lead somewhere
+}
+
+// New begins a table in mem, Size bytes of zeroes that programs map shared.
+func New(mem []byte) (*Table, error) {
+	if len(mem) < Size {
+		return nil, fmt.Errorf("dcache: %d bytes of memory, want %d", len(mem), Size)
+	}
+	t := &Table{mem: mem[:Size], next: firstEntry}
+	return t, t.placeCode()
+}
+
+// Attr is what stat(2) tells of a file with one name that is no device.
+type Attr struct {
+	Ino          uint64
+	Mode         uint32 // with its type
+	UID, GID     uint32
+	Size         int64
+	Mtime, Ctime time.Duration // since 1970; the time of access is Mtime, that of birth the earlier
+	May          uint32        // which of R_OK and X_OK whoever asks has
+}
+
+func (t *Table) word(at uint32) *uint32 { return (*uint32)(unsafe.Pointer(&t.mem[at])) }
+
+func (t *Table) load(at uint32) uint32 { return atomic.LoadUint32(t.word(at)) }
+
+func (t *Table) store(at, v uint32) { atomic.StoreUint32(t.word(at), v) }
+
+func hashOf(dir uint32, name string) uint32 {
+	h := dir * hashSeed
+	for i := range len(name) {
+		h = (h ^ uint32(name[i])) * hashStep
+	}
+	return h
+}
+
+func bucketOf(hash uint32) uint32 { return bucketsOffset + 4*((hash^hash>>hashFold)%buckets) }
+
+// find returns the last entry of a name in a directory, 0 if there is none.
+func (t *Table) find(dir uint32, name string) uint32 {
+	h := hashOf(dir, name)
+	for e := t.load(bucketOf(h)); e != 0; e = t.load(e + entNext) {
+		if t.load(e+entHash) == h && t.load(e+entParent) == dir && t.name(e) == name {
+			return e
+		}
+	}
+	return 0
+}
+
+func (t *Table) name(e uint32) string {
+	n := uint32(binary.LittleEndian.Uint16(t.mem[e+entNameLen:]))
+	return unsafe.String(&t.mem[e+entName], n) // it is never written to again
+}
+
+// enter makes an entry. It returns 0 if there is no room.
+func (t *Table) enter(dir uint32, name string, flags uint32, a *Attr, target string) uint32 {
+	const align = 8
+	size := uint32(entName+len(name)+len(target)+align-1) / align * align
+	if len(name) > nameMax || len(target) > longPath || size > Size-t.next {
+		return 0
+	}
+	e := t.next
+	t.next += size
+	h := hashOf(dir, name)
+	m := t.mem[e : e+size]
+	put := binary.LittleEndian
+	put.PutUint32(m[entParent:], dir)
+	put.PutUint32(m[entHash:], h)
+	put.PutUint32(m[entFlags:], flags)
+	put.PutUint16(m[entNameLen:], uint16(len(name)))
+	put.PutUint16(m[entTargetLen:], uint16(len(target)))
+	if a != nil {
+		mtime, mnsec := split(a.Mtime)
+		ctime, cnsec := split(a.Ctime)
+		put.PutUint32(m[entMode:], a.Mode)
+		put.PutUint32(m[entUID:], a.UID)
+		put.PutUint32(m[entGID:], a.GID)
+		put.PutUint64(m[entIno:], a.Ino)
+		put.PutUint64(m[entSize:], uint64(a.Size))
+		btime, bnsec := split(min(a.Mtime, a.Ctime))
+		put.PutUint64(m[entBtime:], btime)
+		put.PutUint32(m[entBtimeNsec:], bnsec)
+		put.PutUint64(m[entMtime:], mtime)
+		put.PutUint32(m[entMtimeNsec:], mnsec)
+		put.PutUint32(m[entCtimeNsec:], cnsec)
+		put.PutUint64(m[entCtime:], ctime)
+	}
+	copy(m[entName+copy(m[entName:], name):], target)
+	b := bucketOf(h)
+	put.PutUint32(m[entNext:], t.load(b))
+	t.store(b, e) // from here on it is seen
+	return e
+}
+
+func split(ns time.Duration) (sec uint64, nsec uint32) {
+	s, n := ns/time.Second, ns%time.Second
+	if n < 0 {
+		s, n = s-1, n+time.Second
+	}
+	return uint64(s), uint32(n)
+}
+
+func flagsOf(a *Attr) uint32 {
+	if a == nil {
+		return 0
+	}
+	return flagAttr | a.May<<rightsShift
+}
+
+// Root enters the root directory, of which nothing is known but its names if a is nil. Like
+// the other methods that enter something it returns its number, 0 if there is no room.
+func (t *Table) Root(a *Attr) uint32 {
+	e := t.enter(0, "", flagDir|flagWalk|flagsOf(a), a, "")
+	t.store(e+entParent, e)
+	t.store(rootOffset, e)
+	return e
+}
+
+// Dir enters a directory that whoever asks may search.
+func (t *Table) Dir(parent uint32, name string, a *Attr) uint32 {
+	return t.enter(parent, name, flagDir|flagWalk|flagsOf(a), a, "")
+}
+
+// File enters what is no directory and has one name, unless it is there. Of a symbolic link
+// target is where it leads.
+func (t *Table) File(parent uint32, name string, a *Attr, target string) uint32 {
+	if e := t.find(parent, name); e != 0 {
+		return e
+	}
+	const typeMask, link = 0o170000, 0o120000
+	flags := flagsOf(a)
+	if a.Mode&typeMask == link {
+		flags |= flagLink
+	}
+	return t.enter(parent, name, flags, a, target)
+}
+
+// Nothing enters that there is no such name, unless it is entered.
+func (t *Table) Nothing(parent uint32, name string) {
+	if t.load(parent+entFlags)&flagComplete == 0 && t.find(parent, name) == 0 {
+		t.enter(parent, name, flagNone, nil, "")
+	}
+}
+
+// Unknown enters a name of which the kernel is to be asked, unless it is entered.
+func (t *Table) Unknown(parent uint32, name string) uint32 {
+	if e := t.find(parent, name); e != 0 {
+		return e
+	}
+	return t.enter(parent, name, 0, nil, "")
+}
+
+// Leads says that a symbolic link leads to what is no other, until any directory or symbolic
+// link isn't where it was any more.
+func (t *Table) Leads(link, end uint32) {
+	if t.load(link+entFlags)&flagLink != 0 {
+		t.store(link+entLeads, end)
+		t.links = append(t.links, link)
+	}
+}
+
+// Complete says that a directory has no other names than those that are entered.
+func (t *Table) Complete(dir uint32) { t.store(dir+entFlags, t.load(dir+entFlags)|flagComplete) }
+
+// Ask takes back what is said of a name, because it is about to mean something else.
+func (t *Table) Ask(parent uint32, name string) {
+	if e := t.find(parent, name); e != 0 {
+		t.Forget(e)
+		return
+	}
+	if t.load(parent+entFlags)&flagComplete != 0 && t.enter(parent, name, 0, nil, "") == 0 {
+		t.store(parent+entFlags, t.load(parent+entFlags)&^flagComplete)
+	}
+}
+
+// Forget takes back everything that is said of an entry. A directory's number isn't to be
+// used again.
+func (t *Table) Forget(e uint32) {
+	was := t.load(e + entFlags)
+	t.store(e+entFlags, 0)
+	if was&(flagDir|flagLink) == 0 {
+		return
+	}
+	for _, link := range t.links {
+		t.store(link+entLeads, 0)
+	}
+	t.links = t.links[:0]
+}
+
+// Touched takes back what is said of a directory's attributes.
+func (t *Table) Touched(dir uint32) { t.store(dir+entFlags, t.load(dir+entFlags)&^flagAttr) }
+
+// Room is how many bytes are left.
+func (t *Table) Room() int { return Size - int(t.next) }
+
+// Used is how many bytes a program may have of it in its memory.
+func (t *Table) Used() int { return int(t.next) }

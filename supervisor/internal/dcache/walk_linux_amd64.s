@@ -1,0 +1,430 @@
+#include "textflag.h"
+#include "go_asm.h"
+
+// What a system call about a path is, in R15 below.
+#define OP_STAT     1
+#define OP_STATX    2
+#define OP_ACCESS   3
+#define OP_READLINK 4
+#define OP_OPEN     5
+#define OP_MASK     0xff
+#define NOFOLLOW    0x100 // as AT_SYMLINK_NOFOLLOW
+#define AT          0x200 // the first argument is where a relative path begins
+
+#define AT_FDCWD       (-100)
+#define NO_AUTOMOUNT   0x800
+#define O_CREAT        0x40
+#define ENOENT         (-2)
+#define EINVAL         (-22)
+#define STATX_ALL      0xfff // STATX_BASIC_STATS, STATX_BTIME
+
+// st_blocks of a regular file without holes, from its size in AX and its mode in BX; 0 of
+// anything else.
+#define BLOCKS \
+	ADDQ	$4095, AX; \
+	SHRQ	$12, AX;  \
+	SHLQ	$3, AX;   \
+	XORL	CX, CX;   \
+	ANDL	$0xf000, BX; \
+	CMPL	BX, $0x8000; \
+	CMOVQNE	CX, AX
+
+// The code that programs execute: it is copied, and so refers to nothing but registers.
+//
+// It is entered with the registers of a system call, but for R11, which holds where the table
+// lies, and CX, which holds where to go on. It goes on there with the registers as they were,
+// if the call is to be made, or 16 bytes further with its result in AX. As with a call, CX and
+// R11 are lost; the flags are, too.
+//
+// It begins with a jump over the way back, so that this lies at a known place: where memory
+// can't be read, or written to, a supervisor lets it go on there. Until registers are saved it
+// has changed none but SP.
+TEXT ·walk(SB), NOSPLIT|NOFRAME, $0-0
+	JMP	begin
+ask:
+	MOVQ	8(SP), AX
+	XORL	R11, R11
+	JMP	leave
+answer: // with AX
+	MOVL	$const_answered, R11
+leave:
+	MOVQ	0(SP), CX
+	MOVQ	16(SP), BX
+	MOVQ	24(SP), BP
+	MOVQ	32(SP), DX
+	MOVQ	40(SP), DI
+	MOVQ	48(SP), R8
+	MOVQ	56(SP), R9
+	MOVQ	64(SP), R10
+	MOVQ	72(SP), R12
+	MOVQ	80(SP), R13
+	MOVQ	88(SP), R14
+	MOVQ	96(SP), R15
+	ADDQ	R11, CX
+	LEAQ	const_frameSize(SP), SP
+	JMP	CX
+
+begin:
+	LEAQ	-const_frameSize(SP), SP
+	MOVQ	CX, 0(SP)
+	MOVQ	AX, 8(SP)
+	MOVQ	BX, 16(SP)
+	MOVQ	BP, 24(SP)
+	MOVQ	DX, 32(SP)
+	MOVQ	DI, 40(SP)
+	MOVQ	R8, 48(SP)
+	MOVQ	R9, 56(SP)
+	MOVQ	R10, 64(SP)
+	MOVQ	R12, 72(SP)
+	MOVQ	R13, 80(SP)
+	MOVQ	R14, 88(SP)
+	MOVQ	R15, 96(SP)
+
+	// R12: the path. R14: where to write, or the mode or flags. R10: how many bytes.
+	CMPL	AX, $const_sysNewfstatat
+	JEQ	newfstatat
+	CMPL	AX, $const_sysOpenat
+	JEQ	openat
+	CMPL	AX, $const_sysStatx
+	JEQ	statx
+	CMPL	AX, $const_sysReadlinkat
+	JEQ	readlinkat
+	CMPL	AX, $const_sysFaccessat
+	JEQ	faccessat
+	CMPL	AX, $const_sysFaccessat2
+	JEQ	faccessat2
+	CMPL	AX, $const_sysLstat
+	JEQ	lstat
+	CMPL	AX, $const_sysStat
+	JEQ	stat
+	CMPL	AX, $const_sysAccess
+	JEQ	access
+	CMPL	AX, $const_sysReadlink
+	JEQ	readlink
+	CMPL	AX, $const_sysOpen
+	JNE	ask
+	MOVQ	DI, R12
+	MOVL	SI, R14
+	MOVL	$OP_OPEN, R15
+	JMP	opening
+openat:
+	MOVQ	SI, R12
+	MOVL	DX, R14
+	MOVL	$(OP_OPEN|AT), R15
+opening:
+	TESTL	$O_CREAT, R14
+	JNE	ask
+	JMP	start
+newfstatat:
+	MOVL	R10, AX
+	MOVL	R10, R15
+	ANDL	$~(NOFOLLOW|NO_AUTOMOUNT), AX
+	JNE	ask
+	ANDL	$NOFOLLOW, R15
+	ORL	$(OP_STAT|AT), R15
+	MOVQ	SI, R12
+	MOVQ	DX, R14
+	JMP	start
+statx:
+	TESTL	R10, R10 // STATX__RESERVED
+	JLT	ask
+	MOVL	DX, AX
+	MOVL	DX, R15
+	ANDL	$~(NOFOLLOW|NO_AUTOMOUNT), AX
+	JNE	ask
+	ANDL	$NOFOLLOW, R15
+	ORL	$(OP_STATX|AT), R15
+	MOVQ	SI, R12
+	MOVQ	R8, R14
+	JMP	start
+lstat:
+	MOVL	$(OP_STAT|NOFOLLOW), R15
+	JMP	pathAndPlace
+stat:
+	MOVL	$OP_STAT, R15
+	JMP	pathAndPlace
+access:
+	MOVL	$OP_ACCESS, R15
+	JMP	pathAndPlace
+readlink:
+	MOVL	DX, R10
+	MOVL	$(OP_READLINK|NOFOLLOW), R15
+pathAndPlace:
+	MOVQ	DI, R12
+	MOVQ	SI, R14
+	JMP	start
+readlinkat:
+	MOVL	$(OP_READLINK|NOFOLLOW|AT), R15
+	JMP	pathAndPlaceAt
+faccessat:
+	MOVL	$(OP_ACCESS|AT), R15
+	JMP	pathAndPlaceAt
+faccessat2: // AT_EACCESS makes no difference here
+	MOVL	R10, AX
+	MOVL	R10, R15
+	ANDL	$~(NOFOLLOW|0x200), AX
+	JNE	ask
+	ANDL	$NOFOLLOW, R15
+	ORL	$(OP_ACCESS|AT), R15
+pathAndPlaceAt:
+	MOVQ	SI, R12
+	MOVQ	DX, R14
+
+	// BX: the directory.
+start:
+	LEAQ	const_longPath(R12), R8
+	MOVBLZX	(R12), AX
+	CMPL	AX, $'/'
+	JNE	relative
+	MOVL	const_rootOffset(R11), BX
+	JMP	begun
+relative:
+	TESTL	AX, AX
+	JEQ	ask
+	TESTL	$AT, R15
+	JEQ	here
+	CMPL	DI, $AT_FDCWD
+	JNE	ask
+here:
+	MOVL	const_CwdOffset(R11), BX
+begun:
+	TESTL	BX, BX
+	JEQ	ask
+
+	// R13: a component. R9: what it means.
+component:
+	MOVBLZX	(R12), AX
+	CMPL	AX, $'/'
+	JNE	word
+	INCQ	R12
+	JMP	component
+word:
+	MOVL	const_entFlags(R11)(BX*1), DI // before the entries, see Complete
+	MOVL	BX, R9
+	TESTL	AX, AX
+	JEQ	found // the path ends with slashes, or is the root
+	MOVQ	R12, R13
+	MOVL	BX, BP
+	IMUL3L	$const_hashSeed, BP, BP
+hash:
+	XORL	AX, BP
+	IMUL3L	$const_hashStep, BP, BP
+	INCQ	R12
+	MOVBLZX	(R12), AX
+	TESTL	AX, AX
+	JEQ	hashed
+	CMPL	AX, $'/'
+	JNE	hash
+hashed:
+	CMPQ	R12, R8
+	JHI	ask
+	TESTL	$const_flagWalk, DI
+	JEQ	ask
+	MOVQ	R12, CX
+	SUBQ	R13, CX // its length
+	CMPB	(R13), $'.'
+	JNE	name
+	CMPL	CX, $1
+	JEQ	component // "."
+	CMPL	CX, $2
+	JNE	name
+	CMPB	1(R13), $'.'
+	JNE	name
+	MOVL	const_entParent(R11)(BX*1), BX
+	JMP	component
+name:
+	MOVL	BP, R9
+	SHRL	$const_hashFold, R9
+	XORL	BP, R9
+	ANDL	$(const_buckets-1), R9
+	MOVL	const_bucketsOffset(R11)(R9*4), R9
+chain:
+	TESTL	R9, R9
+	JEQ	absent
+	CMPL	BP, const_entHash(R11)(R9*1)
+	JNE	next
+	CMPL	BX, const_entParent(R11)(R9*1)
+	JNE	next
+	CMPW	CX, const_entNameLen(R11)(R9*1)
+	JNE	next
+	// Compare from the end, with R9 at the entry and R13+CX at the path.
+	LEAQ	const_entName(R11)(R9*1), AX
+	JMP	compare
+same:
+	TESTL	CX, CX
+	JEQ	equal
+compare:
+	DECL	CX
+	MOVBLZX	(R13)(CX*1), DX
+	CMPB	DX, (AX)(CX*1)
+	JEQ	same
+	MOVQ	R12, CX
+	SUBQ	R13, CX
+next:
+	MOVL	const_entNext(R11)(R9*1), R9
+	JMP	chain
+absent:
+	TESTL	$const_flagComplete, DI
+	JEQ	ask
+missing:
+	MOVQ	$ENOENT, AX
+	JMP	answer
+equal:
+	MOVL	const_entFlags(R11)(R9*1), DI
+	TESTL	$const_flagNone, DI
+	JNE	missing
+	CMPB	(R12), $0
+	JEQ	found
+	MOVL	R9, BX
+	TESTL	$const_flagDir, DI
+	JNE	component
+	TESTL	$const_flagLink, DI
+	JEQ	ask
+	MOVL	const_entLeads(R11)(R9*1), BX
+	TESTL	BX, BX
+	JNE	component
+	JMP	ask
+
+	// R9: what the path means, with flags DI.
+found:
+	TESTL	$const_flagLink, DI
+	JEQ	itself
+	TESTL	$NOFOLLOW, R15
+	JNE	itself
+	MOVL	const_entLeads(R11)(R9*1), R9
+	TESTL	R9, R9
+	JEQ	ask
+	MOVL	const_entFlags(R11)(R9*1), DI
+itself:
+	TESTL	$const_flagAttr, DI
+	JEQ	ask
+	MOVL	R15, AX
+	ANDL	$OP_MASK, AX
+	CMPL	AX, $OP_STAT
+	JEQ	fillStat
+	CMPL	AX, $OP_ACCESS
+	JEQ	mayAccess
+	CMPL	AX, $OP_STATX
+	JEQ	fillStatx
+	CMPL	AX, $OP_READLINK
+	JEQ	target
+	JMP	ask
+
+mayAccess:
+	TESTL	$~5, R14 // to write, the file system would have to allow it
+	JNE	ask
+	SHRL	$const_rightsShift, DI
+	ANDL	R14, DI
+	CMPL	DI, R14
+	JNE	ask
+	JMP	zero
+
+target:
+	TESTL	R10, R10
+	JLE	ask
+	TESTL	$const_flagLink, DI
+	MOVQ	$EINVAL, AX
+	JEQ	answer
+	MOVWLZX	const_entNameLen(R11)(R9*1), CX
+	LEAQ	const_entName(R11)(R9*1), R13
+	ADDQ	CX, R13
+	MOVWLZX	const_entTargetLen(R11)(R9*1), AX
+	CMPL	AX, R10
+	JLS	fits
+	MOVL	R10, AX
+fits:
+	MOVL	AX, CX
+copy:
+	DECL	CX
+	JLT	answer
+	MOVBLZX	(R13)(CX*1), BX
+	MOVB	BX, (R14)(CX*1)
+	JMP	copy
+
+fillStat: // struct stat (asm/stat.h)
+	MOVQ	$const_Device, 0(R14)
+	MOVQ	const_entIno(R11)(R9*1), AX
+	MOVQ	AX, 8(R14)
+	MOVQ	$1, 16(R14) // links
+	MOVL	const_entMode(R11)(R9*1), BX
+	MOVL	BX, 24(R14)
+	MOVL	const_entUID(R11)(R9*1), AX
+	MOVL	AX, 28(R14)
+	MOVL	const_entGID(R11)(R9*1), AX
+	MOVQ	AX, 32(R14)
+	MOVQ	$0, 40(R14) // the device that it is
+	MOVQ	const_entSize(R11)(R9*1), AX
+	MOVQ	AX, 48(R14)
+	MOVQ	$const_BlockSize, 56(R14)
+	BLOCKS
+	MOVQ	AX, 64(R14)
+	MOVQ	const_entMtime(R11)(R9*1), AX
+	MOVL	const_entMtimeNsec(R11)(R9*1), CX
+	MOVQ	AX, 72(R14)
+	MOVQ	CX, 80(R14)
+	MOVQ	AX, 88(R14)
+	MOVQ	CX, 96(R14)
+	MOVQ	const_entCtime(R11)(R9*1), AX
+	MOVL	const_entCtimeNsec(R11)(R9*1), CX
+	MOVQ	AX, 104(R14)
+	MOVQ	CX, 112(R14)
+	XORL	AX, AX
+	MOVQ	AX, 120(R14)
+	MOVQ	AX, 128(R14)
+	MOVQ	AX, 136(R14)
+	JMP	answer
+
+fillStatx: // struct statx (linux/stat.h)
+	MOVL	$STATX_ALL, 0(R14)
+	MOVL	$const_BlockSize, 4(R14)
+	MOVQ	$0, 8(R14)
+	MOVL	$1, 16(R14) // links
+	MOVL	const_entUID(R11)(R9*1), AX
+	MOVL	AX, 20(R14)
+	MOVL	const_entGID(R11)(R9*1), AX
+	MOVL	AX, 24(R14)
+	MOVL	const_entMode(R11)(R9*1), BX
+	MOVWLZX	BX, AX
+	MOVL	AX, 28(R14)
+	MOVQ	const_entIno(R11)(R9*1), AX
+	MOVQ	AX, 32(R14)
+	MOVQ	const_entSize(R11)(R9*1), AX
+	MOVQ	AX, 40(R14)
+	BLOCKS
+	MOVQ	AX, 48(R14)
+	MOVQ	$0, 56(R14)
+	MOVQ	const_entMtime(R11)(R9*1), AX
+	MOVL	const_entMtimeNsec(R11)(R9*1), CX
+	MOVQ	AX, 64(R14)
+	MOVQ	CX, 72(R14)
+	MOVQ	AX, 112(R14)
+	MOVQ	CX, 120(R14)
+	MOVQ	const_entBtime(R11)(R9*1), AX
+	MOVL	const_entBtimeNsec(R11)(R9*1), CX
+	MOVQ	AX, 80(R14)
+	MOVQ	CX, 88(R14)
+	MOVQ	const_entCtime(R11)(R9*1), AX
+	MOVL	const_entCtimeNsec(R11)(R9*1), CX
+	MOVQ	AX, 96(R14)
+	MOVQ	CX, 104(R14)
+	MOVQ	$0, 128(R14) // the device that it is
+	MOVQ	$(const_Device<<32), AX // major 0
+	MOVQ	AX, 136(R14)
+	MOVL	$144, CX
+	XORL	AX, AX
+rest:
+	MOVQ	AX, (R14)(CX*1)
+	ADDL	$8, CX
+	CMPL	CX, $256
+	JLT	rest
+zero:
+	XORL	AX, AX
+	JMP	answer
+	QUAD	$0x64632d7473646e61 // where it ends
+	QUAD	$0x646e652d65686361
+
+// func walkStart() *byte
+TEXT ·walkStart(SB), NOSPLIT, $0-8
+	LEAQ	·walk(SB), AX
+	MOVQ	AX, ret+0(FP)
+	RET
