@@ -16,7 +16,11 @@ type File struct {
 func (t *Tree) Lookup(w *Walk, path string) (*File, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.telling.followed = t.telling.followed[:0]
 	e, err := t.walk(w, path)
+	if w.Told && path != "" && (err == nil || err == unix.ENOENT) {
+		t.tellWalk(&e)
+	}
 	if err == nil {
 		err = e.exists()
 	}

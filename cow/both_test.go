@@ -23,7 +23,7 @@ type layered struct {
 }
 
 func (l layered) walk(nofollow bool) *cow.Walk {
-	return &cow.Walk{Cred: l.cred, Base: l.base, NoFollow: nofollow}
+	return &cow.Walk{Cred: l.cred, Base: l.base, NoFollow: nofollow, Told: true}
 }
 
 // with does something to what a path leads to.
@@ -153,10 +153,22 @@ func both(t *testing.T, before func(dir string), list []conformance.Op) (wrong s
 	defer unix.Close(fd)
 	untouched := conformance.Snapshot(bareAt(t, lower))
 	l := layer(t, strings.TrimSuffix(lower, "/a/b/c"), "a/b/c")
+	var who *cow.Cred // in every other sequence
+	if len(list)%2 == 0 {
+		who = l.cred
+	}
+	told := newNotebook(l.t, who)
 	for i, o := range list {
 		want, got := o.Do(conformance.Bare{Dir: fd}), o.Do(l)
 		if want != got {
 			return fmt.Sprintf("operation %d, %s: bare %q, in the tree %q", i, o.Name, want, got)
+		}
+		const seldom = 5 // it takes longer than the operation
+		if i%seldom != 0 && i != len(list)-1 {
+			continue
+		}
+		if wrong := told.wrong(); wrong != "" {
+			return fmt.Sprintf("after operation %d, %s, it was told that %s", i, o.Name, wrong)
 		}
 	}
 	if diff := cmp.Diff(conformance.Snapshot(conformance.Bare{Dir: fd}), conformance.Snapshot(l)); diff != "" {

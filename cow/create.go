@@ -28,6 +28,10 @@ func (t *Tree) enter(e entry, in *Inode) {
 	}
 	t.undoesName(e.dir, e.name)
 	t.undoesPlace(in)
+	t.renames(e.dir, e.name)
+	if in.isDir() {
+		t.untell(in)
+	}
 	e.dir.entries[e.name] = in
 	in.parent, in.name = e.dir, e.name
 	e.dir.touch(true)

@@ -136,6 +136,7 @@ func (in *Inode) appendPath(b *[]byte) {
 // remove takes a directory from where it is. It is there no more, but still below its
 // parent for who stands in it.
 func (in *Inode) remove() {
+	in.tree.untell(in)
 	in.above, in.parent, in.attr.Nlink, in.mirrored = in.parent, nil, 0, false
 }
 
@@ -318,6 +319,7 @@ func (t *Tree) keep(dir *Inode, name string, in *Inode) error {
 	if err := t.lstat(in.lower, &st); err != nil {
 		return err
 	}
+	t.differs(dir, name, in)
 	in.own |= ownAttr
 	t.known[idOf(&st)] = in
 	if dir != nil && !in.isDir() { // which has been entered when it was found

@@ -4,6 +4,7 @@ package cow
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 	"strings"
 
@@ -85,18 +86,22 @@ func lowerNames(path string) ([]lowerName, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
+	return namesOf(fd, math.MaxInt)
+}
+
+// namesOf lists a directory of the host that is open, until it has more than so many names.
+func namesOf(fd, most int) (names []lowerName, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
-	var names []lowerName
 	buf := make([]byte, 1<<15)
 	for {
 		n, err := unix.Getdents(fd, buf)
 		if err != nil {
 			return nil, err
 		}
-		if n == 0 {
+		if n == 0 || len(names) > most {
 			return names, nil
 		}
 		names = appendNames(names, st.Dev, buf[:n])

@@ -31,6 +31,9 @@ type Walk struct {
 	// an error of it is the walk's.
 	Check func(path string) error
 
+	// Told has the tree tell what the walk comes to ([Tree.Tell]).
+	Told bool
+
 	// Raised is set by [Tree.Open] to a file that is written to while it may be
 	// [File.Outdated].
 	Raised *File
@@ -268,6 +271,9 @@ func (p *walker) step(e *entry, name string, more bool) (link bool, err error) {
 	}
 	if p.links++; p.links > maxLinks {
 		return false, unix.ELOOP
+	}
+	if p.w.Told {
+		p.t.telling.followed = append(p.t.telling.followed, e.inode)
 	}
 	return true, nil
 }

@@ -22,7 +22,11 @@ func (t *Tree) Open(w *Walk, path string, flags int, mode uint32) (fd int, err e
 	to := w.copy()
 	to.NoFollow = to.NoFollow || flags&unix.O_NOFOLLOW != 0 || flags&(unix.O_CREAT|unix.O_EXCL) == unix.O_CREAT|unix.O_EXCL
 	to.create = o.has(unix.O_CREAT)
+	t.telling.followed = t.telling.followed[:0]
 	e, err := t.walk(&to, path)
+	if w.Told && path != "" && e.inode == nil && !to.create && (err == nil || err == unix.ENOENT) {
+		t.tellWalk(&e)
+	}
 	if err != nil {
 		return -1, err
 	}

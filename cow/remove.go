@@ -76,6 +76,7 @@ func (t *Tree) whiteOut(dir *Inode, name string) error {
 		return err
 	}
 	t.undoesName(dir, name)
+	t.renames(dir, name)
 	if hidden {
 		dir.entries[name] = nil
 	} else {

@@ -134,6 +134,7 @@ type Tree struct {
 
 	journal *journal // nil unless it is kept
 	mirror  mirror
+	telling telling
 }
 
 // New returns a tree that nobody has written to.
@@ -171,6 +172,7 @@ func (t *Tree) Resume(change func() int64, maxBytes, maxInodes int64, dropping f
 	defer t.mu.Unlock()
 	t.change, t.maxBytes, t.maxInodes, t.dropping = change, maxBytes, maxInodes, dropping
 	t.reserved = t.used()
+	t.telling = telling{}
 	return t.dropMirror()
 }
 
@@ -416,6 +418,7 @@ func (in *Inode) touch(modified bool) {
 	if in.through {
 		return
 	}
+	in.tree.touches(in, modified)
 	now := in.tree.change()
 	in.attr.Ctime = now
 	if modified {

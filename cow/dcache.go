@@ -1,0 +1,353 @@
+//go:build linux
+
+package cow
+
+import (
+	"math"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Programs that ask about files ask about many, and most of those are the host's, which don't
+// change. So a tree can tell somebody what names mean ([Tree.Tell]), who then answers without
+// asking it, and takes back in time what is about to change.
+//
+// What is told of is what nobody has changed: a file of the host's with one name, in
+// directories that may be searched. What the host does to it later is not seen. Of a
+// directory all names are told once several have been asked about, so that it is known as well
+// what isn't there.
+
+// A Dcache is told what names mean. Directories have numbers, which it chooses; 0 says that it
+// has no room, and nothing is told it about what is in there. An [Attr] that is nil is one to
+// ask for, and may are those of R_OK and X_OK that whoever asks has (access(2)). Its methods
+// are called with the tree locked.
+type Dcache interface {
+	Root(a *Attr, may uint32) uint32
+	Dir(parent uint32, name string, a *Attr, may uint32) uint32
+	File(parent uint32, name string, a *Attr, may uint32, target string) uint32
+	Nothing(parent uint32, name string)        // there is no such name
+	Unknown(parent uint32, name string) uint32 // the tree is to be asked about the name
+	Leads(link, end uint32)                    // a symbolic link leads there
+	Complete(dir uint32)                       // there are no other names in it
+	Room() int                                 // in bytes
+
+	Ask(parent uint32, name string) // the name is about to mean something else
+	Touched(dir uint32)             // its attributes are about to change
+	Forget(dir uint32)              // it is about to go elsewhere, or to have other permissions
+}
+
+// telling is what a tree has told.
+type telling struct {
+	to       Dcache // nil for nobody
+	who      *Cred  // who asks, nil for anybody
+	dirs     map[*Inode]*told
+	followed []*Inode // symbolic links of the walk that is told of
+}
+
+// told is what is known of a directory.
+type told struct {
+	number uint32
+	above  uint32 // its directory's
+	asked  int    // names in it
+	next   int    // when it is next looked whether all can be told
+	all    bool
+}
+
+// When all names of a directory are told: when so many were asked about, and there are no more
+// than a multiple of that.
+const (
+	askedEnough = 3
+	tellEach    = 64
+)
+
+// Tell has c told what names mean to who, nil for anybody, from now on and until the tree is
+// used by somebody else ([Tree.Resume]), as far as walks say so ([Walk.Told]). What was told
+// before is taken back.
+func (t *Tree) Tell(c Dcache, who *Cred) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, d := range t.telling.dirs {
+		t.telling.to.Forget(d.number)
+	}
+	t.telling = telling{to: c, who: who, dirs: map[*Inode]*told{}}
+}
+
+// rights returns which of R_OK and X_OK who asks has.
+func (s *telling) rights(in *Inode) (may uint32) {
+	for _, want := range [...]uint32{mayRead, mayExec} {
+		all := want * 0o111
+		if s.who == nil && in.attr.Mode&all == all || s.who != nil && s.who.may(in, want) == nil {
+			may |= want
+		}
+	}
+	return may
+}
+
+// Told returns the number of a directory, 0 if it has none.
+func (t *Tree) Told(dir *Inode) uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.telling.to == nil {
+		return 0
+	}
+	if d := t.tellDir(dir); d != nil {
+		return d.number
+	}
+	return 0
+}
+
+// tellWalk tells what a walk has come to. What can't be found out now will be later.
+func (t *Tree) tellWalk(e *entry) {
+	if t.telling.to == nil {
+		return
+	}
+	for _, l := range t.telling.followed {
+		t.tellLink(l)
+	}
+	t.telling.followed = t.telling.followed[:0]
+	t.tellEntry(e)
+}
+
+func (t *Tree) tellEntry(e *entry) {
+	if e.last != lastName || e.dir == nil {
+		if e.inode != nil && e.inode.isDir() {
+			t.tellDir(e.inode)
+		}
+		return
+	}
+	d := t.tellDir(e.dir)
+	if d == nil || d.all {
+		return
+	}
+	if d.asked++; d.asked < d.next {
+		t.tellName(d, e.dir, e.name, e.inode)
+		return
+	}
+	d.next = 2 * d.asked
+	if err := t.tellAll(d, e.dir); err != nil {
+		d.next = math.MaxInt // it may be searched, but not read
+	}
+}
+
+// tellDir returns what is told of a directory, and tells of those on the way to it. It returns
+// nil where that can't be.
+func (t *Tree) tellDir(dir *Inode) *told {
+	if d := t.telling.dirs[dir]; d != nil {
+		if dir == t.root {
+			return d
+		}
+		switch above := t.tellDir(dir.parent); {
+		case above == nil:
+			return nil
+		case above.number == d.above:
+			return d
+		}
+		t.untell(dir) // its directory has got another number
+	}
+	may := t.telling.rights(dir)
+	if dir.foreign != "" || dir.through || dir.devices || dir.template != nil || dir.gone() || may&mayExec == 0 || t.hides && dir.hidden() {
+		return nil
+	}
+	d := &told{next: askedEnough}
+	if dir == t.root {
+		d.number = t.telling.to.Root(dir.unchanged(), may)
+	} else if above := t.tellDir(dir.parent); above != nil {
+		d.above, d.number = above.number, t.telling.to.Dir(above.number, dir.name, dir.unchanged(), may)
+	}
+	if d.number == 0 {
+		return nil
+	}
+	t.telling.dirs[dir] = d
+	return d
+}
+
+// unchanged returns the attributes of what is the host's, nil if they are the tree's own.
+func (in *Inode) unchanged() *Attr {
+	if in.own != 0 || in.lower == "" || in.object != nil || in.attr.Nlink != 1 || in.attr.Rdev != 0 {
+		return nil
+	}
+	return &in.attr
+}
+
+// tellName tells of a name, nil meaning that there is nothing.
+func (t *Tree) tellName(d *told, dir *Inode, name string, in *Inode) {
+	to := t.telling.to
+	switch {
+	case in == nil:
+		to.Nothing(d.number, name)
+		return
+	case in.through || in.denied || in.foreign != "" || in.template != nil || in.devices:
+	case in.isDir():
+		if in.parent == dir && in.name == name && t.tellDir(in) != nil {
+			return
+		}
+	default:
+		if a := in.unchanged(); a != nil {
+			to.File(d.number, name, a, t.telling.rights(in), in.target)
+			return
+		}
+	}
+	to.Unknown(d.number, name)
+}
+
+// tellLink tells where a symbolic link leads.
+func (t *Tree) tellLink(link *Inode) {
+	d := t.tellDir(link.parent)
+	if d == nil || link.unchanged() == nil || strings.Contains(strings.TrimLeft(link.target, "./"), "..") {
+		return
+	}
+	// The directories in which names are looked up may be searched: those in which the link
+	// leads on are on the way to its end, unless another link follows.
+	p := walker{t: t, w: &Walk{Cred: superuser}, root: t.root, cur: link.parent}
+	e, err := p.follow(link.name)
+	if err != nil || p.links != 1 || e.inode == nil {
+		return
+	}
+	end := t.tellEnd(&e)
+	if end == 0 {
+		return
+	}
+	if number := t.telling.to.File(d.number, link.name, &link.attr, t.telling.rights(link), link.target); number != 0 {
+		t.telling.to.Leads(number, end)
+	}
+}
+
+// tellEnd tells of where a link leads, and returns its number.
+func (t *Tree) tellEnd(e *entry) uint32 {
+	in := e.inode
+	if in.isDir() {
+		if d := t.tellDir(in); d != nil {
+			return d.number
+		}
+		return 0
+	}
+	a := in.unchanged()
+	if a == nil || in.through || in.denied || e.last != lastName {
+		return 0
+	}
+	if d := t.tellDir(e.dir); d != nil {
+		return t.telling.to.File(d.number, e.name, a, t.telling.rights(in), in.target)
+	}
+	return 0
+}
+
+// tellAll tells of all names in a directory, unless they are too many.
+func (t *Tree) tellAll(d *told, dir *Inode) error {
+	most := tellEach * d.asked
+	complete := true
+	tell := func(name string, in *Inode) { // not what there is no room for
+		t.tellName(d, dir, name, in)
+	}
+	if dir.lower != "" {
+		fd, err := openLower(dir.lower, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		names, err := namesOf(fd, most)
+		if err != nil {
+			return err
+		}
+		if len(names) > most {
+			return nil
+		}
+		for _, n := range names {
+			if _, known := dir.entries[n.name]; known {
+				continue
+			}
+			in, err := t.glance(fd, dir, n.name)
+			if err != nil {
+				return err
+			}
+			if in == nil { // it has gone meanwhile
+				complete = false
+				continue
+			}
+			tell(n.name, in)
+		}
+	}
+	if len(dir.entries) > most {
+		return nil
+	}
+	for name, in := range dir.entries {
+		if in != nil {
+			tell(name, in)
+		}
+	}
+	d.all = true
+	const roomForMore = 1 << 16
+	if complete && t.telling.to.Room() > roomForMore {
+		t.telling.to.Complete(d.number)
+	}
+	return nil
+}
+
+// glance returns what a name in a directory of the host means, which fd is open of, as child
+// does. It remembers no more than it has to.
+func (t *Tree) glance(fd int, dir *Inode, name string) (*Inode, error) {
+	var st unix.Stat_t
+	switch err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err {
+	case nil:
+	case unix.ENOENT:
+		return nil, nil
+	default:
+		return nil, err
+	}
+	if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFDIR || kind == unix.S_IFLNK {
+		return t.child(dir, name)
+	}
+	in := &Inode{tree: t, lower: dir.lower, attr: t.attrOf(&st)}
+	if s, ok := t.seen[idOf(&st)]; ok {
+		in.attr.Ino = s.number
+	} else {
+		in.attr.Ino = dir.origin.add(name).number()
+	}
+	return in, nil
+}
+
+// differs takes back what is told of a file or directory, which is about to differ from the
+// host's.
+func (t *Tree) differs(dir *Inode, name string, in *Inode) {
+	switch {
+	case t.telling.to == nil:
+	case in.isDir():
+		t.untell(in)
+	default:
+		t.renames(dir, name)
+		t.renames(in.parent, in.name)
+	}
+}
+
+// renames takes back what is told of a name.
+func (t *Tree) renames(dir *Inode, name string) {
+	if t.telling.to == nil || dir == nil {
+		return
+	}
+	if d := t.telling.dirs[dir]; d != nil {
+		t.telling.to.Ask(d.number, name)
+	}
+	if in := dir.entries[name]; in != nil && in.isDir() {
+		t.untell(in)
+	}
+}
+
+// untell takes back what is told of a directory, which is about to go elsewhere or to have
+// other permissions.
+func (t *Tree) untell(dir *Inode) {
+	if d := t.telling.dirs[dir]; d != nil {
+		t.telling.to.Forget(d.number)
+		delete(t.telling.dirs, dir)
+	}
+}
+
+// touches takes back what is told of a directory's attributes.
+func (t *Tree) touches(dir *Inode, modified bool) {
+	switch d := t.telling.dirs[dir]; {
+	case d == nil:
+	case modified:
+		t.telling.to.Touched(d.number)
+	default:
+		t.untell(dir)
+	}
+}

@@ -1,0 +1,205 @@
+package cow_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"golang.org/x/sys/unix"
+)
+
+// A notebook is a Dcache that can be held against the tree.
+type notebook struct {
+	tree    *cow.Tree
+	who     *cow.Cred
+	notes   []note
+	last    map[noteKey]uint32 // by name
+	answers int                // looked at so far
+}
+
+type noteKey struct {
+	dir  uint32
+	name string
+}
+
+type note struct {
+	noteKey
+	attr                       cow.Attr
+	may                        uint32
+	known, isDir, walks, isNot bool
+	complete                   bool
+	target                     string
+	leads                      uint32
+}
+
+func newNotebook(t *cow.Tree, who *cow.Cred) *notebook {
+	n := &notebook{tree: t, who: who, notes: make([]note, 1), last: map[noteKey]uint32{}}
+	t.Tell(n, who)
+	return n
+}
+
+func (n *notebook) add(dir uint32, name string, made note, a *cow.Attr, may uint32) uint32 {
+	made.noteKey = noteKey{dir, name}
+	if a != nil {
+		made.attr, made.may, made.known = *a, may, true
+	}
+	n.notes = append(n.notes, made)
+	at := uint32(len(n.notes) - 1)
+	n.last[made.noteKey] = at
+	return at
+}
+
+func (n *notebook) unlessThere(dir uint32, name string, made note, a *cow.Attr, may uint32) uint32 {
+	if at := n.last[noteKey{dir, name}]; at != 0 {
+		return at
+	}
+	return n.add(dir, name, made, a, may)
+}
+
+func (n *notebook) Root(a *cow.Attr, may uint32) uint32 {
+	return n.add(0, "", note{isDir: true, walks: true}, a, may)
+}
+func (n *notebook) Dir(dir uint32, name string, a *cow.Attr, may uint32) uint32 {
+	return n.add(dir, name, note{isDir: true, walks: true}, a, may)
+}
+func (n *notebook) File(dir uint32, name string, a *cow.Attr, may uint32, target string) uint32 {
+	return n.unlessThere(dir, name, note{target: target}, a, may)
+}
+func (n *notebook) Nothing(dir uint32, name string) {
+	if !n.notes[dir].complete {
+		n.unlessThere(dir, name, note{isNot: true}, nil, 0)
+	}
+}
+func (n *notebook) Unknown(dir uint32, name string) uint32 {
+	return n.unlessThere(dir, name, note{}, nil, 0)
+}
+func (n *notebook) Leads(link, end uint32) {
+	if n.notes[link].target != "" {
+		n.notes[link].leads = end
+	}
+}
+func (n *notebook) Complete(dir uint32) { n.notes[dir].complete = true }
+func (n *notebook) Room() int           { return 1 << 20 }
+
+func (n *notebook) Ask(dir uint32, name string) {
+	if at := n.last[noteKey{dir, name}]; at != 0 {
+		n.Forget(at)
+	} else if n.notes[dir].complete {
+		n.add(dir, name, note{}, nil, 0)
+	}
+}
+func (n *notebook) Touched(dir uint32) { n.notes[dir].known = false }
+func (n *notebook) Forget(at uint32) {
+	was := n.notes[at]
+	n.notes[at] = note{noteKey: was.noteKey}
+	if was.isDir || was.target != "" {
+		for i := range n.notes {
+			n.notes[i].leads = 0
+		}
+	}
+}
+
+// path returns where a note is found, false if it isn't.
+func (n *notebook) path(at uint32) (string, bool) {
+	switch e := &n.notes[at]; {
+	case e.dir == 0:
+		return "", at != 0
+	case n.last[e.noteKey] != at || !n.notes[e.dir].walks:
+		return "", false
+	default:
+		dir, ok := n.path(e.dir)
+		return dir + "/" + e.name, ok
+	}
+}
+
+// wrong says what it would answer otherwise than the tree.
+func (n *notebook) wrong() string {
+	who := n.who
+	if who == nil {
+		who = &cow.Cred{UID: 12345, GID: 12345}
+	}
+	for at := 1; at < len(n.notes); at++ {
+		e := n.notes[at]
+		path, ok := n.path(uint32(at))
+		if !ok || !e.known && !e.isNot && !e.walks {
+			continue
+		}
+		n.answers++
+		if path == "" {
+			path = "/"
+		}
+		f, err := n.tree.Lookup(&cow.Walk{Cred: who, NoFollow: true}, path)
+		if e.isNot {
+			if err != unix.ENOENT {
+				return fmt.Sprintf("%s isn't there, and the tree says %v", path, err)
+			}
+			continue
+		}
+		if err != nil {
+			return fmt.Sprintf("%s is there, and the tree says %v", path, err)
+		}
+		if a, err := f.Stat(); e.known && (err != nil || a != e.attr) {
+			return fmt.Sprintf("%s: %+v, and the tree says %+v, %v", path, e.attr, a, err)
+		}
+		if e.walks && f.Access(who, unix.X_OK) != nil {
+			return path + " is to be searched, and isn't"
+		}
+		if err := f.Access(who, e.may); e.known && err != nil {
+			return fmt.Sprintf("%s allows %o, and the tree says %v", path, e.may, err)
+		}
+		if target, _ := f.Readlink(); e.known && target != e.target {
+			return fmt.Sprintf("%s leads to %q, and for the tree to %q", path, e.target, target)
+		}
+		if e.complete {
+			list, err := f.ReadDir()
+			if err != nil {
+				return fmt.Sprintf("list %s: %v", path, err)
+			}
+			for _, d := range list[2:] {
+				if at := n.last[noteKey{uint32(at), d.Name}]; at == 0 || n.notes[at].isNot {
+					return path + " is known, but for " + d.Name
+				}
+			}
+		}
+		if e.leads != 0 && n.notes[e.leads].known {
+			to, err := n.tree.Lookup(&cow.Walk{Cred: who}, path)
+			if err != nil {
+				return fmt.Sprintf("%s leads to something, and for the tree: %v", path, err)
+			}
+			if a, _ := to.Stat(); a != n.notes[e.leads].attr {
+				return fmt.Sprintf("%s leads to %+v, and for the tree to %+v", path, n.notes[e.leads].attr, a)
+			}
+		}
+	}
+	return ""
+}
+
+// TestTell: what is told can be answered without the tree. (The random sequences look at
+// whether it stays right.)
+func TestTell(t *testing.T) {
+	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := layer(t, dir, "/")
+	n := newNotebook(l.t, l.cred)
+	for _, path := range []string{"/sequences/none", "/sequences/../sequences/none2", "/sequences/none3/more"} {
+		if _, err := l.Stat(path, false); err != unix.ENOENT {
+			t.Fatal(path, err)
+		}
+	}
+	if wrong := n.wrong(); wrong != "" {
+		t.Error(wrong)
+	}
+	if !slices.ContainsFunc(n.notes, func(e note) bool { return e.name == "sequences" && e.complete }) {
+		t.Errorf("not all names of the directory were told: %+v", n.notes)
+	}
+	if err := l.Mkdir("/sequences/none4", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if at := n.last[noteKey{n.last[noteKey{1, "sequences"}], "none4"}]; at == 0 {
+		t.Error("a new name is still said not to be there")
+	}
+}
