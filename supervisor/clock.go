@@ -281,6 +281,13 @@ func newClockPage(mode det.Mode) (*clockPage, error) {
 	return p, nil
 }
 
+// id is the file that programs map.
+func (p *clockPage) id() (fileID, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(p.reader, &st)
+	return fileID{st.Dev, st.Ino}, err
+}
+
 func (p *clockPage) close() error {
 	if err := unix.Close(p.reader); err != nil {
 		return err

@@ -24,6 +24,7 @@ func credentialsSet(s *Sandbox) feature {
 				return Errno(unix.EPERM)
 			}
 			c.thread.creds.Store(nil)
+			s.dcache.differs()
 			return Continue()
 		}})
 	}

@@ -39,6 +39,11 @@
 // files that each who opens them has to open himself (FIFOs, terminals, O_PATH), where the
 // program is given the path of the very file.
 //
+// A program that asks about many files (stat(2), access(2), readlink(2), open(2) of what isn't
+// there) soon knows the answers itself, as it knows the time: what names mean lies in memory
+// that it can read, and its system calls begin there, see dcache.go. That takes less than a
+// system call takes natively.
+//
 // # Network
 //
 // In a namespace of the network the loopback interface is the kernel's, and so are connections
@@ -124,6 +129,9 @@
 //     descriptor that was opened to read before, where it can't be replaced: in a process
 //     with threads, or that is stopped, or waits for the writer (vfork), and where several
 //     share it besides the writer.
+//   - What the host changes in a directory while the sandbox runs isn't always seen: a program
+//     that has asked about several of its names may go on to be told what they meant then.
+//     What is written through ([cow.Mount.Through]) is always seen.
 //   - inotify doesn't tell that a directory is opened and read, a program of the host's
 //     executed, a terminal made, or that a write takes away set-id bits, and nothing of
 //     /proc. Its cookies are the kernel's. A file of the host's that is watched, or read in

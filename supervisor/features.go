@@ -45,6 +45,7 @@ var features = []func(*Sandbox) feature{
 	names,          // mkdir, link, rename, unlink
 	attributes,     // chmod, chown, utime, truncate, extended attributes
 	workDir,        // chdir, getcwd, umask
+	ownAnswers,     // programs that ask about files know the answers themselves
 	dirOrder,       // getdents in the order of names
 	fileWatches,    // inotify
 	locks,          // flock, fcntl

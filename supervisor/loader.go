@@ -62,6 +62,7 @@ func (s *Sandbox) handOutPage(c *Call) Answer {
 func (im *image) placeClock() error {
 	th, info, plan := im.th, &im.vdso, &im.t.s.vdso
 	th.proc.region.Store(0)
+	th.proc.asks.begin()
 	calls := im.sys.List()
 	if im.listener >= 0 {
 		calls.Add("close the listener", unix.SYS_CLOSE, uint64(im.listener))

@@ -261,6 +261,9 @@ func newTracked() trackedMemory { return trackedMemory{map[fileID]bool{}, map[ui
 
 // tracked adds those that there are.
 func (m *memory) tracked(t trackedMemory) trackedMemory {
+	if id, err := m.s.page.id(); err == nil { // which is the supervisor's
+		t.files[id] = true
+	}
 	m.s.systemV.segments(func(id int32, _ []string) { t.segments[uint64(id)] = true })
 	m.mu.Lock()
 	defer m.mu.Unlock()

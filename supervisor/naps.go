@@ -125,25 +125,7 @@ func runtimeNaps(s *Sandbox) feature {
 // hasGoNote looks for the build ID in the notes of a program in memory
 // (cmd/internal/buildid: name "Go", type 4). What can't be read has none.
 func (im *image) hasGoNote() bool {
-	at, _ := im.auxv.Get(tracee.ATPhdr)
-	n, _ := im.auxv.Get(tracee.ATPhnum)
-	if at == 0 || n == 0 || n > 64 {
-		return false
-	}
-	raw := make([]byte, int(n)*binary.Size(elf.Prog64{}))
-	if tracee.ReadMem(im.th.tid, at, raw) != nil {
-		return false
-	}
-	headers := make([]elf.Prog64, n)
-	if _, err := binary.Decode(raw, binary.NativeEndian, headers); err != nil {
-		return false
-	}
-	var base uint64 // where a position-independent program was loaded
-	for _, h := range headers {
-		if elf.ProgType(h.Type) == elf.PT_PHDR {
-			base = at - h.Vaddr
-		}
-	}
+	headers, base := im.programHeaders()
 	const most = 4096
 	for _, h := range headers {
 		if elf.ProgType(h.Type) != elf.PT_NOTE || h.Filesz > most {
@@ -155,6 +137,41 @@ func (im *image) hasGoNote() bool {
 		}
 	}
 	return false
+}
+
+// codeStart returns where a program's code lies, 0 if that can't be found out.
+func (im *image) codeStart() uint64 {
+	headers, base := im.programHeaders()
+	for _, h := range headers {
+		if elf.ProgType(h.Type) == elf.PT_LOAD && elf.ProgFlag(h.Flags)&elf.PF_X != 0 {
+			return base + h.Vaddr
+		}
+	}
+	return 0
+}
+
+// programHeaders returns those of a program in memory, and where it lies if it can lie
+// anywhere.
+func (im *image) programHeaders() (headers []elf.Prog64, base uint64) {
+	at, _ := im.auxv.Get(tracee.ATPhdr)
+	n, _ := im.auxv.Get(tracee.ATPhnum)
+	if at == 0 || n == 0 || n > 64 {
+		return nil, 0
+	}
+	raw := make([]byte, int(n)*binary.Size(elf.Prog64{}))
+	if tracee.ReadMem(im.th.tid, at, raw) != nil {
+		return nil, 0
+	}
+	headers = make([]elf.Prog64, n)
+	if _, err := binary.Decode(raw, binary.NativeEndian, headers); err != nil {
+		return nil, 0
+	}
+	for _, h := range headers {
+		if elf.ProgType(h.Type) == elf.PT_PHDR {
+			base = at - h.Vaddr
+		}
+	}
+	return headers, base
 }
 
 // goNote is the end of such a note's header: its type and its name.

@@ -97,8 +97,12 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 		}
 	}
 	fd := -1
+	follow := unless(flags&unix.O_NOFOLLOW == 0)
+	if flags&unix.O_CREAT == 0 && resolve == 0 {
+		follow |= c.tellsAbout(dirfd)
+	}
 	var raised *cow.File
-	err = s.view.atRestricted(c.thread, dirfd, string(name), unless(flags&unix.O_NOFOLLOW == 0), resolve, func(w *cow.Walk, path string) (err error) {
+	err = s.view.atRestricted(c.thread, dirfd, string(name), follow, resolve, func(w *cow.Walk, path string) (err error) {
 		fd, err = s.view.tree.Open(w, path, flags, c.mode(mode))
 		raised = w.Raised
 		return err

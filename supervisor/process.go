@@ -55,6 +55,7 @@ type Process struct {
 	hidden atomic.Bool // it has asked that nobody looks into it
 	open   atomic.Bool // it has asked that others may, since it has executed its program
 
+	asks   asks
 	random processRandom
 	faults faultCounts
 	dirs   processDirs
@@ -81,6 +82,7 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 		p.hidden.Store(parent.hidden.Load())
 		p.open.Store(parent.open.Load())
 		p.loader.Store(parent.loader.Load())
+		p.asks.inherit(&parent.asks)
 	}
 	return p
 }

@@ -55,6 +55,8 @@ type Sandbox struct {
 	usedByDead   cpuAccount
 	policy       *policy // nil unless Config.OnSyscall is set
 
+	dcache *dcaching // nil unless programs are told about files
+
 	ahead         *ahead
 	spaces        *namespaces // nil with the backend seccomp
 	withoutSpaces error       // why there are none, if they were wanted

@@ -87,6 +87,8 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 	switch {
 	case sig == unix.SIGSEGV && t.readTSC(th, &regs):
 		sig = 0
+	case (sig == unix.SIGSEGV || sig == unix.SIGBUS) && t.asksInstead(th, &regs):
+		sig = 0
 	case sig == unix.SIGSTOP && th.wasPoked():
 		sig = 0
 		t.giveAgain(th, &regs)

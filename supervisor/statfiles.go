@@ -56,7 +56,7 @@ func (s *Sandbox) stat(c *Call, dirfd int32, path, buf uint64, flags int32) Answ
 		return s.fstat(c, dirfd, buf)
 	}
 	st := c.statBuf()
-	err := c.lookup(dirfd, path, followFlag(flags), func(f *cow.File, _ *cow.Cred) error {
+	err := c.lookup(dirfd, path, followFlag(flags)|c.tellsAbout(dirfd), func(f *cow.File, _ *cow.Cred) error {
 		a, err := f.Stat()
 		s.view.saw(&a)
 		fillStat(st, &a)
@@ -136,7 +136,7 @@ func (s *Sandbox) statx(c *Call) Answer {
 	if path == 0 && flags&unix.AT_EMPTY_PATH != 0 && dirfd >= 0 {
 		err = c.lookupFD(dirfd, 0, find)
 	} else {
-		err = c.lookup(dirfd, path, followFlag(flags), find)
+		err = c.lookup(dirfd, path, followFlag(flags)|c.tellsAbout(dirfd), find)
 	}
 	dev := uint64(cow.Dev)
 	if o := isOutside(err); o != nil {
@@ -158,7 +158,7 @@ func (s *Sandbox) access(c *Call, dirfd int32, path, mode uint64, flags int32) A
 	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH|unix.AT_EACCESS) != 0 || uint32(mode)&^7 != 0 {
 		return Errno(unix.EINVAL)
 	}
-	err := c.lookup(dirfd, path, followFlag(flags), func(f *cow.File, cred *cow.Cred) error {
+	err := c.lookup(dirfd, path, followFlag(flags)|c.tellsAbout(dirfd), func(f *cow.File, cred *cow.Cred) error {
 		if flags&unix.AT_EACCESS == 0 {
 			own, err := s.view.creds(c.thread)
 			if err != nil {
@@ -186,7 +186,7 @@ func (s *Sandbox) readlink(c *Call, dirfd int32, path, buf uint64, size int32) A
 		return Errno(unix.EINVAL)
 	}
 	target := ""
-	err := c.at(dirfd, path, noFollow|emptyPath, func(w *cow.Walk, path string) error {
+	err := c.at(dirfd, path, noFollow|emptyPath|c.tellsAbout(dirfd), func(w *cow.Walk, path string) error {
 		f, err := s.view.tree.Lookup(w, path)
 		if err == nil {
 			target, err = f.Readlink()

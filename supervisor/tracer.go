@@ -129,19 +129,31 @@ func (t *tracer) created(th *thread, vfork bool) {
 		return
 	}
 	nr := uint32(regs.Nr())
-	isThread := nr == unix.SYS_CLONE && regs.Arg(0)&unix.CLONE_THREAD != 0
+	shares := sharing{memory: vfork, waits: vfork}
+	if nr == unix.SYS_CLONE {
+		flags := regs.Arg(0)
+		shares.process, shares.fs, shares.memory = flags&unix.CLONE_THREAD != 0, flags&unix.CLONE_FS != 0, flags&unix.CLONE_VM != 0
+	}
 	t.forked(th)
-	t.adopt(tid, th, isThread, nr == unix.SYS_CLONE && regs.Arg(0)&unix.CLONE_FS != 0)
-	if vfork && !isThread {
+	t.adopt(tid, th, shares)
+	if vfork && !shares.process {
 		th.vfork.Store(t.procs[tid])
 	}
 }
 
+// sharing is what a new thread has in common with who creates it (clone(2)).
+type sharing struct {
+	process bool // it is another thread of it
+	fs      bool // its working directory and umask
+	memory  bool
+	waits   bool // the other waits until it has executed a program, or ended
+}
+
 // adopt enters a new thread into the books and lets it run if it waits already.
-func (t *tracer) adopt(tid int, by *thread, isThread, sharesFS bool) {
+func (t *tracer) adopt(tid int, by *thread, shares sharing) {
 	now := t.s.clock.elapsed()
 	p := by.proc
-	if !isThread {
+	if !shares.process {
 		p = newProcess(tid, by.proc, now)
 		t.procs[tid] = p
 		t.s.counts.processes.Add(1)
@@ -152,13 +164,14 @@ func (t *tracer) adopt(tid int, by *thread, isThread, sharesFS bool) {
 	th := p.newThread(tid, now)
 	th.affinity.inherit(&by.affinity)
 	th.creds.Store(by.creds.Load())
-	if fs := by.fs.Load(); sharesFS {
+	if fs := by.fs.Load(); shares.fs {
 		th.fs.Store(fs)
 	} else {
 		th.fs.Store(fs.copy())
 	}
+	t.s.dcache.created(th, by, shares)
 	t.s.threads.add(th)
-	if !isThread {
+	if !shares.process {
 		t.s.tracing.note(th, "started")
 	}
 	t.killIfEnding(tid)
@@ -223,7 +236,7 @@ func (t *tracer) adoptOrphans(by *thread) {
 			continue
 		}
 		if tgid == creator.TGID || t.s.threads.get(tgid) == nil && tgid == tid && !t.parentLives(tid, creator) {
-			t.adopt(tid, by, tgid != tid, tgid != tid)
+			t.adopt(tid, by, sharing{process: tgid != tid, fs: tgid != tid, memory: true})
 		}
 	}
 }

@@ -38,6 +38,7 @@ func workDir(s *Sandbox) feature {
 // unshare gives a thread a directory and umask of its own (CLONE_FS).
 func unshare(c *Call) Answer {
 	c.thread.fs.Store(c.thread.fs.Load().copy())
+	c.s.dcache.splits(c.Process)
 	return Continue()
 }
 
@@ -53,7 +54,7 @@ func (c *Call) enterDir(w *cow.Walk, path string) error {
 	if err := f.Access(w.Cred, unix.X_OK); err != nil {
 		return err
 	}
-	c.thread.fs.Load().enter(spot{dir: f.Inode()})
+	c.enter(spot{dir: f.Inode()})
 	return nil
 }
 
@@ -73,8 +74,14 @@ func (c *Call) chdir(err error) Answer {
 	if err := c.s.view.mayUse(c.thread, o.path, o.fd, unix.X_OK); err != nil {
 		return c.done(err)
 	}
-	c.thread.fs.Load().enter(spot{foreign: o.path})
+	c.enter(spot{foreign: o.path})
 	return Return(0)
+}
+
+func (c *Call) enter(at spot) {
+	fs := c.thread.fs.Load()
+	fs.enter(at)
+	c.s.dcache.moved(fs)
 }
 
 func getcwd(c *Call) Answer {

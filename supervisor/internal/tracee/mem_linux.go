@@ -21,6 +21,15 @@ func ReadMem(pid int, addr uint64, buf []byte) error {
 	return err
 }
 
+// ReadSome fills buf as far as a process's memory can be read, and returns how far that is.
+func ReadSome(pid int, addr uint64, buf []byte) int {
+	n, err := readSome(pid, addr, buf)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 func readSome(pid int, addr uint64, buf []byte) (int, error) {
 	if len(buf) == 0 {
 		return 0, nil
@@ -46,6 +55,21 @@ func WriteMem(pid int, addr uint64, buf []byte) (int, error) {
 		err = unix.EFAULT
 	}
 	return max(n, 0), err
+}
+
+// Overwrite writes buf into memory that the process itself may not write to, such as its
+// program, of which it gets pages of its own (proc_pid_mem(5)).
+func Overwrite(pid int, addr uint64, buf []byte) error {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/mem", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	n, err := unix.Pwrite(fd, buf, int64(addr))
+	if err == nil && n < len(buf) {
+		err = unix.EFAULT
+	}
+	return err
 }
 
 // ReadString reads a NUL-terminated string of at most len(buf)-1 bytes into buf

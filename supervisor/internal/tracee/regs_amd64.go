@@ -61,6 +61,12 @@ func (r *Regs) Compat() bool {
 	return r.raw.Cs != userCS
 }
 
+// Return takes so many bytes from the stack, and lets the thread go on where rcx points.
+func (r *Regs) Return(bytes uint64) {
+	r.raw.Rsp += bytes
+	r.raw.Rip = r.raw.Rcx
+}
+
 // Arg returns argument i of the call, 0 to 5.
 func (r *Regs) Arg(i int) uint64 { return *r.arg(i) }
 

@@ -23,6 +23,7 @@ func (r *Regs) SetPC(uint64)        {}
 func (r *Regs) ReturnTo(uint64)     {}
 func (r *Regs) CallAgain(int)       {}
 func (r *Regs) SP() uint64          { return 0 }
+func (r *Regs) Return(uint64)       {}
 func (r *Regs) Compat() bool        { return false }
 func (r *Regs) Arg(int) uint64      { return 0 }
 func (r *Regs) Args() [6]uint64     { return [6]uint64{} }

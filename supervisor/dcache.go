@@ -1,0 +1,291 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sandtest/go-sandtest/cow"
+	"github.com/sandtest/go-sandtest/supervisor/internal/dcache"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"github.com/sandtest/go-sandtest/vdso"
+	"golang.org/x/sys/unix"
+)
+
+// ownAnswers lets programs that ask about many files know the answers themselves.
+//
+// Most files that a program asks about are the host's, and nobody changes them. Being asked
+// costs two switches to the supervisor and back, several times what the kernel takes to
+// answer. So what names mean lies in memory that all programs of the sandbox map and none can
+// write (internal/dcache), filled with what they ask about ([cow.Tree.Tell]), and a program
+// that has asked some times looks there first: the places from where it makes such calls
+// become jumps to code that does (callsites.go). That takes less than a system call takes
+// natively. What the table doesn't know, or doesn't know any more, is asked as ever.
+//
+// There is none where somebody wants to hear of each such call: under a policy, a trace,
+// faults or handlers for one of them.
+//
+// What remains: what the host changes in a directory while the sandbox runs isn't seen once
+// its names were asked about. State.Stats doesn't count what isn't asked.
+func ownAnswers(s *Sandbox) feature {
+	f := feature{name: "dcache"}
+	f.checks = append(f.checks, func(t *table) error {
+		if s.tracing == nil && s.policy == nil && onlyAskedByUs(t) {
+			s.dcache = &dcaching{s: s}
+		}
+		return nil
+	})
+	f.load = s.directGo
+	return f
+}
+
+// The table is laid out for the region, and the region has room for it. What all files have in
+// common it has from the tree.
+var (
+	_ [dcache.Device - cow.Dev]struct{}
+	_ [cow.Dev - dcache.Device]struct{}
+	_ [dcache.BlockSize - cow.BlockSize]struct{}
+	_ [cow.BlockSize - dcache.BlockSize]struct{}
+	_ [vdso.NamesSize - dcache.Size]struct{}
+	_ [dcache.Size - vdso.NamesSize]struct{}
+	_ [vdso.NamesOffset + dcache.CwdOffset - vdso.NamesSlot]struct{}
+	_ [vdso.NamesSlot - vdso.NamesOffset - dcache.CwdOffset]struct{}
+)
+
+// onlyAskedByUs reports whether nobody but the features that answer them wants the calls that
+// the table may answer.
+func onlyAskedByUs(t *table) bool {
+	for _, nr := range dcache.Calls {
+		for _, claim := range t.notify[nr] {
+			if claim.feature != "open" && claim.feature != "stat" {
+				return false
+			}
+		}
+		if t.stop[nr] != nil || t.watch[nr] != nil {
+			return false
+		}
+	}
+	return len(dcache.Calls) > 0
+}
+
+// A dcaching is what a sandbox has of this.
+type dcaching struct {
+	s    *Sandbox
+	cwds sync.Mutex // held by who changes what processes know of their working directories
+
+	mu     sync.Mutex
+	begun  bool
+	table  *dcache.Table // nil where it can't be had; its entries are guarded by the tree's lock
+	differ bool          // not everybody has the rights that the command has
+}
+
+// begin makes the table, and has the tree fill it. It returns nil where that can't be.
+func (d *dcaching) begin(th *thread) *dcache.Table {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.begun {
+		d.begun = true
+		table, err := dcache.New(d.s.page.mem[vdso.NamesOffset:][:vdso.NamesSize])
+		if err == nil { // otherwise everything is asked
+			d.table = table
+			d.s.view.tree.Tell(dcacheTable{table}, d.everybody(th))
+		}
+	}
+	return d.table
+}
+
+// everybody returns the rights that all threads have, nil if they differ.
+func (d *dcaching) everybody(th *thread) *cow.Cred {
+	own, err := d.s.view.creds(th)
+	if d.differ || err != nil || own.real != own.fs {
+		return nil
+	}
+	return own.fs
+}
+
+// differs notes that a thread is about to have other rights. From then on the table holds what
+// is so for anybody.
+func (d *dcaching) differs() {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.table != nil && !d.differ {
+		d.s.view.tree.Tell(dcacheTable{d.table}, nil)
+	}
+	d.differ = true
+}
+
+// site changes with the table what a place becomes.
+func (d *dcaching) site(do func(*dcache.Table)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	do(d.table)
+}
+
+// A dcacheTable translates what the tree tells.
+type dcacheTable struct{ *dcache.Table }
+
+func (n dcacheTable) Root(a *cow.Attr, may uint32) uint32 { return n.Table.Root(toldAttr(a, may)) }
+func (n dcacheTable) Dir(parent uint32, name string, a *cow.Attr, may uint32) uint32 {
+	return n.Table.Dir(parent, name, toldAttr(a, may))
+}
+func (n dcacheTable) File(parent uint32, name string, a *cow.Attr, may uint32, target string) uint32 {
+	return n.Table.File(parent, name, toldAttr(a, may), target)
+}
+
+func toldAttr(a *cow.Attr, may uint32) *dcache.Attr {
+	if a == nil {
+		return nil
+	}
+	return &dcache.Attr{Ino: a.Ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Size: a.Size, Mtime: time.Duration(a.Mtime), Ctime: time.Duration(a.Ctime), May: may}
+}
+
+// asks is what a process has asked, and what it has of the answers.
+type asks struct {
+	n        atomic.Int32 // so far
+	threads  atomic.Bool  // others run, or have run, in its memory
+	borrowed atomic.Bool  // it runs in the memory of its parent, which may wait for it (vfork)
+	split    atomic.Bool  // not all of its threads have the same working directory
+
+	mu    sync.Mutex
+	sites []uint64 // from where it has asked, as far as it is to be looked at no more
+	some  bool     // some of them are patched
+	cwd   uint32   // what it knows of its working directory
+}
+
+// askPatience is how often a process asks before it is told. Most ask seldom.
+const askPatience = 6
+
+// mostSitesOfOne is how many places are looked at for a process.
+const mostSitesOfOne = 64
+
+// begin is for a process that executes a program.
+func (a *asks) begin() {
+	a.n.Store(0)
+	a.threads.Store(false)
+	a.borrowed.Store(false)
+	a.split.Store(false)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sites, a.some, a.cwd = nil, false, 0
+}
+
+// inherit is for a process that has a copy of another's memory, or runs in that.
+func (a *asks) inherit(from *asks) {
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	a.n.Store(from.n.Load())
+	a.sites, a.some, a.cwd = slices.Clone(from.sites), from.some, from.cwd
+}
+
+// tellsAbout returns the flag of a walk of which the caller is told what it comes to, if it is.
+func (c *Call) tellsAbout(dirfd int32) walkFlags {
+	d := c.s.dcache
+	if d == nil || dirfd != unix.AT_FDCWD {
+		return 0
+	}
+	a := &c.Process.asks
+	if a.n.Load() < askPatience && a.n.Add(1) < askPatience {
+		return 0
+	}
+	if !d.direct(c) {
+		return 0
+	}
+	d.tellCwd(c)
+	return tells
+}
+
+// tellCwd lets the caller know its working directory.
+func (d *dcaching) tellCwd(c *Call) {
+	p := c.Process
+	if p.asks.borrowed.Load() || p.asks.split.Load() {
+		return
+	}
+	d.cwds.Lock()
+	defer d.cwds.Unlock()
+	if at := c.thread.fs.Load().at(); at.dir != nil {
+		d.setCwd(p, d.s.view.tree.Told(at.dir))
+	}
+}
+
+// setCwd stores the number of a process's working directory in its memory, 0 for one that
+// isn't known.
+func (d *dcaching) setCwd(p *Process, number uint32) {
+	p.asks.mu.Lock()
+	defer p.asks.mu.Unlock()
+	if p.asks.cwd == number {
+		return
+	}
+	p.asks.cwd = number
+	word := binary.NativeEndian.AppendUint32(nil, number)
+	// It fails only when the process is gone.
+	_, _ = tracee.WriteMem(p.TGID, p.region.Load()+vdso.NamesSlot, word)
+}
+
+// moved has those ask that have another working directory now.
+func (d *dcaching) moved(fs *fsState) {
+	if d == nil {
+		return
+	}
+	d.cwds.Lock()
+	defer d.cwds.Unlock()
+	for _, th := range d.s.threads.appendAll(nil) {
+		if th.fs.Load() == fs {
+			d.forgetCwd(th.proc)
+		}
+	}
+}
+
+// forgetCwd has a process ask about what is relative to its working directory, and those in
+// whose memory it runs.
+func (d *dcaching) forgetCwd(p *Process) {
+	d.setCwd(p, 0)
+	for ; p.asks.borrowed.Load() && p.parent != nil; p = p.parent {
+		p.parent.asks.mu.Lock()
+		p.parent.asks.cwd = 0
+		p.parent.asks.mu.Unlock()
+	}
+}
+
+// splits is for a process of which a thread gets a working directory of its own.
+func (d *dcaching) splits(p *Process) {
+	if d == nil {
+		return
+	}
+	p.asks.split.Store(true)
+	d.cwds.Lock()
+	defer d.cwds.Unlock()
+	d.forgetCwd(p)
+}
+
+// created is for a new thread, or the first of a new process, that doesn't run yet.
+func (d *dcaching) created(th, by *thread, shares sharing) {
+	a := &th.proc.asks
+	switch {
+	case d == nil:
+	case shares.process:
+		a.threads.Store(true)
+		if !shares.fs {
+			d.splits(th.proc)
+		}
+	case shares.memory:
+		if !shares.waits { // it runs beside
+			by.proc.asks.threads.Store(true)
+		}
+		a.borrowed.Store(true)
+		a.threads.Store(by.proc.asks.threads.Load())
+		a.split.Store(by.proc.asks.split.Load())
+	case by.proc.asks.threads.Load():
+		// Another thread may have changed the directory before it was copied, but not yet
+		// the word in memory, or the other way round.
+		d.cwds.Lock()
+		defer d.cwds.Unlock()
+		d.forgetCwd(th.proc)
+	}
+}

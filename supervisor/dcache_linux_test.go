@@ -1,0 +1,76 @@
+package supervisor
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// askedFiles makes the files that testdata/c/names.c asks about.
+func askedFiles(t *testing.T) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "work")
+	for _, sub := range []string{"sub", "secret"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"one", "two", "sub/in", "secret/in", "private"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("text of "+name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, target := range map[string]string{"link": "sub", "alias": "one"} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, mode := range map[string]os.FileMode{"secret": 0o700, "private": 0o600} {
+		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// TestNames: what a program knows of files without asking is what it would be told, whatever
+// happens to them meanwhile, and it doesn't ask.
+func TestNames(t *testing.T) {
+	for _, what := range []string{"changes", "places", "pointers", "others"} {
+		t.Run(what, func(t *testing.T) {
+			if what == "others" && os.Geteuid() != 0 {
+				t.Skip("only root can become somebody else")
+			}
+			dynamicAndStatic(t, "names", func(t *testing.T, path string) {
+				cmd := func() *exec.Cmd {
+					cmd := cmdC(path, what)
+					cmd.Dir = askedFiles(t)
+					return cmd
+				}
+				bare, err := cmd().Output()
+				if exit, ok := err.(*exec.ExitError); err != nil && (!ok || exit.Exited()) {
+					t.Fatal(err)
+				}
+				state, out := run(t, Config{}, cmd())
+				if diff := cmp.Diff(lines(string(bare)), lines(out)); diff != "" {
+					t.Errorf("(-bare +sandbox):\n%s", diff)
+				}
+				if strings.Contains(t.Name(), "static") {
+					return // too far away from the table, see callsites.go
+				}
+				asked := 0
+				for _, call := range []string{"newfstatat", "lstat", "stat"} {
+					asked += int(state.Stats.Notifications[call])
+				}
+				const each = 200 // MANY
+				if all := each * strings.Count(string(bare), ": lstat "); asked > all*2/3 || asked == 0 {
+					t.Errorf("it has asked %d times, of at least %d", asked, all)
+				}
+			})
+		})
+	}
+}

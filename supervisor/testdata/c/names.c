@@ -1,0 +1,257 @@
+// What programs that ask about files many times are told, when something changes meanwhile.
+// It runs in a directory with the files one, two, sub/in, the links link -> sub and
+// alias -> one, and nothing else.
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MANY 200
+
+static char here[4096];
+
+// ask asks about a path, so often that all but the first answers needn't be asked for, and says
+// what they are: they must be the same.
+static void ask(const char *what, const char *path)
+{
+	struct stat st, first;
+	for (int i = 0; i < MANY; i++) {
+		memset(&st, 0, sizeof st);
+		int r = lstat(path, &st) ? errno : 0;
+		if (i == 0) {
+			first = st;
+			printf("%s: lstat %s: %d mode %o size %ld\n", what, path, r, st.st_mode, S_ISDIR(st.st_mode) ? 0 : (long)st.st_size);
+		} else if (memcmp(&first, &st, sizeof st)) {
+			printf("%s: lstat %s says something else the %d. time\n", what, path, i + 1);
+			return;
+		}
+	}
+	char target[100];
+	int n = readlink(path, target, sizeof target);
+	int links = n < 0 ? errno : 0;
+	int follow = stat(path, &st) ? errno : 0;
+	int may = access(path, R_OK) ? errno : 0, runs = access(path, X_OK) ? errno : 0;
+	int fd = open(path, O_RDONLY), opens = fd < 0 ? errno : 0;
+	if (fd >= 0)
+		close(fd);
+	printf("%s: %s: stat %d access %d %d open %d readlink %d %.*s\n", what, path, follow, may, runs, opens, links, n < 0 ? 0 : n, target);
+}
+
+static void touch(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CREAT, 0644);
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		printf("touch %s: %s\n", path, strerror(errno));
+	close(fd);
+}
+
+static void fails(const char *what, int r)
+{
+	if (r)
+		printf("%s: %s\n", what, strerror(errno));
+}
+
+// changes makes each kind of change to what was asked about.
+static void changes(void)
+{
+	const char *all[] = {"one", "two", "sub", "sub/in", "link", "link/in", "alias", "none", "sub/none", "sub/../one", "./sub/.", "one/", "one/more", "..", "link/../two"};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		ask("as it was", all[i]);
+	touch("one", "longer than it was");
+	ask("written", "one");
+	ask("written", "alias");
+	ask("written beside", "two");
+	fails("chmod", chmod("two", 0));
+	ask("chmod", "two");
+	fails("unlink", unlink("two"));
+	ask("unlink", "two");
+	touch("none", "new");
+	ask("created", "none");
+	fails("link", link("one", "second"));
+	ask("linked", "second");
+	fails("rename", rename("none", "moved"));
+	ask("renamed", "none");
+	ask("renamed", "moved");
+	fails("mkdir", mkdir("dir", 0755));
+	ask("made", "dir");
+	ask("made", "dir/none");
+	touch("dir/none", "x");
+	ask("created in it", "dir/none");
+	fails("rename sub", rename("sub", "bus"));
+	ask("moved", "sub/in");
+	ask("moved", "bus/in");
+	ask("moved", "link/in");
+	fails("symlink", symlink("bus", "sub"));
+	ask("link in its place", "sub/in");
+	ask("link to link", "link/in");
+	fails("unlink sub", unlink("sub"));
+	fails("mkdir sub", mkdir("sub", 0755));
+	ask("empty in its place", "sub/in");
+	ask("empty in its place", "link/in");
+	fails("exchange", syscall(SYS_renameat2, AT_FDCWD, "sub", AT_FDCWD, "bus", 2));
+	ask("exchanged", "sub/in");
+	ask("exchanged", "bus/in");
+	fails("chmod bus", chmod("sub", 0600));
+	ask("nobody searches", "sub/in");
+	fails("chmod bus", chmod("sub", 0755));
+	ask("everybody does", "sub/in");
+	fails("unlink", unlink("sub/in"));
+	fails("rmdir", rmdir("sub"));
+	ask("removed", "sub");
+	ask("removed", "link");
+	fails("rename over", rename("moved", "one"));
+	ask("renamed over", "one");
+	ask("renamed over", "alias");
+}
+
+static void *inThread(void *arg)
+{
+	(void)arg;
+	fails("unshare", unshare(CLONE_FS));
+	fails("chdir in thread", chdir("dir"));
+	ask("in thread", "none");
+	return NULL;
+}
+
+static char stack[1 << 16] __attribute__((aligned(16)));
+
+static int sharer(void *arg)
+{
+	fails("chdir for both", chdir(arg));
+	return 0;
+}
+
+// places changes working directories.
+static void places(void)
+{
+	fails("mkdir", mkdir("dir", 0755));
+	touch("dir/none", "x");
+	ask("at first", "none");
+	ask("at first", "dir/none");
+	fails("chdir", chdir("dir"));
+	ask("in it", "none");
+	ask("in it", "../one");
+	fails("rename", rename("../dir", "../rid"));
+	ask("moved under it", "none");
+	ask("moved under it", "../one");
+	fails("chdir", chdir(here));
+	ask("back", "one");
+	fails("rename", rename("rid", "dir"));
+	fflush(stdout);
+	if (!fork()) {
+		ask("in child", "none");
+		fails("chdir", chdir("dir"));
+		ask("in child", "none");
+		fflush(stdout);
+		_exit(0);
+	}
+	wait(NULL);
+	ask("in parent", "none");
+	pid_t pid = vfork();
+	if (!pid) {
+		struct stat st;
+		chdir("dir");
+		for (int i = 0; i < MANY; i++)
+			if (lstat("none", &st))
+				_exit(1);
+		_exit(0);
+	}
+	int status;
+	waitpid(pid, &status, 0);
+	printf("vfork: %d\n", status);
+	ask("after vfork", "none");
+	fflush(stdout);
+	pid = clone(sharer, stack + sizeof stack, CLONE_FS | SIGCHLD, "dir");
+	waitpid(pid, &status, 0);
+	ask("moved by another", "none");
+	fails("chdir", chdir(here));
+	ask("back", "none");
+	pid = clone(sharer, stack + sizeof stack, CLONE_FS | CLONE_VM | SIGCHLD, "dir");
+	waitpid(pid, &status, 0);
+	ask("moved by one in its memory", "none");
+	fails("chdir", chdir(here));
+	pthread_t th;
+	pthread_create(&th, NULL, inThread, NULL);
+	pthread_join(th, NULL);
+	ask("beside a thread elsewhere", "none");
+}
+
+static volatile int caught;
+static void onSEGV(int sig) { caught = sig; }
+
+static char *volatile nothing;
+
+// pointers hands over memory that isn't there.
+static void pointers(void)
+{
+	struct stat st;
+	signal(SIGSEGV, onSEGV);
+	signal(SIGBUS, onSEGV);
+	ask("at first", "one");
+	char *two = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	munmap(two + 4096, 4096);
+	char *end = two + 4096 - 4;
+	strcpy(end, "one");
+	printf("at the end of a page: %d\n", stat(end, &st));
+	memcpy(end, "none", 4);
+	printf("beyond it: %d %d\n", lstat(end, &st), errno);
+	printf("no path: %d %d\n", stat(nothing, &st), errno);
+	printf("no such path: %d %d\n", access((char *)16, F_OK), errno);
+	printf("no canonical path: %d %d\n", access((char *)0x1234567812345678, F_OK), errno);
+	printf("no buffer: %d %d\n", stat("one", (void *)nothing), errno);
+	printf("too little of a buffer: %d %d\n", stat("one", (void *)(two + 4096 - 100)), errno);
+	printf("no buffer for a target: %d %d\n", (int)readlink("alias", nothing, 10), errno);
+	printf("a path that isn't: %d %d\n", open(nothing, O_RDONLY), errno);
+	ask("afterwards", "one");
+	printf("caught %d\n", caught);
+	raise(SIGSEGV);
+	printf("then %d\n", caught);
+	signal(SIGSEGV, SIG_DFL);
+	fflush(stdout);
+	*(volatile char *)nothing = 0;
+}
+
+// others becomes somebody else.
+static void others(void)
+{
+	fails("mkdir", mkdir("dir", 0700));
+	touch("dir/file", "x");
+	chmod("one", 0600);
+	ask("as root", "sub/in");
+	ask("as root", "secret/in");
+	ask("as root", "private");
+	if (setresuid(65534, 65534, 65534))
+		printf("setresuid: %s\n", strerror(errno));
+	ask("as nobody", "sub/in");
+	ask("as nobody", "secret/in");
+	ask("as nobody", "private");
+}
+
+int main(int argc, char **argv)
+{
+	setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+	if (!getcwd(here, sizeof here) || argc < 2)
+		return 2;
+	for (int i = 0; i < 20; i++) // whoever asks seldom is not told
+		access("one", F_OK);
+	if (!strcmp(argv[1], "changes"))
+		changes();
+	if (!strcmp(argv[1], "places"))
+		places();
+	if (!strcmp(argv[1], "pointers"))
+		pointers();
+	if (!strcmp(argv[1], "others"))
+		others();
+	return 0;
+}
