@@ -97,6 +97,18 @@ func (t *Tree) Told(dir *Inode) uint32 {
 	return 0
 }
 
+// ToldAs calls do with the number of a directory, if it has one.
+func (t *Tree) ToldAs(dir *Inode, do func(number uint32)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.telling.to == nil {
+		return
+	}
+	if d := t.tellDir(dir); d != nil {
+		do(d.number)
+	}
+}
+
 // tellWalk tells what a walk has come to. What can't be found out now will be later.
 func (t *Tree) tellWalk(e *entry) {
 	if t.telling.to == nil {

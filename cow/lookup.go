@@ -34,6 +34,9 @@ type Walk struct {
 	// Told has the tree tell what the walk comes to ([Tree.Tell]).
 	Told bool
 
+	// Opened is set by [Tree.Open] to a directory that it has opened while Told.
+	Opened *Inode
+
 	// Raised is set by [Tree.Open] to a file that is written to while it may be
 	// [File.Outdated].
 	Raised *File

@@ -33,7 +33,7 @@ func (d *dcaching) direct(c *Call) bool {
 		return p.asks.some
 	}
 	region := p.region.Load()
-	if region == 0 || p.asks.threads.Load() || d.begin(c.thread) == nil {
+	if region == 0 || p.asks.threads.Load() || p.asks.off.Load() || d.begin(c.thread) == nil {
 		return p.asks.some
 	}
 	p.asks.sites = append(p.asks.sites, at)
@@ -81,7 +81,7 @@ const (
 func (s *Sandbox) directGo(im *image) error {
 	d, p := s.dcache, im.th.proc
 	region := p.region.Load()
-	if d == nil || region == 0 || !p.naps || d.begin(im.th) == nil {
+	if d == nil || region == 0 || !p.naps || p.asks.off.Load() || d.begin(im.th) == nil {
 		return nil
 	}
 	start := im.codeStart()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/dcache"
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"github.com/sandtest/go-sandtest/vdso"
 	"golang.org/x/sys/unix"
@@ -40,7 +41,18 @@ func ownAnswers(s *Sandbox) feature {
 		return nil
 	})
 	f.load = s.directGo
+	sets := []seccomp.Cond{{Arg: 0, Mask: 1<<32 - 1, Value: unix.PR_SET_SECCOMP}}
+	f.calls = []call{{name: "seccomp", notify: filtersItself}, {name: "prctl", notify: filtersItself, conds: sets}}
 	return f
+}
+
+// filtersItself has a process ask about everything that gets a filter of its own, which is to
+// see its calls (seccomp(2)).
+func filtersItself(c *Call) Answer {
+	if c.s.dcache != nil {
+		c.Process.asks.turnOff(c.Process)
+	}
+	return Continue()
 }
 
 // The table is laid out for the region, and the region has room for it. What all files have in
@@ -69,7 +81,8 @@ func onlyAskedByUs(t *table) bool {
 			return false
 		}
 	}
-	return len(dcache.Calls) > 0
+	makes := dcache.Makes
+	return len(dcache.Calls) > 0 && t.notify[makes] == nil && t.stop[makes] == nil && t.watch[makes] == nil
 }
 
 // A dcaching is what a sandbox has of this.
@@ -79,8 +92,9 @@ type dcaching struct {
 
 	mu     sync.Mutex
 	begun  bool
-	table  *dcache.Table // nil where it can't be had; its entries are guarded by the tree's lock
-	differ bool          // not everybody has the rights that the command has
+	table  *dcache.Table        // nil where it can't be had; its entries are guarded by the tree's lock
+	differ bool                 // not everybody has the rights that the command has
+	marks  map[int64]*cow.Inode // whose they are
 }
 
 // begin makes the table, and has the tree fill it. It returns nil where that can't be.
@@ -100,8 +114,11 @@ func (d *dcaching) begin(th *thread) *dcache.Table {
 
 // everybody returns the rights that all threads have, nil if they differ.
 func (d *dcaching) everybody(th *thread) *cow.Cred {
+	if d.differ || th == nil {
+		return nil
+	}
 	own, err := d.s.view.creds(th)
-	if d.differ || err != nil || own.real != own.fs {
+	if err != nil || own.real != own.fs {
 		return nil
 	}
 	return own.fs
@@ -146,12 +163,65 @@ func toldAttr(a *cow.Attr, may uint32) *dcache.Attr {
 	return &dcache.Attr{Ino: a.Ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Size: a.Size, Mtime: time.Duration(a.Mtime), Ctime: time.Duration(a.Ctime), May: may}
 }
 
+// mark sets the position at which a directory stands that a program is about to get, so that
+// it is known by that.
+func (d *dcaching) mark(fd int, dir *cow.Inode) {
+	mark, ok := d.markFor(dir)
+	if !ok {
+		return
+	}
+	// What can't be positioned, opened with O_PATH or in another way, is asked about.
+	_, _ = unix.Seek(fd, positionOf(mark, 0), unix.SEEK_SET)
+}
+
+// markFor returns the mark of a directory, which its inode number says; false if another one
+// has it.
+func (d *dcaching) markFor(dir *cow.Inode) (mark int64, ok bool) {
+	if d.begin(nil) == nil {
+		return 0, false
+	}
+	a, err := dir.File().Stat()
+	if err != nil {
+		return 0, false
+	}
+	const golden = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio: similar numbers get far apart
+	mark = int64(a.Ino*golden>>(64-dcache.MarkBits) | 1<<(dcache.MarkBits-1))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if other := d.marks[mark]; other != nil {
+		return mark, other == dir
+	}
+	if d.marks == nil {
+		d.marks = map[int64]*cow.Inode{}
+	}
+	d.marks[mark] = dir
+	return mark, true
+}
+
+// markOf takes a directory's position apart: its mark, 0 if it has none, and where in it that
+// is.
+func markOf(position int64) (mark, at int64) {
+	if mark := position >> dcache.PositionBits; mark>>(dcache.MarkBits-1) == 1 {
+		return mark, position & (1<<dcache.PositionBits - 1)
+	}
+	return 0, position
+}
+
+// positionOf puts a position together. So far behind in a directory there are no marks.
+func positionOf(mark, at int64) int64 {
+	if at >= 1<<dcache.PositionBits {
+		return at
+	}
+	return mark<<dcache.PositionBits | at
+}
+
 // asks is what a process has asked, and what it has of the answers.
 type asks struct {
 	n        atomic.Int32 // so far
 	threads  atomic.Bool  // others run, or have run, in its memory
 	borrowed atomic.Bool  // it runs in the memory of its parent, which may wait for it (vfork)
 	split    atomic.Bool  // not all of its threads have the same working directory
+	off      atomic.Bool  // it asks about everything, and so do the programs that it executes
 
 	mu    sync.Mutex
 	sites []uint64 // from where it has asked, as far as it is to be looked at no more
@@ -181,24 +251,41 @@ func (a *asks) inherit(from *asks) {
 	from.mu.Lock()
 	defer from.mu.Unlock()
 	a.n.Store(from.n.Load())
+	a.off.Store(from.off.Load())
 	a.sites, a.some, a.cwd = slices.Clone(from.sites), from.some, from.cwd
+}
+
+// turnOff has a process ask about everything from now on.
+func (a *asks) turnOff(p *Process) {
+	a.off.Store(true)
+	if region := p.region.Load(); region != 0 {
+		_, _ = tracee.WriteMem(p.TGID, region+vdso.NamesOffset+dcache.OffOffset, []byte{1, 0, 0, 0}) // it fails only when it is gone
+	}
 }
 
 // tellsAbout returns the flag of a walk of which the caller is told what it comes to, if it is.
 func (c *Call) tellsAbout(dirfd int32) walkFlags {
 	d := c.s.dcache
-	if d == nil || dirfd != unix.AT_FDCWD {
+	if d == nil {
 		return 0
 	}
 	a := &c.Process.asks
-	if a.n.Load() < askPatience && a.n.Add(1) < askPatience {
+	if a.off.Load() || a.n.Load() < askPatience && a.n.Add(1) < askPatience || !d.direct(c) {
 		return 0
 	}
-	if !d.direct(c) {
-		return 0
+	if dirfd == unix.AT_FDCWD {
+		d.tellCwd(c)
 	}
-	d.tellCwd(c)
 	return tells
+}
+
+// tellBase lets programs know which directory a path begins at that begins at a descriptor.
+func (d *dcaching) tellBase(dir *cow.Inode) {
+	mark, ok := d.markFor(dir)
+	if !ok {
+		return
+	}
+	d.s.view.tree.ToldAs(dir, func(number uint32) { d.table.Mark(uint32(mark), number) })
 }
 
 // tellCwd lets the caller know its working directory.

@@ -40,7 +40,7 @@ func askedFiles(t *testing.T) (dir string) {
 // TestNames: what a program knows of files without asking is what it would be told, whatever
 // happens to them meanwhile, and it doesn't ask.
 func TestNames(t *testing.T) {
-	for _, what := range []string{"changes", "places", "pointers", "others"} {
+	for _, what := range []string{"changes", "places", "descriptors", "pointers", "filtered", "others"} {
 		t.Run(what, func(t *testing.T) {
 			if what == "others" && os.Geteuid() != 0 {
 				t.Skip("only root can become somebody else")

@@ -97,8 +97,9 @@ func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
 	if err != nil {
 		return Errno(unix.EBADF) // opened with O_PATH
 	}
+	mark, pos := markOf(pos)
 	n, next, a := s.listDir(c, fd, &st, pos, add)
-	if _, err := unix.Seek(fd, next, unix.SEEK_SET); err != nil {
+	if _, err := unix.Seek(fd, positionOf(mark, next), unix.SEEK_SET); err != nil {
 		return Fatal(fmt.Errorf("position a directory: %w", err))
 	}
 	if a.kind != answerGoOn {

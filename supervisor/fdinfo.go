@@ -23,9 +23,12 @@ func (c *Call) fdinfoText(e *processEntry, n string) string {
 	}
 	fd, err := unix.Open(e.th.taskDir()+"/fd/"+n, unix.O_PATH|unix.O_CLOEXEC, 0)
 	ino := uint64(0)
+	var st unix.Stat_t
 	if err == nil {
 		defer unix.Close(fd)
-		ino, err = c.s.inodeOf(fd)
+		if ino, err = c.s.inodeOf(fd); err == nil {
+			err = unix.Fstat(fd, &st)
+		}
 	}
 	if err != nil {
 		if ours(err) {
@@ -35,6 +38,10 @@ func (c *Call) fdinfoText(e *processEntry, n string) string {
 	}
 	var b strings.Builder
 	for line := range strings.Lines(e.text()) {
+		if pos, err := strconv.ParseInt(strings.TrimSpace(strings.TrimPrefix(line, "pos:")), 10, 64); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			_, at := markOf(pos)
+			line = fmt.Sprintf("pos:\t%d\n", at)
+		}
 		b.WriteString(c.fdinfoLine(line, ino, e.th, n))
 	}
 	return b.String()

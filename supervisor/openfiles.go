@@ -102,13 +102,17 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 		follow |= c.tellsAbout(dirfd)
 	}
 	var raised *cow.File
+	var dir *cow.Inode
 	err = s.view.atRestricted(c.thread, dirfd, string(name), follow, resolve, func(w *cow.Walk, path string) (err error) {
 		fd, err = s.view.tree.Open(w, path, flags, c.mode(mode))
-		raised = w.Raised
+		raised, dir = w.Raised, w.Opened
 		return err
 	})
 	if err == nil && raised != nil {
 		c.catchUp(raised)
+	}
+	if err == nil && dir != nil {
+		s.dcache.mark(fd, dir)
 	}
 	cloexec := flags&unix.O_CLOEXEC != 0
 	var special *cow.Special

@@ -165,6 +165,9 @@ func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string, flags 
 	}
 	if w.File = v.tree.Descriptor(&st); w.File != nil {
 		w.Base = w.File.Inode()
+		if w.Told && isDir && path != "" {
+			v.s.dcache.tellBase(w.Base)
+		}
 		keep = retain(w, fd, "")
 		return nil, nil
 	}

@@ -7,6 +7,9 @@ import (
 	"fmt"
 )
 
+// Makes is no call.
+const Makes = -1
+
 // Calls are those that the table may answer: none.
 var Calls []int
 

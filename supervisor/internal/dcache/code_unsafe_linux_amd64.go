@@ -24,6 +24,7 @@ const (
 	sysFaccessat  = unix.SYS_FACCESSAT
 	sysStatx      = unix.SYS_STATX
 	sysFaccessat2 = unix.SYS_FACCESSAT2
+	sysLseek      = unix.SYS_LSEEK
 
 	answered = 16
 
@@ -31,6 +32,10 @@ const (
 	// without a frame may have there, and then thirteen registers.
 	frameSize = 128 + 8*13
 )
+
+// Makes is the call that the code makes itself, lseek of nothing, to see where a directory
+// stands.
+const Makes = sysLseek
 
 // Calls are those that the table may answer.
 var Calls = []int{sysOpen, sysStat, sysLstat, sysAccess, sysReadlink, sysOpenat, sysNewfstatat, sysReadlinkat, sysFaccessat, sysStatx, sysFaccessat2}
@@ -66,7 +71,7 @@ func (t *Table) placeCode() error {
 // saved is where in the code the registers have been saved: before the first comparison.
 var saved = sync.OnceValue(func() uint64 {
 	text, _ := code()
-	compare := binary.LittleEndian.AppendUint32([]byte{0x3d}, sysNewfstatat) // cmp eax, nr
+	compare := binary.LittleEndian.AppendUint32([]byte{0x41, 0x83, 0xbb}, OffOffset) // cmp dword [r11+OffOffset], imm8
 	return uint64(max(bytes.Index(text, compare), 0))
 })
 

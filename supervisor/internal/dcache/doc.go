@@ -10,9 +10,11 @@
 // back what the table says before.
 //
 // The code stands in for system calls about paths: stat(2) and its kin, access(2),
-// readlink(2), and an open(2) that finds nothing. It makes no call of its own, follows a path
-// through directories that whoever asks may search, and leaves to the kernel whatever it doesn't
-// know, among that all paths that begin at a descriptor.
+// readlink(2), and an open(2) that finds nothing. It follows a path through
+// directories that whoever asks may search, and leaves to the kernel whatever it doesn't know.
+// It makes no call of its own but one: a path that begins at a descriptor begins at the
+// directory whose mark its position (lseek(2)) says, which a supervisor has set when it was
+// opened. Nothing else that a process is told for nothing tells open files apart.
 //
 // It is reached from where a program makes such calls, which a supervisor changes into jumps
 // in the program's own copy ([Table.Site]).

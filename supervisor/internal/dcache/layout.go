@@ -21,6 +21,16 @@ const (
 	// CwdOffset is where, behind the table, a program has a uint32 of its own: the entry of
 	// its working directory, 0 if that isn't known.
 	CwdOffset = Size + 8
+	// OffOffset is where it has one that isn't 0 if it is to ask about everything.
+	OffOffset = CwdOffset + 4
+)
+
+// A directory that a program has open stands at a position by which it is known: above
+// PositionBits, which say where in the directory, its mark, a number of MarkBits of which the
+// uppermost is set. ext4 allows no position of 44 bits.
+const (
+	PositionBits = 16
+	MarkBits     = 28
 )
 
 // Fields of an entry. Its name follows, and then the target of a symbolic link.
@@ -59,6 +69,8 @@ const (
 )
 
 const (
+	markParent = 1 // the directory of entries that say what a mark means; there is none
+
 	nameMax  = 255        // limits.h
 	longPath = 4000       // paths that are longer are left to the kernel
 	hashStep = 0x01000193 // FNV-1a of 32 bits

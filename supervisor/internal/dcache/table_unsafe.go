@@ -69,6 +69,10 @@ func (t *Table) name(e uint32) string {
 
 // enter makes an entry. It returns 0 if there is no room.
 func (t *Table) enter(dir uint32, name string, flags uint32, a *Attr, target string) uint32 {
+	return t.enterAt(hashOf(dir, name), dir, name, flags, a, target)
+}
+
+func (t *Table) enterAt(h, dir uint32, name string, flags uint32, a *Attr, target string) uint32 {
 	const align = 8
 	size := uint32(entName+len(name)+len(target)+align-1) / align * align
 	if len(name) > nameMax || len(target) > longPath || size > Size-t.next {
@@ -76,7 +80,6 @@ func (t *Table) enter(dir uint32, name string, flags uint32, a *Attr, target str
 	}
 	e := t.next
 	t.next += size
-	h := hashOf(dir, name)
 	m := t.mem[e : e+size]
 	put := binary.LittleEndian
 	put.PutUint32(m[entParent:], dir)
@@ -171,6 +174,19 @@ func (t *Table) Leads(link, end uint32) {
 	if t.load(link+entFlags)&flagLink != 0 {
 		t.store(link+entLeads, end)
 		t.links = append(t.links, link)
+	}
+}
+
+// Mark says which directory is open where the position says mark.
+func (t *Table) Mark(mark, dir uint32) {
+	for e := t.load(bucketOf(mark)); e != 0; e = t.load(e + entNext) {
+		if t.load(e+entHash) == mark && t.load(e+entParent) == markParent {
+			t.store(e+entLeads, dir)
+			return
+		}
+	}
+	if e := t.enterAt(mark, markParent, "", 0, nil, ""); e != 0 {
+		t.store(e+entLeads, dir)
 	}
 }
 

@@ -11,6 +11,7 @@
 #define NOFOLLOW    0x100 // as AT_SYMLINK_NOFOLLOW
 #define AT          0x200 // the first argument is where a relative path begins
 
+#define SEEK_CUR       1
 #define AT_FDCWD       (-100)
 #define NO_AUTOMOUNT   0x800
 #define O_CREAT        0x40
@@ -79,6 +80,9 @@ begin:
 	MOVQ	R13, 80(SP)
 	MOVQ	R14, 88(SP)
 	MOVQ	R15, 96(SP)
+
+	CMPL	const_OffOffset(R11), $0
+	JNE	ask
 
 	// R12: the path. R14: where to write, or the mode or flags. R10: how many bytes.
 	CMPL	AX, $const_sysNewfstatat
@@ -184,7 +188,37 @@ relative:
 	TESTL	$AT, R15
 	JEQ	here
 	CMPL	DI, $AT_FDCWD
-	JNE	ask
+	JEQ	here
+	// Where a descriptor stands says which directory it is. The path is in SI.
+	MOVL	$const_sysLseek, AX
+	XORL	SI, SI
+	MOVL	$SEEK_CUR, DX
+	MOVQ	R11, R13
+	SYSCALL
+	MOVQ	R13, R11
+	MOVQ	R12, SI
+	SHRQ	$const_PositionBits, AX
+	MOVQ	AX, BP
+	SHRQ	$(const_MarkBits-1), AX
+	CMPQ	AX, $1
+	JNE	ask // also of an error
+	MOVL	BP, R9
+	SHRL	$const_hashFold, R9
+	XORL	BP, R9
+	ANDL	$(const_buckets-1), R9
+	MOVL	const_bucketsOffset(R11)(R9*4), R9
+marked:
+	TESTL	R9, R9
+	JEQ	ask
+	CMPL	BP, const_entHash(R11)(R9*1)
+	JNE	unmarked
+	CMPL	const_entParent(R11)(R9*1), $const_markParent
+	JNE	unmarked
+	MOVL	const_entLeads(R11)(R9*1), BX
+	JMP	begun
+unmarked:
+	MOVL	const_entNext(R11)(R9*1), R9
+	JMP	marked
 here:
 	MOVL	const_CwdOffset(R11), BX
 begun:

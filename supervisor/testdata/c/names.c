@@ -5,13 +5,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -190,6 +194,116 @@ static void places(void)
 static volatile int caught;
 static void onSEGV(int sig) { caught = sig; }
 
+// askAt asks about a name in an open directory.
+static void askAt(const char *what, int dir, const char *name)
+{
+	struct stat st, first;
+	for (int i = 0; i < MANY; i++) {
+		memset(&st, 0, sizeof st);
+		int r = fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) ? errno : 0;
+		if (i == 0) {
+			first = st;
+			printf("%s: lstat %s: %d mode %o size %ld\n", what, name, r, st.st_mode, S_ISDIR(st.st_mode) ? 0 : (long)st.st_size);
+		} else if (memcmp(&first, &st, sizeof st)) {
+			printf("%s: fstatat %s says something else the %d. time\n", what, name, i + 1);
+			return;
+		}
+	}
+	printf("%s: %s: access %d\n", what, name, faccessat(dir, name, R_OK, 0) ? errno : 0);
+}
+
+// list prints the names in an open directory, from where it stands.
+static void list(const char *what, DIR *d)
+{
+	printf("%s:", what);
+	for (struct dirent *e; (e = readdir(d));)
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			printf(" %s", e->d_name);
+	printf("\n");
+}
+
+// descriptors begins paths at open directories.
+static void descriptors(void)
+{
+	int here = open(".", O_RDONLY | O_DIRECTORY), sub = open("sub", O_RDONLY | O_DIRECTORY), file = open("one", O_RDONLY);
+	askAt("at first", here, "one");
+	askAt("at first", here, "sub/in");
+	askAt("at first", here, "none");
+	askAt("at first", sub, "in");
+	askAt("at first", sub, "none");
+	askAt("at first", sub, "../two");
+	askAt("a file", file, "in");
+	askAt("a file", file, "/");
+	askAt("closed", 99, "in");
+	askAt("negative", -5, "in");
+	DIR *d = fdopendir(dup(sub));
+	list("listed", d);
+	askAt("listed", sub, "in");
+	rewinddir(d);
+	askAt("rewound", sub, "in");
+	list("again", d);
+	askAt("listed again", sub, "in");
+	char text[1000], *pos;
+	snprintf(text, sizeof text, "/proc/self/fdinfo/%d", here);
+	int info = open(text, O_RDONLY);
+	int n = read(info, text, sizeof text - 1);
+	text[n < 0 ? 0 : n] = 0;
+	if ((pos = strstr(text, "pos:")))
+		printf("%.*s\n", (int)strcspn(pos, "\n"), pos);
+	touch("sub/none", "new");
+	askAt("created", sub, "none");
+	fails("rename", rename("sub", "bus"));
+	askAt("moved", sub, "in");
+	askAt("moved", here, "sub/in");
+	askAt("moved", here, "bus/in");
+	askAt("moved", sub, "../one");
+	fails("mkdir", mkdir("sub", 0755));
+	askAt("moved", here, "sub/in");
+	int empty = openat(here, "sub", O_RDONLY | O_DIRECTORY);
+	askAt("empty", empty, "in");
+	dup2(empty, sub);
+	askAt("another of its number", sub, "in");
+	fails("unlink", unlinkat(here, "bus/in", 0));
+	fails("unlink", unlinkat(here, "bus/none", 0));
+	fails("rmdir", rmdir("bus"));
+	askAt("removed", dirfd(d), "in");
+	askAt("removed", dirfd(d), "../one");
+	int path = open("sub", O_PATH);
+	askAt("by its path", path, "../one");
+}
+
+// filtered gets a filter that doesn't let it ask.
+static void filtered(void)
+{
+	struct sock_filter refuse[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_newfstatat, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_lseek, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EXDEV),
+	};
+	struct sock_fprog prog = {sizeof refuse / sizeof *refuse, refuse};
+	ask("without", "one");
+	fails("no_new_privs", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	fflush(stdout);
+	if (!fork()) {
+		fails("seccomp", syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog));
+		ask("with", "one");
+		if (!fork()) {
+			ask("with", "two");
+			fflush(stdout);
+			_exit(0);
+		}
+		wait(NULL);
+		fflush(stdout);
+		_exit(0);
+	}
+	wait(NULL);
+	ask("without", "two");
+	fails("prctl", prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog));
+	ask("with", "sub");
+}
+
 static char *volatile nothing;
 
 // pointers hands over memory that isn't there.
@@ -251,6 +365,10 @@ int main(int argc, char **argv)
 		places();
 	if (!strcmp(argv[1], "pointers"))
 		pointers();
+	if (!strcmp(argv[1], "descriptors"))
+		descriptors();
+	if (!strcmp(argv[1], "filtered"))
+		filtered();
 	if (!strcmp(argv[1], "others"))
 		others();
 	return 0;
