@@ -31,7 +31,7 @@ func (t *Tree) Open(w *Walk, path string, flags int, mode uint32) (fd int, err e
 		return -1, err
 	}
 	fd, err = o.open(e)
-	if err == nil && w.Told && e.inode != nil && e.inode.isDir() {
+	if err == nil && w.Told && e.inode != nil && e.inode.isDir() && !o.has(unix.O_TMPFILE) {
 		w.Opened = e.inode
 	}
 	if err == nil && o.raised {
