@@ -68,12 +68,15 @@ var (
 	_ [vdso.NamesSlot - vdso.NamesOffset - dcache.CwdOffset]struct{}
 )
 
+// answering are the features that answer the calls that the table may answer.
+var answering = []string{"open", "stat", "dirorder"}
+
 // onlyAskedByUs reports whether nobody but the features that answer them wants the calls that
 // the table may answer.
 func onlyAskedByUs(t *table) bool {
 	for _, nr := range dcache.Calls {
 		for _, claim := range t.notify[nr] {
-			if claim.feature != "open" && claim.feature != "stat" {
+			if !slices.Contains(answering, claim.feature) {
 				return false
 			}
 		}
@@ -92,9 +95,15 @@ type dcaching struct {
 
 	mu     sync.Mutex
 	begun  bool
-	table  *dcache.Table        // nil where it can't be had; its entries are guarded by the tree's lock
-	differ bool                 // not everybody has the rights that the command has
-	marks  map[int64]*cow.Inode // whose they are
+	table  *dcache.Table // nil where it can't be had; its entries are guarded by the tree's lock
+	differ bool          // not everybody has the rights that the command has
+	marks  map[int64]*markedDir
+}
+
+// A markedDir is whose a mark is.
+type markedDir struct {
+	dir   *cow.Inode
+	names int // in each of its listings, 0 before the first; -1 if they differ
 }
 
 // begin makes the table, and has the tree fill it. It returns nil where that can't be.
@@ -171,7 +180,9 @@ func (d *dcaching) mark(fd int, dir *cow.Inode) {
 		return
 	}
 	// What can't be positioned, opened with O_PATH or in another way, is asked about.
-	_, _ = unix.Seek(fd, positionOf(mark, 0), unix.SEEK_SET)
+	if _, err := unix.Seek(fd, positionOf(mark, 0), unix.SEEK_SET); err == nil {
+		d.tellMark(mark, dir)
+	}
 }
 
 // markFor returns the mark of a directory, which its inode number says; false if another one
@@ -188,14 +199,37 @@ func (d *dcaching) markFor(dir *cow.Inode) (mark int64, ok bool) {
 	mark = int64(a.Ino*golden>>(64-dcache.MarkBits) | 1<<(dcache.MarkBits-1))
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if other := d.marks[mark]; other != nil {
-		return mark, other == dir
+	if known := d.marks[mark]; known != nil {
+		return mark, known.dir == dir
 	}
 	if d.marks == nil {
-		d.marks = map[int64]*cow.Inode{}
+		d.marks = map[int64]*markedDir{}
 	}
-	d.marks[mark] = dir
+	d.marks[mark] = &markedDir{dir: dir}
 	return mark, true
+}
+
+// listed notes how many names a directory has whose listing begins. Where the mark stands so
+// far behind there are no more, unless some listing has another length.
+func (d *dcaching) listed(mark int64, names int) {
+	if d == nil || mark == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := d.marks[mark]
+	switch {
+	case m == nil || m.names == names:
+		return
+	case m.names != 0:
+		names, m.names = 0, -1
+	default:
+		m.names = names
+	}
+	d.s.view.tree.ToldAs(m.dir, func(number uint32) {
+		d.table.Mark(uint32(mark), number)
+		d.table.Listed(uint32(mark), uint32(names))
+	})
 }
 
 // markOf takes a directory's position apart: its mark, 0 if it has none, and where in it that
@@ -281,10 +315,12 @@ func (c *Call) tellsAbout(dirfd int32) walkFlags {
 
 // tellBase lets programs know which directory a path begins at that begins at a descriptor.
 func (d *dcaching) tellBase(dir *cow.Inode) {
-	mark, ok := d.markFor(dir)
-	if !ok {
-		return
+	if mark, ok := d.markFor(dir); ok {
+		d.tellMark(mark, dir)
 	}
+}
+
+func (d *dcaching) tellMark(mark int64, dir *cow.Inode) {
 	d.s.view.tree.ToldAs(dir, func(number uint32) { d.table.Mark(uint32(mark), number) })
 }
 

@@ -98,7 +98,8 @@ func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
 		return Errno(unix.EBADF) // opened with O_PATH
 	}
 	mark, pos := markOf(pos)
-	n, next, a := s.listDir(c, fd, &st, pos, add)
+	c.tellsAbout(c.Int(0))
+	n, next, a := s.listDir(c, fd, &st, mark, pos, add)
 	if _, err := unix.Seek(fd, positionOf(mark, next), unix.SEEK_SET); err != nil {
 		return Fatal(fmt.Errorf("position a directory: %w", err))
 	}
@@ -110,9 +111,9 @@ func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
 
 // listDir stores the next entries in the caller's memory. It returns how many
 // bytes, and the position after them.
-func (s *Sandbox) listDir(c *Call, fd int, st *unix.Stat_t, pos int64, add appendDirent) (int, int64, Answer) {
+func (s *Sandbox) listDir(c *Call, fd int, st *unix.Stat_t, mark, pos int64, add appendDirent) (int, int64, Answer) {
 	limit := int(min(uint64(uint32(c.Arg(2))), maxDirBuffer))
-	buf, a := s.fillDirents(c, fd, st, pos, c.scratch(limit)[:0], limit, add)
+	buf, a := s.fillDirents(c, fd, st, mark, pos, c.scratch(limit)[:0], limit, add)
 	if a.kind != answerGoOn {
 		return 0, pos, a
 	}
@@ -134,11 +135,11 @@ func (s *Sandbox) listDir(c *Call, fd int, st *unix.Stat_t, pos int64, add appen
 }
 
 // fillDirents appends the entries from a position on to buf.
-func (s *Sandbox) fillDirents(c *Call, fd int, st *unix.Stat_t, pos int64, buf []byte, limit int, add appendDirent) ([]byte, Answer) {
+func (s *Sandbox) fillDirents(c *Call, fd int, st *unix.Stat_t, mark, pos int64, buf []byte, limit int, add appendDirent) ([]byte, Answer) {
 	dirs := &c.Process.dirs
 	c.waitFor(&dirs.mu)
 	defer dirs.mu.Unlock()
-	l, err := dirs.at(c, fd, st, pos)
+	l, err := dirs.at(c, fd, st, mark, pos)
 	if err != nil {
 		var errno unix.Errno
 		if errors.As(err, &errno) && !ours(err) {
@@ -163,11 +164,11 @@ func (s *Sandbox) fillDirents(c *Call, fd int, st *unix.Stat_t, pos int64, buf [
 }
 
 // at returns the listing that an open directory is in.
-func (d *processDirs) at(c *Call, fd int, st *unix.Stat_t, pos int64) (*listing, error) {
+func (d *processDirs) at(c *Call, fd int, st *unix.Stat_t, mark, pos int64) (*listing, error) {
 	num := c.Int(0)
 	if pos != 0 {
 		if l := c.Process.findListing(fd, num, st); l != nil && (l.list != nil || pos >= l.count) {
-			return l, nil
+			return l, c.s.view.stillIs(fd, st)
 		}
 	}
 	list, err := c.s.view.readDir(fd, st)
@@ -180,6 +181,7 @@ func (d *processDirs) at(c *Call, fd int, st *unix.Stat_t, pos int64) (*listing,
 	}
 	d.forgetClosed(c)
 	d.open[num] = l
+	c.s.dcache.listed(mark, len(list))
 	return l, nil
 }
 
@@ -283,6 +285,19 @@ func (v *view) sortedDir(fd int, st *unix.Stat_t) ([]det.Dirent, error) {
 		return list, err
 	}
 	return slices.DeleteFunc(list, func(e det.Dirent) bool { return !v.inProc(at, e.Name) }), nil
+}
+
+// stillIs returns ENOENT for an open directory that was removed, of which nothing is listed any
+// more (iterate_dir, fs/readdir.c).
+func (v *view) stillIs(fd int, st *unix.Stat_t) error {
+	f, err := v.fileOf(fd, st, false)
+	if err != nil || f == nil {
+		return err
+	}
+	if _, is := f.Inode().Path(); !is {
+		return unix.ENOENT
+	}
+	return nil
 }
 
 // direntsOf turns entries into the kernel's, with all names in one piece of memory.

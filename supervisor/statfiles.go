@@ -66,6 +66,7 @@ func (s *Sandbox) stat(c *Call, dirfd int32, path, buf uint64, flags int32) Answ
 }
 
 func (s *Sandbox) fstat(c *Call, fd int32, buf uint64) Answer {
+	c.tellsAbout(fd)
 	st := c.statBuf()
 	err := c.lookupFD(fd, 0, func(f *cow.File, _ *cow.Cred) error {
 		a, err := f.Stat()

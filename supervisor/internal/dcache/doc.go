@@ -10,7 +10,8 @@
 // back what the table says before.
 //
 // The code stands in for system calls about paths: stat(2) and its kin, access(2),
-// readlink(2), and an open(2) that finds nothing. It follows a path through
+// readlink(2), and an open(2) that finds nothing; and for those about an open directory that
+// ask for its attributes, or for more names when there are none. It follows a path through
 // directories that whoever asks may search, and leaves to the kernel whatever it doesn't know.
 // It makes no call of its own but one: a path that begins at a descriptor begins at the
 // directory whose mark its position (lseek(2)) says, which a supervisor has set when it was

@@ -6,7 +6,8 @@ const (
 	// Size is that of a table. It takes memory only as far as it is filled.
 	Size = 32 << 20
 
-	rootOffset = 0 // uint32: the root directory
+	rootOffset = 0  // uint32: the root directory
+	noPath     = 16 // a byte that is 0
 
 	codeOffset  = 4096 // what looks paths up
 	codeSize    = 4096
@@ -42,6 +43,7 @@ const (
 	entNameLen   = 16 // uint16
 	entTargetLen = 18 // uint16
 	entMode      = 20 // uint32
+	entListed    = 20 // uint32: of a mark, where a directory has no more names; 0 if that isn't known
 	entUID       = 24 // uint32
 	entGID       = 28 // uint32
 	entIno       = 32 // uint64

@@ -179,15 +179,26 @@ func (t *Table) Leads(link, end uint32) {
 
 // Mark says which directory is open where the position says mark.
 func (t *Table) Mark(mark, dir uint32) {
-	for e := t.load(bucketOf(mark)); e != 0; e = t.load(e + entNext) {
-		if t.load(e+entHash) == mark && t.load(e+entParent) == markParent {
-			t.store(e+entLeads, dir)
-			return
-		}
-	}
-	if e := t.enterAt(mark, markParent, "", 0, nil, ""); e != 0 {
+	if e := t.marked(mark); e != 0 {
 		t.store(e+entLeads, dir)
 	}
+}
+
+// Listed says at which position below the mark all names have been listed, 0 for none.
+func (t *Table) Listed(mark, end uint32) {
+	if e := t.marked(mark); e != 0 {
+		t.store(e+entListed, end)
+	}
+}
+
+// marked returns the entry of a mark, 0 if there is no room.
+func (t *Table) marked(mark uint32) uint32 {
+	for e := t.load(bucketOf(mark)); e != 0; e = t.load(e + entNext) {
+		if t.load(e+entHash) == mark && t.load(e+entParent) == markParent {
+			return e
+		}
+	}
+	return t.enterAt(mark, markParent, "", 0, nil, "")
 }
 
 // Complete says that a directory has no other names than those that are entered.

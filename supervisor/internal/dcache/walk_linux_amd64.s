@@ -7,13 +7,16 @@
 #define OP_ACCESS   3
 #define OP_READLINK 4
 #define OP_OPEN     5
+#define OP_LIST     6
 #define OP_MASK     0xff
 #define NOFOLLOW    0x100 // as AT_SYMLINK_NOFOLLOW
 #define AT          0x200 // the first argument is where a relative path begins
+#define EMPTY       0x400 // and is meant itself by an empty one
 
 #define SEEK_CUR       1
 #define AT_FDCWD       (-100)
 #define NO_AUTOMOUNT   0x800
+#define EMPTY_PATH     0x1000
 #define O_CREAT        0x40
 #define ENOENT         (-2)
 #define EINVAL         (-22)
@@ -54,13 +57,14 @@ leave:
 	MOVQ	24(SP), BP
 	MOVQ	32(SP), DX
 	MOVQ	40(SP), DI
-	MOVQ	48(SP), R8
-	MOVQ	56(SP), R9
-	MOVQ	64(SP), R10
-	MOVQ	72(SP), R12
-	MOVQ	80(SP), R13
-	MOVQ	88(SP), R14
-	MOVQ	96(SP), R15
+	MOVQ	48(SP), SI
+	MOVQ	56(SP), R8
+	MOVQ	64(SP), R9
+	MOVQ	72(SP), R10
+	MOVQ	80(SP), R12
+	MOVQ	88(SP), R13
+	MOVQ	96(SP), R14
+	MOVQ	104(SP), R15
 	ADDQ	R11, CX
 	LEAQ	const_frameSize(SP), SP
 	JMP	CX
@@ -73,13 +77,14 @@ begin:
 	MOVQ	BP, 24(SP)
 	MOVQ	DX, 32(SP)
 	MOVQ	DI, 40(SP)
-	MOVQ	R8, 48(SP)
-	MOVQ	R9, 56(SP)
-	MOVQ	R10, 64(SP)
-	MOVQ	R12, 72(SP)
-	MOVQ	R13, 80(SP)
-	MOVQ	R14, 88(SP)
-	MOVQ	R15, 96(SP)
+	MOVQ	SI, 48(SP)
+	MOVQ	R8, 56(SP)
+	MOVQ	R9, 64(SP)
+	MOVQ	R10, 72(SP)
+	MOVQ	R12, 80(SP)
+	MOVQ	R13, 88(SP)
+	MOVQ	R14, 96(SP)
+	MOVQ	R15, 104(SP)
 
 	CMPL	const_OffOffset(R11), $0
 	JNE	ask
@@ -105,6 +110,10 @@ begin:
 	JEQ	access
 	CMPL	AX, $const_sysReadlink
 	JEQ	readlink
+	CMPL	AX, $const_sysFstat
+	JEQ	fstat
+	CMPL	AX, $const_sysGetdents64
+	JEQ	getdents
 	CMPL	AX, $const_sysOpen
 	JNE	ask
 	MOVQ	DI, R12
@@ -119,12 +128,25 @@ opening:
 	TESTL	$O_CREAT, R14
 	JNE	ask
 	JMP	start
+fstat:
+	MOVL	$(OP_STAT|AT|EMPTY), R15
+	MOVQ	SI, R14
+	JMP	itsDescriptor
+getdents:
+	MOVL	$(OP_LIST|AT|EMPTY), R15
+itsDescriptor:
+	LEAQ	const_noPath(R11), R12
+	JMP	start
 newfstatat:
 	MOVL	R10, AX
 	MOVL	R10, R15
-	ANDL	$~(NOFOLLOW|NO_AUTOMOUNT), AX
+	ANDL	$~(NOFOLLOW|NO_AUTOMOUNT|EMPTY_PATH), AX
 	JNE	ask
-	ANDL	$NOFOLLOW, R15
+	ANDL	$(NOFOLLOW|EMPTY_PATH), R15
+	BTRL	$12, R15 // EMPTY_PATH
+	JCC	notEmpty
+	ORL	$EMPTY, R15
+notEmpty:
 	ORL	$(OP_STAT|AT), R15
 	MOVQ	SI, R12
 	MOVQ	DX, R14
@@ -176,6 +198,8 @@ pathAndPlaceAt:
 
 	// BX: the directory.
 start:
+	TESTQ	R12, R12
+	JEQ	ask
 	LEAQ	const_longPath(R12), R8
 	MOVBLZX	(R12), AX
 	CMPL	AX, $'/'
@@ -184,19 +208,23 @@ start:
 	JMP	begun
 relative:
 	TESTL	AX, AX
-	JEQ	ask
+	JNE	named
+	TESTL	$EMPTY, R15
+	JNE	descriptor
+	JMP	ask
+named:
 	TESTL	$AT, R15
 	JEQ	here
 	CMPL	DI, $AT_FDCWD
 	JEQ	here
-	// Where a descriptor stands says which directory it is. The path is in SI.
+descriptor: // where it stands says which directory it is
 	MOVL	$const_sysLseek, AX
 	XORL	SI, SI
 	MOVL	$SEEK_CUR, DX
 	MOVQ	R11, R13
 	SYSCALL
 	MOVQ	R13, R11
-	MOVQ	R12, SI
+	MOVWLZX	AX, R13 // where in the directory
 	SHRQ	$const_PositionBits, AX
 	MOVQ	AX, BP
 	SHRQ	$(const_MarkBits-1), AX
@@ -215,7 +243,18 @@ marked:
 	CMPL	const_entParent(R11)(R9*1), $const_markParent
 	JNE	unmarked
 	MOVL	const_entLeads(R11)(R9*1), BX
-	JMP	begun
+	MOVL	R15, AX
+	ANDL	$OP_MASK, AX
+	CMPL	AX, $OP_LIST
+	JNE	begun
+	// All names have been listed, and it is still there.
+	TESTL	R13, R13
+	JEQ	ask
+	CMPL	R13, const_entListed(R11)(R9*1)
+	JNE	ask
+	TESTL	$const_flagWalk, const_entFlags(R11)(BX*1)
+	JEQ	ask
+	JMP	zero
 unmarked:
 	MOVL	const_entNext(R11)(R9*1), R9
 	JMP	marked

@@ -272,6 +272,97 @@ static void descriptors(void)
 	askAt("by its path", path, "../one");
 }
 
+static int known(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+// rest lists what an open directory has from where it stands on, a few names at a time, and
+// prints how many and which are first and last by name.
+static void rest(const char *what, int fd)
+{
+	static char *names[2000], buf[512];
+	int n = 0;
+	for (long got; (got = syscall(SYS_getdents64, fd, buf, sizeof buf)) > 0;)
+		for (long at = 0; at < got; at += *(unsigned short *)(buf + at + 16))
+			if (buf[at + 19] != '.')
+				names[n++] = strdup(buf + at + 19);
+	qsort(names, n, sizeof *names, known);
+	printf("%s: %d names %s %s, then %ld %ld\n", what, n, n ? names[0] : "", n ? names[n - 1] : "",
+	       syscall(SYS_getdents64, fd, buf, sizeof buf), syscall(SYS_getdents64, fd, buf, sizeof buf));
+	while (n)
+		free(names[--n]);
+}
+
+static void fstats(const char *what, int fd)
+{
+	struct stat st, other;
+	for (int i = 0; i < MANY; i++) {
+		memset(&st, 0, sizeof st);
+		if (fstat(fd, &st) || syscall(SYS_newfstatat, fd, "", &other, AT_EMPTY_PATH) || st.st_ino != other.st_ino || st.st_mode != other.st_mode) {
+			printf("%s: fstat: %s\n", what, strerror(errno));
+			return;
+		}
+	}
+	printf("%s: fstat: mode %o\n", what, st.st_mode);
+}
+
+// listings lists directories while they change.
+static void listings(void)
+{
+	char name[100];
+	mkdir("many", 0755);
+	for (int i = 0; i < 300; i++) {
+		snprintf(name, sizeof name, "many/n%03d", i);
+		touch(name, "x");
+	}
+	for (int i = 0; i < 5; i++) {
+		int fd = open("many", O_RDONLY | O_DIRECTORY);
+		fstats("many", fd);
+		rest("whole", fd);
+		fstats("listed", fd);
+		lseek(fd, 0, SEEK_SET);
+		rest("once more", fd);
+		close(fd);
+		int sub = open("sub", O_RDONLY | O_DIRECTORY);
+		rest("sub", sub);
+		fstats("sub", sub);
+		close(sub);
+	}
+	int first = open("many", O_RDONLY | O_DIRECTORY), second = open("many", O_RDONLY | O_DIRECTORY);
+	int both = dup(second);
+	rest("first", first);
+	touch("many/more", "x");
+	rest("second", second);
+	rest("the same", both);
+	int third = open("many", O_RDONLY | O_DIRECTORY);
+	rest("third", third);
+	unlink("many/n000");
+	unlink("many/n001");
+	rest("first at its end", first);
+	int fourth = open("many", O_RDONLY | O_DIRECTORY);
+	rest("fourth", fourth);
+	fails("chmod", fchmod(fourth, 0700));
+	fstats("changed", fourth);
+	fails("rename", rename("many", "lot"));
+	fstats("moved", fourth);
+	rest("moved", fourth);
+	fflush(stdout);
+	if (!fork()) {
+		rest("in child", open("lot", O_RDONLY | O_DIRECTORY));
+		rest("inherited", fourth);
+		fflush(stdout);
+		_exit(0);
+	}
+	wait(NULL);
+	int file = open("one", O_RDONLY), gone = open("sub", O_RDONLY | O_DIRECTORY);
+	fstats("a file", file);
+	printf("list a file: %ld %d\n", syscall(SYS_getdents64, file, name, 100), errno);
+	rest("sub", gone);
+	unlink("sub/in");
+	rmdir("sub");
+	printf("list what is gone: %ld %d\n", syscall(SYS_getdents64, gone, name, 100), errno);
+	fstats("gone", gone);
+	printf("closed: %ld %d\n", syscall(SYS_getdents64, 99, name, 100), errno);
+}
+
 // filtered gets a filter that doesn't let it ask.
 static void filtered(void)
 {
@@ -367,6 +458,8 @@ int main(int argc, char **argv)
 		pointers();
 	if (!strcmp(argv[1], "descriptors"))
 		descriptors();
+	if (!strcmp(argv[1], "listings"))
+		listings();
 	if (!strcmp(argv[1], "filtered"))
 		filtered();
 	if (!strcmp(argv[1], "others"))
