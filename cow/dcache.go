@@ -30,7 +30,6 @@ type Dcache interface {
 	Unknown(parent uint32, name string) uint32 // the tree is to be asked about the name
 	Leads(link, end uint32)                    // a symbolic link leads there
 	Complete(dir uint32)                       // there are no other names in it
-	Room() int                                 // in bytes
 
 	Ask(parent uint32, name string) // the name is about to mean something else
 	Touched(dir uint32)             // its attributes are about to change
@@ -129,7 +128,13 @@ func (t *Tree) tellEntry(e *entry) {
 		return
 	}
 	d := t.tellDir(e.dir)
-	if d == nil || d.all {
+	if d == nil {
+		return
+	}
+	if d.all {
+		if e.inode != nil && e.inode.isDir() && e.inode.parent == e.dir && e.inode.name == e.name {
+			t.tellDir(e.inode) // which wasn't known before
+		}
 		return
 	}
 	if d.asked++; d.asked < d.next {
@@ -182,75 +187,96 @@ func (in *Inode) unchanged() *Attr {
 	return &in.attr
 }
 
-// tellName tells of a name, nil meaning that there is nothing.
-func (t *Tree) tellName(d *told, dir *Inode, name string, in *Inode) {
+// tellName tells of a name, nil meaning that there is nothing. It reports false where there is
+// no room for that.
+func (t *Tree) tellName(d *told, dir *Inode, name string, in *Inode) bool {
 	to := t.telling.to
 	switch {
 	case in == nil:
 		to.Nothing(d.number, name)
-		return
+		return true
 	case in.through || in.denied || in.foreign != "" || in.template != nil || in.devices:
 	case in.isDir():
 		if in.parent == dir && in.name == name && t.tellDir(in) != nil {
-			return
+			return true
 		}
 	default:
 		if a := in.unchanged(); a != nil {
-			to.File(d.number, name, a, t.telling.rights(in), in.target)
-			return
+			return to.File(d.number, name, a, t.telling.rights(in), in.target) != 0
 		}
 	}
-	to.Unknown(d.number, name)
+	return to.Unknown(d.number, name) != 0
 }
 
-// tellLink tells where a symbolic link leads.
+// tellLink tells where a symbolic link leads: down from its directory, one above or the root, by
+// names that are where they are in the tree, to what is no other link.
 func (t *Tree) tellLink(link *Inode) {
 	d := t.tellDir(link.parent)
-	if d == nil || link.unchanged() == nil || strings.Contains(strings.TrimLeft(link.target, "./"), "..") {
+	if d == nil || link.unchanged() == nil {
 		return
 	}
-	// The directories in which names are looked up may be searched: those in which the link
-	// leads on are on the way to its end, unless another link follows.
-	p := walker{t: t, w: &Walk{Cred: superuser}, root: t.root, cur: link.parent}
-	e, err := p.follow(link.name)
-	if err != nil || p.links != 1 || e.inode == nil {
-		return
+	cur, end := link.parent, uint32(0)
+	if strings.HasPrefix(link.target, "/") {
+		cur = t.root
 	}
-	end := t.tellEnd(&e)
-	if end == 0 {
-		return
+	down := false
+	for rest := link.target; ; {
+		name, after, more := strings.Cut(strings.TrimLeft(rest, "/"), "/")
+		at := t.tellDir(cur)
+		if at == nil {
+			return
+		}
+		switch in := cur.up(); {
+		case name == "" || name == ".":
+			end = at.number
+		case name == ".." && (down || in == nil):
+			return
+		case name == "..":
+			cur = in
+		default:
+			down = true
+			in, err := t.child(cur, name)
+			if err != nil || in == nil || in.through || in.denied || in.isDir() && (in.parent != cur || in.name != name) {
+				return
+			}
+			if in.isDir() {
+				cur = in
+				break
+			}
+			a := in.unchanged()
+			if a == nil || more || in.isSymlink() {
+				return
+			}
+			end = t.telling.to.File(at.number, name, a, t.telling.rights(in), "")
+			if end == 0 {
+				return
+			}
+		}
+		if rest = after; more && rest != "" {
+			end = 0
+			continue
+		}
+		if end == 0 { // a directory
+			if at = t.tellDir(cur); at == nil {
+				return
+			}
+			end = at.number
+		}
+		break
 	}
 	if number := t.telling.to.File(d.number, link.name, &link.attr, t.telling.rights(link), link.target); number != 0 {
 		t.telling.to.Leads(number, end)
 	}
 }
 
-// tellEnd tells of where a link leads, and returns its number.
-func (t *Tree) tellEnd(e *entry) uint32 {
-	in := e.inode
-	if in.isDir() {
-		if d := t.tellDir(in); d != nil {
-			return d.number
-		}
-		return 0
-	}
-	a := in.unchanged()
-	if a == nil || in.through || in.denied || e.last != lastName {
-		return 0
-	}
-	if d := t.tellDir(e.dir); d != nil {
-		return t.telling.to.File(d.number, e.name, a, t.telling.rights(in), in.target)
-	}
-	return 0
-}
-
-// tellAll tells of all names in a directory, unless they are too many.
+// tellAll tells of all names in a directory, unless they are too many, or who asks may not list
+// them.
 func (t *Tree) tellAll(d *told, dir *Inode) error {
 	most := tellEach * d.asked
-	complete := true
-	tell := func(name string, in *Inode) { // not what there is no room for
-		t.tellName(d, dir, name, in)
+	if t.telling.rights(dir)&mayRead == 0 || len(dir.entries) > most {
+		return nil
 	}
+	complete := true
 	if dir.lower != "" {
 		fd, err := openLower(dir.lower, unix.O_RDONLY|unix.O_DIRECTORY)
 		if err != nil {
@@ -258,64 +284,66 @@ func (t *Tree) tellAll(d *told, dir *Inode) error {
 		}
 		defer unix.Close(fd)
 		names, err := namesOf(fd, most)
-		if err != nil {
+		if err != nil || len(names) > most {
 			return err
-		}
-		if len(names) > most {
-			return nil
 		}
 		for _, n := range names {
 			if _, known := dir.entries[n.name]; known {
 				continue
 			}
-			in, err := t.glance(fd, dir, n.name)
+			told, err := t.tellLower(d, fd, dir, n.name)
 			if err != nil {
 				return err
 			}
-			if in == nil { // it has gone meanwhile
-				complete = false
-				continue
-			}
-			tell(n.name, in)
+			complete = complete && told
 		}
-	}
-	if len(dir.entries) > most {
-		return nil
 	}
 	for name, in := range dir.entries {
 		if in != nil {
-			tell(name, in)
+			complete = t.tellName(d, dir, name, in) && complete
 		}
 	}
 	d.all = true
-	const roomForMore = 1 << 16
-	if complete && t.telling.to.Room() > roomForMore {
+	if complete {
 		t.telling.to.Complete(d.number)
 	}
 	return nil
 }
 
-// glance returns what a name in a directory of the host means, which fd is open of, as child
-// does. It remembers no more than it has to.
-func (t *Tree) glance(fd int, dir *Inode, name string) (*Inode, error) {
+// tellLower tells what a name in a directory of the host means, which fd is open of. It
+// reports false if there is no room for that, or nothing by that name any more.
+//
+// What the tree remembers doesn't depend on what was told, but for what it knew to be here
+// before: where a directory, or a file with several names, is seen first is by whoever asks
+// about it.
+func (t *Tree) tellLower(d *told, fd int, dir *Inode, name string) (bool, error) {
 	var st unix.Stat_t
 	switch err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err {
 	case nil:
 	case unix.ENOENT:
-		return nil, nil
+		return false, nil
 	default:
-		return nil, err
+		return false, err
 	}
-	if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFDIR || kind == unix.S_IFLNK {
-		return t.child(dir, name)
+	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	seen, known := t.seen[idOf(&st)]
+	here := known && seen.dir == dir && seen.name == name
+	switch {
+	case (isDir || st.Nlink > 1) && !here:
+		return t.telling.to.Unknown(d.number, name) != 0, nil
+	case isDir || st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		in, err := t.child(dir, name)
+		if err != nil || in == nil {
+			return false, err
+		}
+		return t.tellName(d, dir, name, in), nil
 	}
 	in := &Inode{tree: t, lower: dir.lower, attr: t.attrOf(&st)}
-	if s, ok := t.seen[idOf(&st)]; ok {
-		in.attr.Ino = s.number
-	} else {
+	in.attr.Ino = seen.number
+	if !known {
 		in.attr.Ino = dir.origin.add(name).number()
 	}
-	return in, nil
+	return t.tellName(d, dir, name, in), nil
 }
 
 // differs takes back what is told of a file or directory, which is about to differ from the

@@ -81,7 +81,6 @@ func (n *notebook) Leads(link, end uint32) {
 	}
 }
 func (n *notebook) Complete(dir uint32) { n.notes[dir].complete = true }
-func (n *notebook) Room() int           { return 1 << 20 }
 
 func (n *notebook) Ask(dir uint32, name string) {
 	if at := n.last[noteKey{dir, name}]; at != 0 {

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/dcache"
@@ -33,11 +34,11 @@ func (d *dcaching) direct(c *Call) bool {
 		return p.asks.some
 	}
 	region := p.region.Load()
-	if region == 0 || p.asks.threads.Load() || p.asks.off.Load() || d.begin(c.thread) == nil {
+	if !p.asks.mapped.Load() || p.asks.threads.Load() || p.asks.off.Load() || d.begin(c.thread) == nil {
 		return p.asks.some
 	}
 	p.asks.sites = append(p.asks.sites, at)
-	if d.patch(c, at, region+vdso.NamesOffset) {
+	if d.patch(c, at, region-vdso.NamesSize) {
 		p.asks.some = true
 	}
 	return p.asks.some
@@ -48,7 +49,7 @@ func (d *dcaching) direct(c *Call) bool {
 func (d *dcaching) patch(c *Call, at, base uint64) bool {
 	var text [dcache.SiteText]byte
 	pid := int(c.n.PID)
-	if tracee.ReadMem(pid, at-dcache.SiteText, text[:]) != nil {
+	if tracee.ReadMem(pid, at-dcache.SiteText, text[:]) != nil || !c.Process.asks.isText(c, at) {
 		return false
 	}
 	var patch dcache.Patch
@@ -60,12 +61,38 @@ func (d *dcaching) patch(c *Call, at, base uint64) bool {
 	return tracee.Overwrite(pid, at-uint64(patch.Before), patch.Text) == nil
 }
 
+// isText reports whether an address is in a program's text or a library's, which is a file's,
+// mapped for the process alone and not to be written to. It is nowhere else that the program
+// itself doesn't deal with it. a.mu is held.
+func (a *asks) isText(c *Call, at uint64) bool {
+	if at >= a.text[0] && at < a.text[1] {
+		return true
+	}
+	maps, err := readKernelFile(c.thread.taskDir() + "/maps")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(maps)) {
+		m, ok := parseMapping(line)
+		if !ok || at < m.start || at >= m.end {
+			continue
+		}
+		if m.perms != "r-xp" || m.ino == 0 {
+			return false
+		}
+		a.text = [2]uint64{m.start, m.end}
+		return true
+	}
+	return false
+}
+
 // A goText is where a Go program makes its calls, and where there is room near them, from the
 // beginning of its code. Both are 0 if that isn't known.
 type goText struct{ call, hop uint64 }
 
-// knownGoTexts holds those of the programs seen so far, by the beginning of their code, in
-// which there is a number made of all of it (cmd/internal/buildid).
+// knownGoTexts holds those of the programs seen so far, by the beginning of their code. Of
+// most a number made of all of it is there (cmd/internal/buildid); what isn't where it is
+// expected is looked for again.
 var knownGoTexts struct {
 	sync.Mutex
 	m map[[goHead]byte]goText
@@ -81,7 +108,7 @@ const (
 func (s *Sandbox) directGo(im *image) error {
 	d, p := s.dcache, im.th.proc
 	region := p.region.Load()
-	if d == nil || region == 0 || !p.naps || p.asks.off.Load() || d.begin(im.th) == nil {
+	if d == nil || !p.asks.mapped.Load() || !p.naps || d.begin(im.th) == nil {
 		return nil
 	}
 	start := im.codeStart()
@@ -94,7 +121,7 @@ func (s *Sandbox) directGo(im *image) error {
 	}
 	var jump, hop []byte
 	d.site(func(t *dcache.Table) {
-		jump, hop, ok = t.GoSite(region+vdso.NamesOffset, start+text.call, start+text.hop)
+		jump, hop, ok = t.GoSite(region-vdso.NamesSize, start+text.call, start+text.hop)
 	})
 	if !ok {
 		return nil
@@ -121,7 +148,8 @@ func findGoText(tid int, start uint64) (goText, bool) {
 	knownGoTexts.Lock()
 	defer knownGoTexts.Unlock()
 	text, known := knownGoTexts.m[head]
-	if !known {
+	if !known || text.call != 0 && !text.isIn(tid, start) {
+		text = goText{}
 		code := make([]byte, goSearched)
 		n := tracee.ReadSome(tid, start, code)
 		if call, hop, ok := dcache.FindGoCalls(code[:n]); ok {
@@ -135,14 +163,21 @@ func findGoText(tid int, start uint64) (goText, bool) {
 	return text, text.call != 0
 }
 
+// isIn reports whether the calls and the room are there in a program.
+func (g *goText) isIn(tid int, start uint64) bool {
+	var calls [dcache.GoMoves + tracee.CallSize]byte
+	var room [dcache.GoHop]byte
+	return tracee.ReadMem(tid, start+g.call-dcache.GoMoves, calls[:]) == nil && tracee.ReadMem(tid, start+g.hop, room[:]) == nil && dcache.AreGoCalls(calls[:], room[:])
+}
+
 // asksInstead lets a thread make the call whose answer it was looking for when it came upon
 // memory that it can't read or write. The kernel answers with EFAULT, or looks at less of it.
 func (t *tracer) asksInstead(th *thread, regs *tracee.Regs) bool {
-	region := th.proc.region.Load()
-	if region == 0 || regs.PC() < region+vdso.NamesOffset {
+	table := th.proc.region.Load() - vdso.NamesSize
+	if !th.proc.asks.mapped.Load() || regs.PC() < table {
 		return false
 	}
-	way, ok := dcache.Ask(regs.PC() - (region + vdso.NamesOffset))
+	way, ok := dcache.Ask(regs.PC() - table)
 	if !ok {
 		return false
 	}
@@ -152,7 +187,7 @@ func (t *tracer) asksInstead(th *thread, regs *tracee.Regs) bool {
 	if way.PC == 0 {
 		regs.Return(way.Stack)
 	} else {
-		regs.SetPC(region + vdso.NamesOffset + way.PC)
+		regs.SetPC(table + way.PC)
 	}
 	_ = regs.Store(th.tid) // it fails only when the thread was killed
 	return true

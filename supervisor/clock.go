@@ -251,7 +251,9 @@ type clockPage struct {
 	data    *vdso.Data
 	entries map[string]int
 	reader  int // a read-only descriptor
-	mem     []byte
+	all     []byte
+	names   []byte // what lies before the region, see dcache.go
+	mem     []byte // the region
 }
 
 func newClockPage(mode det.Mode) (*clockPage, error) {
@@ -264,18 +266,20 @@ func newClockPage(mode det.Mode) (*clockPage, error) {
 		return nil, fmt.Errorf("create the clock page (memfd_create): %w", err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Ftruncate(fd, vdso.ExecOffset+vdso.ExecSize); err != nil {
+	if err := unix.Ftruncate(fd, vdso.NamesSize+vdso.ExecOffset+vdso.ExecSize); err != nil {
 		return nil, fmt.Errorf("size the clock page: %w", err)
 	}
 	p := &clockPage{entries: entries}
-	if p.mem, err = unix.Mmap(fd, 0, vdso.SharedSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+	const shared = vdso.NamesSize + vdso.SharedSize
+	if p.all, err = unix.Mmap(fd, 0, shared, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("map the clock page: %w", err)
 	}
+	p.names, p.mem = p.all[:vdso.NamesSize], p.all[vdso.NamesSize:]
 	p.data = vdso.NewData(p.mem)
 	copy(p.mem[vdso.CodeOffset:], code)
 	// Programs get a description that can't be made writable.
 	if p.reader, err = unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
-		_ = unix.Munmap(p.mem)
+		_ = unix.Munmap(p.all)
 		return nil, fmt.Errorf("reopen the clock page: %w", err)
 	}
 	return p, nil
@@ -292,7 +296,7 @@ func (p *clockPage) close() error {
 	if err := unix.Close(p.reader); err != nil {
 		return err
 	}
-	return unix.Munmap(p.mem)
+	return unix.Munmap(p.all)
 }
 
 var vdsoKind = [...]vdso.Kind{

@@ -28,10 +28,16 @@ import (
 // natively. What the table doesn't know, or doesn't know any more, is asked as ever.
 //
 // There is none where somebody wants to hear of each such call: under a policy, a trace,
-// faults or handlers for one of them.
+// faults or handlers for one of them. A process with a filter of its own (seccomp(2)), or a
+// limit to its address space, asks about everything.
 //
 // What remains: what the host changes in a directory while the sandbox runs isn't seen once
-// its names were asked about. State.Stats doesn't count what isn't asked.
+// its names were asked about. State.Stats doesn't count what isn't asked. A directory that
+// was opened by a program that asks often stands at another position than 0 (lseek(2)), which
+// its path says; listing it goes on and begins again as ever. A program that has SIGSEGV
+// blocked or ignored, and gives a call a pointer to nothing, finds it unblocked and at its
+// default afterwards. Who becomes another user can still read, in the table, names that it was
+// told before.
 func ownAnswers(s *Sandbox) feature {
 	f := feature{name: "dcache"}
 	f.checks = append(f.checks, func(t *table) error {
@@ -41,31 +47,52 @@ func ownAnswers(s *Sandbox) feature {
 		return nil
 	})
 	f.load = s.directGo
-	sets := []seccomp.Cond{{Arg: 0, Mask: 1<<32 - 1, Value: unix.PR_SET_SECCOMP}}
-	f.calls = []call{{name: "seccomp", notify: filtersItself}, {name: "prctl", notify: filtersItself, conds: sets}}
+	is := func(op uint64) []seccomp.Cond { return []seccomp.Cond{{Arg: 0, Mask: 1<<32 - 1, Value: op}} }
+	f.calls = []call{
+		{name: "seccomp", notify: filtersItself}, {name: "prctl", notify: filtersItself, conds: is(unix.PR_SET_SECCOMP)},
+		// With these a program has other rights than the one that executes it.
+		{name: "prctl", notify: s.losesRights, anyOf: [][]seccomp.Cond{is(unix.PR_CAPBSET_DROP), is(unix.PR_SET_SECUREBITS)}},
+	}
 	return f
+}
+
+func (s *Sandbox) losesRights(c *Call) Answer {
+	if op := c.Int(0); op == unix.PR_CAPBSET_DROP || op == unix.PR_SET_SECUREBITS {
+		s.dcache.differs()
+		return Continue()
+	}
+	return goOn
+}
+
+// wanted reports whether a process is to have the table: if there is one, and nothing that is
+// mapped counts.
+func (d *dcaching) wanted(p *Process) bool {
+	if d == nil || p.asks.off.Load() {
+		return false
+	}
+	var limit unix.Rlimit
+	err := unix.Prlimit(p.TGID, unix.RLIMIT_AS, nil, &limit)
+	return err == nil && limit.Cur == unix.RLIM_INFINITY
 }
 
 // filtersItself has a process ask about everything that gets a filter of its own, which is to
 // see its calls (seccomp(2)).
 func filtersItself(c *Call) Answer {
+	if c.Name() == "prctl" && c.Int(0) != unix.PR_SET_SECCOMP {
+		return goOn
+	}
 	if c.s.dcache != nil {
 		c.Process.asks.turnOff(c.Process)
 	}
 	return Continue()
 }
 
-// The table is laid out for the region, and the region has room for it. What all files have in
-// common it has from the tree.
+// What all files have in common the table has from the tree.
 var (
 	_ [dcache.Device - cow.Dev]struct{}
 	_ [cow.Dev - dcache.Device]struct{}
 	_ [dcache.BlockSize - cow.BlockSize]struct{}
 	_ [cow.BlockSize - dcache.BlockSize]struct{}
-	_ [vdso.NamesSize - dcache.Size]struct{}
-	_ [dcache.Size - vdso.NamesSize]struct{}
-	_ [vdso.NamesOffset + dcache.CwdOffset - vdso.NamesSlot]struct{}
-	_ [vdso.NamesSlot - vdso.NamesOffset - dcache.CwdOffset]struct{}
 )
 
 // answering are the features that answer the calls that the table may answer.
@@ -112,7 +139,7 @@ func (d *dcaching) begin(th *thread) *dcache.Table {
 	defer d.mu.Unlock()
 	if !d.begun {
 		d.begun = true
-		table, err := dcache.New(d.s.page.mem[vdso.NamesOffset:][:vdso.NamesSize])
+		table, err := dcache.New(d.s.page.names)
 		if err == nil { // otherwise everything is asked
 			d.table = table
 			d.s.view.tree.Tell(dcacheTable{table}, d.everybody(th))
@@ -252,15 +279,18 @@ func positionOf(mark, at int64) int64 {
 // asks is what a process has asked, and what it has of the answers.
 type asks struct {
 	n        atomic.Int32 // so far
+	mapped   atomic.Bool  // it has the table
 	threads  atomic.Bool  // others run, or have run, in its memory
 	borrowed atomic.Bool  // it runs in the memory of its parent, which may wait for it (vfork)
-	split    atomic.Bool  // not all of its threads have the same working directory
+	split    atomic.Bool  // who runs in its memory hasn't always the same working directory
 	off      atomic.Bool  // it asks about everything, and so do the programs that it executes
 
 	mu    sync.Mutex
-	sites []uint64 // from where it has asked, as far as it is to be looked at no more
-	some  bool     // some of them are patched
-	cwd   uint32   // what it knows of its working directory
+	sites []uint64  // from where it has asked, as far as it is to be looked at no more
+	some  bool      // some of them are patched
+	text  [2]uint64 // where, at last, there was a program's text
+
+	cwd atomic.Uint32 // what it knows of its working directory; dcaching.cwds is held to change it
 }
 
 // askPatience is how often a process asks before it is told. Most ask seldom.
@@ -272,12 +302,14 @@ const mostSitesOfOne = 64
 // begin is for a process that executes a program.
 func (a *asks) begin() {
 	a.n.Store(0)
+	a.mapped.Store(false)
 	a.threads.Store(false)
 	a.borrowed.Store(false)
 	a.split.Store(false)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.sites, a.some, a.cwd = nil, false, 0
+	a.sites, a.some, a.text = nil, false, [2]uint64{}
+	a.cwd.Store(0)
 }
 
 // inherit is for a process that has a copy of another's memory, or runs in that.
@@ -286,14 +318,16 @@ func (a *asks) inherit(from *asks) {
 	defer from.mu.Unlock()
 	a.n.Store(from.n.Load())
 	a.off.Store(from.off.Load())
-	a.sites, a.some, a.cwd = slices.Clone(from.sites), from.some, from.cwd
+	a.mapped.Store(from.mapped.Load())
+	a.sites, a.some, a.text = slices.Clone(from.sites), from.some, from.text
+	a.cwd.Store(from.cwd.Load())
 }
 
 // turnOff has a process ask about everything from now on.
 func (a *asks) turnOff(p *Process) {
 	a.off.Store(true)
 	if region := p.region.Load(); region != 0 {
-		_, _ = tracee.WriteMem(p.TGID, region+vdso.NamesOffset+dcache.OffOffset, []byte{1, 0, 0, 0}) // it fails only when it is gone
+		_, _ = tracee.WriteMem(p.TGID, region-vdso.NamesSize+dcache.OffOffset, []byte{1, 0, 0, 0}) // it fails only when it is gone
 	}
 }
 
@@ -326,29 +360,30 @@ func (d *dcaching) tellMark(mark int64, dir *cow.Inode) {
 
 // tellCwd lets the caller know its working directory.
 func (d *dcaching) tellCwd(c *Call) {
-	p := c.Process
-	if p.asks.borrowed.Load() || p.asks.split.Load() {
-		return
-	}
+	a := &c.Process.asks
 	d.cwds.Lock()
 	defer d.cwds.Unlock()
-	if at := c.thread.fs.Load().at(); at.dir != nil {
-		d.setCwd(p, d.s.view.tree.Told(at.dir))
+	fs := c.thread.fs.Load()
+	if a.borrowed.Load() || a.split.Load() || fs.shared.Load() {
+		return
+	}
+	at := fs.at()
+	if at.dir == nil {
+		return
+	}
+	if number := d.s.view.tree.Told(at.dir); number != 0 && number != a.cwd.Load() {
+		d.setCwd(c.Process, number)
 	}
 }
 
 // setCwd stores the number of a process's working directory in its memory, 0 for one that
-// isn't known.
+// isn't known. d.cwds is held.
 func (d *dcaching) setCwd(p *Process, number uint32) {
-	p.asks.mu.Lock()
-	defer p.asks.mu.Unlock()
-	if p.asks.cwd == number {
-		return
+	p.asks.cwd.Store(number)
+	if region := p.region.Load(); region != 0 {
+		word := binary.NativeEndian.AppendUint32(nil, number)
+		_, _ = tracee.WriteMem(p.TGID, region+vdso.NamesSlot, word) // it fails only when the process is gone
 	}
-	p.asks.cwd = number
-	word := binary.NativeEndian.AppendUint32(nil, number)
-	// It fails only when the process is gone.
-	_, _ = tracee.WriteMem(p.TGID, p.region.Load()+vdso.NamesSlot, word)
 }
 
 // moved has those ask that have another working directory now.
@@ -366,47 +401,64 @@ func (d *dcaching) moved(fs *fsState) {
 }
 
 // forgetCwd has a process ask about what is relative to its working directory, and those in
-// whose memory it runs.
+// whose memory it runs. d.cwds is held.
 func (d *dcaching) forgetCwd(p *Process) {
 	d.setCwd(p, 0)
 	for ; p.asks.borrowed.Load() && p.parent != nil; p = p.parent {
-		p.parent.asks.mu.Lock()
-		p.parent.asks.cwd = 0
-		p.parent.asks.mu.Unlock()
+		p.parent.asks.cwd.Store(0)
 	}
 }
 
-// splits is for a process of which a thread gets a working directory of its own.
+// splits is for a process of which a thread gets a working directory of its own, or in whose
+// memory somebody else begins to run who has one.
 func (d *dcaching) splits(p *Process) {
 	if d == nil {
 		return
 	}
-	p.asks.split.Store(true)
 	d.cwds.Lock()
 	defer d.cwds.Unlock()
 	d.forgetCwd(p)
+	for p.asks.split.Store(true); p.asks.borrowed.Load() && p.parent != nil; p.asks.split.Store(true) {
+		p = p.parent
+	}
 }
 
 // created is for a new thread, or the first of a new process, that doesn't run yet.
 func (d *dcaching) created(th, by *thread, shares sharing) {
-	a := &th.proc.asks
+	if d == nil {
+		return
+	}
+	a, from := &th.proc.asks, &by.proc.asks
 	switch {
-	case d == nil:
 	case shares.process:
 		a.threads.Store(true)
 		if !shares.fs {
 			d.splits(th.proc)
 		}
+		return
 	case shares.memory:
-		if !shares.waits { // it runs beside
-			by.proc.asks.threads.Store(true)
-		}
 		a.borrowed.Store(true)
-		a.threads.Store(by.proc.asks.threads.Load())
-		a.split.Store(by.proc.asks.split.Load())
-	case by.proc.asks.threads.Load():
-		// Another thread may have changed the directory before it was copied, but not yet
-		// the word in memory, or the other way round.
+		if !shares.waits { // it runs beside
+			for p := by.proc; p != nil; p = p.parent {
+				p.asks.threads.Store(true)
+				if !p.asks.borrowed.Load() {
+					break
+				}
+			}
+		}
+		a.threads.Store(from.threads.Load())
+		if from.threads.Load() {
+			d.splits(by.proc)
+		}
+		a.split.Store(from.split.Load())
+	}
+	fs := by.fs.Load()
+	if shares.fs {
+		fs.shared.Store(true)
+	}
+	if shares.memory || from.threads.Load() || fs.shared.Load() {
+		// Somebody else may have changed the directory before it was copied, but not yet the
+		// word in memory, or the other way round.
 		d.cwds.Lock()
 		defer d.cwds.Unlock()
 		d.forgetCwd(th.proc)

@@ -131,7 +131,9 @@
 //     share it besides the writer.
 //   - What the host changes in a directory while the sandbox runs isn't always seen: a program
 //     that has asked about several of its names may go on to be told what they meant then.
-//     What is written through ([cow.Mount.Through]) is always seen.
+//     What is written through ([cow.Mount.Through]) is always seen. lseek tells another
+//     position of a directory than 0 when such a program has opened it. If it blocks or ignores
+//     SIGSEGV, that ends when it gives a call about a file a pointer to nothing.
 //   - inotify doesn't tell that a directory is opened and read, a program of the host's
 //     executed, a terminal made, or that a write takes away set-id bits, and nothing of
 //     /proc. Its cookies are the kernel's. A file of the host's that is watched, or read in

@@ -80,9 +80,11 @@ func (im *image) placeClock() error {
 		return im.auxv.HideVDSO(th.tid, im.sys.SP())
 	}
 	slots := vdso.SlotFunctions(plan.kind)
-	region, err := im.mapRegion(calls)
-	if errors.Is(err, unix.EMFILE) && im.listener < 0 {
-		// The program has no descriptor left to be given the page by.
+	names := im.t.s.dcache.wanted(th.proc)
+	region, err := im.mapRegion(calls, names)
+	if (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENOMEM)) && im.listener < 0 {
+		// The program has no descriptor left to be given the page by, or may have no more
+		// memory.
 		th.proc.vdso.Store(0)
 		return im.auxv.HideVDSO(th.tid, im.sys.SP())
 	}
@@ -101,16 +103,21 @@ func (im *image) placeClock() error {
 	}
 	th.proc.vdso.Store(info.base)
 	th.proc.region.Store(region)
+	th.proc.asks.mapped.Store(names)
 	return nil
 }
 
-// mapRegion maps pages of the program's own, and before them the clock page and
-// its code, which are everybody's. It returns where.
-func (im *image) mapRegion(calls *tracee.List) (uint64, error) {
-	const shared, own = vdso.SharedSize, vdso.OwnSize + vdso.ExecSize
+// mapRegion maps pages of the program's own, and before them the clock page and its code, which
+// are everybody's; with names, so is what lies before those. It returns where the region is.
+func (im *image) mapRegion(calls *tracee.List, names bool) (uint64, error) {
+	shared, from, before := uint64(vdso.SharedSize), uint64(vdso.NamesSize), uint64(0)
+	if names {
+		shared, from, before = vdso.NamesSize+vdso.SharedSize, 0, vdso.NamesSize
+	}
+	const own = vdso.OwnSize + vdso.ExecSize
 	fd := calls.Add("be given the clock page", pageCall)
-	region := calls.Add("map the slot pages", unix.SYS_MMAP, 0, shared+own, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_NORESERVE)
-	page := calls.Add("map the clock page", unix.SYS_MMAP, 0, shared, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED|unix.MAP_FIXED)
+	region := calls.Add("map the slot pages", unix.SYS_MMAP, 0, shared+own, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_NORESERVE, 0, from)
+	page := calls.Add("map the clock page", unix.SYS_MMAP, 0, shared, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED|unix.MAP_FIXED, 0, from)
 	fd.Feed(region, 4)
 	fd.Feed(page, 4)
 	fd.Feed(calls.Add("close the clock page", unix.SYS_CLOSE), 0)
@@ -119,7 +126,7 @@ func (im *image) mapRegion(calls *tracee.List) (uint64, error) {
 		region.Feed(calls.Add("seal the clock page", sysMseal, 0, shared, 0, 0, 0, callMark), 0)
 	}
 	err := calls.Run()
-	return region.Result(), err
+	return region.Result() + before, err
 }
 
 // sysMseal is mseal(2) (Linux 6.10): the same number on all machines.

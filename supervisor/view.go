@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/det"
@@ -243,6 +244,8 @@ type fsState struct {
 	mu    sync.Mutex
 	cwd   spot
 	umask uint32
+
+	shared atomic.Bool // by processes
 }
 
 // A spot is a directory: of the tree, or of /proc.

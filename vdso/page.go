@@ -39,14 +39,8 @@ const (
 	DetourData   = DetourOffset + Detours*DetourSize
 	Detours      = 512
 	DetourSize   = 64
-	DetourResume = 2 // behind the system call in it
-	// NamesOffset is where NamesSize bytes begin for what a supervisor lets programs know of
-	// names of files, and code that looks there. The slot page follows, of which eight bytes
-	// from NamesSlot on belong to that.
-	NamesOffset = DetourData + Detours*DetourSize
-	NamesSize   = 32 << 20
-	SlotOffset  = NamesOffset + NamesSize // the slot page
-	NamesSlot   = SlotOffset + 8
+	DetourResume = 2                               // behind the system call in it
+	SlotOffset   = DetourData + Detours*DetourSize // the slot page
 	// SharedSize is how much of the region is the same in every process, OwnSize how
 	// much is each process's own: the slot page, and in and after it room for a
 	// supervisor that passes structs to system calls.
@@ -58,6 +52,11 @@ const (
 	// execve.
 	ExecOffset = SlotOffset + OwnSize
 	ExecSize   = 1025 * PageSize
+	// NamesSize bytes before the region may hold, for every process, what a supervisor lets
+	// programs know of names of files, and code that looks there. Eight bytes from NamesSlot
+	// on, in the slot page, belong to that.
+	NamesSize = 32 << 20
+	NamesSlot = SlotOffset + 8
 )
 
 // Offsets in the data page.

@@ -28,5 +28,8 @@ func (t *Table) GoSite(base, at, hop uint64) (jump, hopText []byte, ok bool) { r
 // FindGoCalls finds none.
 func FindGoCalls([]byte) (call, hop int, ok bool) { return 0, 0, false }
 
+// AreGoCalls knows none.
+func AreGoCalls(text, room []byte) bool { return false }
+
 // Ask knows no code.
 func Ask(uint64) (Way, bool) { return Way{}, false }

@@ -1,10 +1,11 @@
 package dcache
 
-// Where things lie in a table, in bytes from its beginning. The page after it is the
-// program's own, see CwdOffset.
+import "github.com/sandtest/go-sandtest/vdso"
+
+// Where things lie in a table, in bytes from its beginning.
 const (
 	// Size is that of a table. It takes memory only as far as it is filled.
-	Size = 32 << 20
+	Size = vdso.NamesSize
 
 	rootOffset = 0  // uint32: the root directory
 	noPath     = 16 // a byte that is 0
@@ -21,7 +22,7 @@ const (
 
 	// CwdOffset is where, behind the table, a program has a uint32 of its own: the entry of
 	// its working directory, 0 if that isn't known.
-	CwdOffset = Size + 8
+	CwdOffset = Size + vdso.NamesSlot
 	// OffOffset is where it has one that isn't 0 if it is to ask about everything.
 	OffOffset = CwdOffset + 4
 )

@@ -11,7 +11,7 @@ import (
 // in for them: it loads what the code wants to know, and behind that lie the ways back, to the
 // system call and behind it, answered bytes from each other.
 type site struct {
-	at uint64 // of the system call, from the table
+	at uint64 // of the system call: from the table, or its address if nr is 0
 	nr uint32 // 0 if the program's register has it
 }
 
@@ -79,7 +79,7 @@ func jumpTo(from, to uint64) (text []byte, ok bool) {
 // at one address. The table lies at base. Jump is what the GoMoves bytes before it begin with
 // from then on; it leads to hop, where hopText is to be.
 func (t *Table) GoSite(base, at, hop uint64) (jump, hopText []byte, ok bool) {
-	piece, ok := t.piece(site{at: at - base}, func(e *emitter) {
+	piece, ok := t.piece(site{at: at}, func(e *emitter) {
 		e.op(goMoves...)
 		e.enter()
 		e.far(at)
@@ -99,9 +99,20 @@ func (t *Table) GoSite(base, at, hop uint64) (jump, hopText []byte, ok bool) {
 // calls by, and that of GoHop bytes which nothing executes. It reports false if they aren't
 // found.
 func FindGoCalls(text []byte) (call, hop int, ok bool) {
-	at := bytes.Index(text, append(bytes.Clone(goMoves), syscallText...))
-	hop = bytes.Index(text, bytes.Repeat([]byte{0xcc}, GoHop+1)) // what fills up between functions
+	at := bytes.Index(text, goCalls)
+	hop = bytes.Index(text, bytes.Repeat(filler, GoHop+1))
 	return at + len(goMoves), hop + 1, at >= 0 && hop >= 0
+}
+
+var (
+	goCalls = slices.Concat(goMoves, syscallText)
+	filler  = []byte{0xcc} // between functions
+)
+
+// AreGoCalls reports whether text is the end of how Go makes calls, and room what nothing
+// executes.
+func AreGoCalls(text, room []byte) bool {
+	return bytes.Equal(text, goCalls) && bytes.Equal(room, bytes.Repeat(filler, GoHop))
 }
 
 // piece returns where the piece for a site lies, which emit writes if there is none yet.

@@ -75,7 +75,7 @@ func (t *Table) enter(dir uint32, name string, flags uint32, a *Attr, target str
 func (t *Table) enterAt(h, dir uint32, name string, flags uint32, a *Attr, target string) uint32 {
 	const align = 8
 	size := uint32(entName+len(name)+len(target)+align-1) / align * align
-	if len(name) > nameMax || len(target) > longPath || size > Size-t.next {
+	if len(name) > nameMax || size > Size-t.next {
 		return 0
 	}
 	e := t.next
@@ -150,6 +150,9 @@ func (t *Table) File(parent uint32, name string, a *Attr, target string) uint32 
 	if a.Mode&typeMask == link {
 		flags |= flagLink
 	}
+	if len(target) > longPath {
+		return t.enter(parent, name, 0, nil, "")
+	}
 	return t.enter(parent, name, flags, a, target)
 }
 
@@ -171,8 +174,12 @@ func (t *Table) Unknown(parent uint32, name string) uint32 {
 // Leads says that a symbolic link leads to what is no other, until any directory or symbolic
 // link isn't where it was any more.
 func (t *Table) Leads(link, end uint32) {
-	if t.load(link+entFlags)&flagLink != 0 {
-		t.store(link+entLeads, end)
+	if t.load(link+entFlags)&flagLink == 0 {
+		return
+	}
+	was := t.load(link + entLeads)
+	t.store(link+entLeads, end)
+	if was == 0 {
 		t.links = append(t.links, link)
 	}
 }

@@ -12,12 +12,16 @@
 #define NOFOLLOW    0x100 // as AT_SYMLINK_NOFOLLOW
 #define AT          0x200 // the first argument is where a relative path begins
 #define EMPTY       0x400 // and is meant itself by an empty one
+#define ONE_LINK    (1<<16)
+#define MANY_LINKS  (41<<16) // more than are followed (fs/namei.c)
 
 #define SEEK_CUR       1
 #define AT_FDCWD       (-100)
 #define NO_AUTOMOUNT   0x800
 #define EMPTY_PATH     0x1000
 #define O_CREAT        0x40
+#define O_TRUNC        0x200
+#define O_TMPFILE      0x400000
 #define ENOENT         (-2)
 #define EINVAL         (-22)
 #define STATX_ALL      0xfff // STATX_BASIC_STATS, STATX_BTIME
@@ -125,7 +129,7 @@ openat:
 	MOVL	DX, R14
 	MOVL	$(OP_OPEN|AT), R15
 opening:
-	TESTL	$O_CREAT, R14
+	TESTL	$(O_CREAT|O_TRUNC|O_TMPFILE), R14 // for which there has to be more than a path
 	JNE	ask
 	JMP	start
 fstat:
@@ -275,10 +279,17 @@ word:
 	MOVL	const_entFlags(R11)(BX*1), DI // before the entries, see Complete
 	MOVL	BX, R9
 	TESTL	AX, AX
-	JEQ	found // the path ends with slashes, or is the root
+	JEQ	slashed
 	MOVQ	R12, R13
 	MOVL	BX, BP
 	IMUL3L	$const_hashSeed, BP, BP
+	JMP	hash
+slashed: // the path ends with slashes, or is the root
+	CMPQ	R12, R8
+	JHI	ask
+	TESTL	$const_flagDir, DI
+	JNE	found
+	JMP	ask
 hash:
 	XORL	AX, BP
 	IMUL3L	$const_hashStep, BP, BP
@@ -306,6 +317,8 @@ hashed:
 	MOVL	const_entParent(R11)(BX*1), BX
 	JMP	component
 name:
+	CMPL	CX, $const_nameMax
+	JHI	ask
 	MOVL	BP, R9
 	SHRL	$const_hashFold, R9
 	XORL	BP, R9
@@ -339,7 +352,15 @@ next:
 absent:
 	TESTL	$const_flagComplete, DI
 	JEQ	ask
-missing:
+missing: // if the path is none that is too long, or can't be read
+	MOVBLZX	(R12), AX
+	TESTL	AX, AX
+	JEQ	noEntry
+	INCQ	R12
+	CMPQ	R12, R8
+	JLS	missing
+	JMP	ask
+noEntry:
 	MOVQ	$ENOENT, AX
 	JMP	answer
 equal:
@@ -355,7 +376,10 @@ equal:
 	JEQ	ask
 	MOVL	const_entLeads(R11)(R9*1), BX
 	TESTL	BX, BX
-	JNE	component
+	JEQ	ask
+	ADDL	$ONE_LINK, R15
+	CMPL	R15, $MANY_LINKS
+	JCS	component
 	JMP	ask
 
 	// R9: what the path means, with flags DI.
@@ -367,6 +391,9 @@ found:
 	MOVL	const_entLeads(R11)(R9*1), R9
 	TESTL	R9, R9
 	JEQ	ask
+	ADDL	$ONE_LINK, R15
+	CMPL	R15, $MANY_LINKS
+	JCC	ask
 	MOVL	const_entFlags(R11)(R9*1), DI
 itself:
 	TESTL	$const_flagAttr, DI

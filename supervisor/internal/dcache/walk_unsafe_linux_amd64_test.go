@@ -20,14 +20,13 @@ const left = -9999
 // A program is one that sees a table: this one.
 type program struct {
 	*dcache.Table
-	mem     []byte
+	mem     []byte // the table, and what lies behind it
 	scratch []byte // a path, and behind it what is written
 }
 
 func newProgram(tb testing.TB) *program {
 	tb.Helper()
-	const own = 4096
-	mem, err := unix.Mmap(-1, 0, dcache.Size+own, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	mem, err := unix.Mmap(-1, 0, dcache.OffOffset+4096, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -116,6 +115,10 @@ func TestPaths(t *testing.T) {
 	check("", left)
 	check("relative", left)
 	check("/usr/"+strings.Repeat("x", 255), none)
+	check("/usr/"+strings.Repeat("x", 256), left)
+	check("/usr"+strings.Repeat("/", 4050), left)
+	check(strings.Repeat("/", 4050), left)
+	check("/usr/lib/"+strings.Repeat("x", 4050), left)
 	check("/usr/"+strings.Repeat("./", 1990)+"bin", found)
 	check("/usr/"+strings.Repeat("./", 2040)+"bin", left)
 	if got := p.lstat("/lib"); got != found {
@@ -130,6 +133,16 @@ func TestPaths(t *testing.T) {
 	check("/lib", found)
 	check("/lib/tool", found)
 	check("/lib/", found)
+	self := p.File(bin, "dot", aLink, ".")
+	p.Leads(self, bin)
+	check("/usr/bin/"+strings.Repeat("dot/", 40)+"tool", found)
+	check("/usr/bin/"+strings.Repeat("dot/", 41)+"tool", left)
+	check("/usr/bin/"+strings.Repeat("dot/", 40)+"dot", left)
+	alias := p.File(bin, "alias", aLink, "tool")
+	p.Leads(alias, p.File(bin, "tool", aTool, ""))
+	check("/usr/bin/alias", found)
+	check("/usr/bin/alias/", left)
+	check("/usr/bin/alias/more", left)
 	p.standIn(0)
 	check("tool", left)
 }
@@ -207,6 +220,8 @@ func TestCalls(t *testing.T) {
 		{unix.SYS_READLINKAT, "none", 1, []uintptr{fdcwd, 0, p.outAt(), 100}, none},
 		{unix.SYS_OPEN, missing, 0, []uintptr{0, unix.O_RDWR}, none},
 		{unix.SYS_OPEN, missing, 0, []uintptr{0, unix.O_RDWR | unix.O_CREAT}, left},
+		{unix.SYS_OPEN, missing, 0, []uintptr{0, unix.O_WRONLY | unix.O_TRUNC}, left},
+		{unix.SYS_OPEN, missing, 0, []uintptr{0, unix.O_RDONLY | unix.O_TMPFILE}, left},
 		{unix.SYS_OPEN, tool, 0, []uintptr{0, 0}, left},
 		{unix.SYS_OPENAT, "none", 1, []uintptr{fdcwd, 0, unix.O_CLOEXEC}, none},
 		{unix.SYS_OPENAT, "none", 1, []uintptr{3, 0, unix.O_CLOEXEC}, left},

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -191,6 +192,76 @@ static void places(void)
 	ask("beside a thread elsewhere", "none");
 }
 
+static volatile int done;
+
+static void *moves(void *arg)
+{
+	while (!done) {
+		chdir(arg);
+		chdir(here);
+	}
+	return NULL;
+}
+
+static void *asks(void *arg)
+{
+	struct stat st;
+	(void)arg;
+	while (!done) {
+		lstat("none", &st);
+		lstat("one", &st);
+	}
+	return NULL;
+}
+
+static int elsewhere(void *arg)
+{
+	struct stat st;
+	fails("chdir", chdir(arg));
+	for (int i = 0; i < 10; i++)
+		sched_yield();
+	for (int i = 0; i < MANY; i++)
+		if (lstat("none", &st) || !lstat("one", &st))
+			_exit(1);
+	_exit(0);
+}
+
+// concurrent has children while others move or ask. dir has none, and not one.
+static void concurrent(void)
+{
+	char dir[4200];
+	pthread_t mover, asker;
+	int status, wrong = 0;
+	fails("mkdir", mkdir("dir", 0755));
+	touch("dir/none", "x");
+	snprintf(dir, sizeof dir, "%s/dir", here);
+	ask("at first", "one");
+	pthread_create(&asker, NULL, asks, NULL);
+	for (int i = 0; i < 50; i++) {
+		pid_t pid = clone(elsewhere, stack + sizeof stack, CLONE_VM | (i % 2 ? CLONE_VFORK : 0) | SIGCHLD, dir);
+		waitpid(pid, &status, 0);
+		wrong += status != 0;
+	}
+	printf("beside who asks: %d\n", wrong);
+	pthread_create(&mover, NULL, moves, dir);
+	for (int i = wrong = 0; i < 200; i++) {
+		pid_t pid = fork();
+		if (!pid) {
+			char at[4200];
+			struct stat st;
+			int in = syscall(SYS_getcwd, at, sizeof at) > 0 && !strcmp(at, dir);
+			int none = lstat("none", &st) == 0, one = lstat("one", &st) == 0;
+			_exit(none != in || one == in);
+		}
+		waitpid(pid, &status, 0);
+		wrong += status != 0;
+	}
+	printf("beside who moves: %d\n", wrong);
+	done = 1;
+	pthread_join(mover, NULL);
+	pthread_join(asker, NULL);
+}
+
 static volatile int caught;
 static void onSEGV(int sig) { caught = sig; }
 
@@ -270,6 +341,45 @@ static void descriptors(void)
 	askAt("removed", dirfd(d), "../one");
 	int path = open("sub", O_PATH);
 	askAt("by its path", path, "../one");
+}
+
+// paths are odd ones.
+static void paths(void)
+{
+	static char text[6000];
+	fails("symlink", symlink("one/", "slashed"));
+	fails("symlink", symlink("sub/../sub/./in", "winding"));
+	fails("symlink", symlink(".", "dot"));
+	memset(text, 'x', 4010);
+	for (int i = 200; i < 4010; i += 200)
+		text[i] = '/';
+	fails("symlink", symlink(text, "far"));
+	for (int again = 0; again < 2; again++) {
+		ask("link to a file", "alias");
+		ask("link to a file", "alias/");
+		ask("link to a file", "alias/more");
+		ask("with a slash", "slashed");
+		ask("winding", "winding");
+		ask("far", "far");
+		struct stat st;
+		for (int n = 39; n < 43; n++) {
+			text[0] = 0;
+			for (int i = 0; i < n; i++)
+				strcat(text, "dot/");
+			strcat(text, "one");
+			printf("%d links: %d %d\n", n, stat(text, &st), errno);
+		}
+		memset(text, 'x', 256);
+		text[256] = 0;
+		printf("a long name: %d %d\n", stat(text, &st), errno);
+		memset(text, '/', 5000);
+		text[5000] = 0;
+		printf("slashes: %d %d\n", stat(text, &st), errno);
+		memcpy(text, "none", 4);
+		printf("none and slashes: %d %d\n", stat(text, &st), errno);
+		printf("temporary: %d %d\n", open("none", O_TMPFILE | O_RDONLY), errno);
+		printf("emptied: %d %d\n", open("none", O_WRONLY | O_TRUNC), errno);
+	}
 }
 
 static int known(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
@@ -436,6 +546,17 @@ static void others(void)
 	ask("as root", "sub/in");
 	ask("as root", "secret/in");
 	ask("as root", "private");
+	fails("chown", chown("secret", 1000, 1000));
+	fails("chown", chown("private", 1000, 1000));
+	ask("as root", "secret/in");
+	fflush(stdout);
+	if (!fork()) {
+		prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0);
+		prctl(PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH, 0, 0, 0);
+		execl("/proc/self/exe", "names", "weak", NULL);
+		_exit(1);
+	}
+	wait(NULL);
 	if (setresuid(65534, 65534, 65534))
 		printf("setresuid: %s\n", strerror(errno));
 	ask("as nobody", "sub/in");
@@ -452,16 +573,25 @@ int main(int argc, char **argv)
 		access("one", F_OK);
 	if (!strcmp(argv[1], "changes"))
 		changes();
+	if (!strcmp(argv[1], "concurrent"))
+		concurrent();
 	if (!strcmp(argv[1], "places"))
 		places();
 	if (!strcmp(argv[1], "pointers"))
 		pointers();
 	if (!strcmp(argv[1], "descriptors"))
 		descriptors();
+	if (!strcmp(argv[1], "paths"))
+		paths();
 	if (!strcmp(argv[1], "listings"))
 		listings();
 	if (!strcmp(argv[1], "filtered"))
 		filtered();
+	if (!strcmp(argv[1], "weak")) {
+		ask("without a capability", "secret/in");
+		ask("without a capability", "private");
+		ask("without a capability", "one");
+	}
 	if (!strcmp(argv[1], "others"))
 		others();
 	return 0;
