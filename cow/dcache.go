@@ -56,7 +56,7 @@ type told struct {
 // When all names of a directory are told: when so many were asked about, and there are no more
 // than a multiple of that.
 const (
-	askedEnough = 3
+	askedEnough = 2
 	tellEach    = 64
 )
 

@@ -68,6 +68,7 @@ func withoutNetworks([]string) error {
 func TestNoMoreNetworks(t *testing.T) {
 	inNamespaced(t)
 	cmd := program(t, "nonetworks")
+	cmd.Env = append(cmd.Env, "TMPDIR="+t.TempDir()) // where there is no other root's directory
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
