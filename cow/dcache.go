@@ -208,65 +208,66 @@ func (t *Tree) tellName(d *told, dir *Inode, name string, in *Inode) bool {
 	return to.Unknown(d.number, name) != 0
 }
 
-// tellLink tells where a symbolic link leads: down from its directory, one above or the root, by
-// names that are where they are in the tree, to what is no other link.
+// tellLink tells where a symbolic link leads.
 func (t *Tree) tellLink(link *Inode) {
 	d := t.tellDir(link.parent)
 	if d == nil || link.unchanged() == nil {
 		return
 	}
-	cur, end := link.parent, uint32(0)
-	if strings.HasPrefix(link.target, "/") {
-		cur = t.root
-	}
-	down := false
-	for rest := link.target; ; {
-		name, after, more := strings.Cut(strings.TrimLeft(rest, "/"), "/")
-		at := t.tellDir(cur)
-		if at == nil {
-			return
-		}
-		switch in := cur.up(); {
-		case name == "" || name == ".":
-			end = at.number
-		case name == ".." && (down || in == nil):
-			return
-		case name == "..":
-			cur = in
-		default:
-			down = true
-			in, err := t.child(cur, name)
-			if err != nil || in == nil || in.through || in.denied || in.isDir() && (in.parent != cur || in.name != name) {
-				return
-			}
-			if in.isDir() {
-				cur = in
-				break
-			}
-			a := in.unchanged()
-			if a == nil || more || in.isSymlink() {
-				return
-			}
-			end = t.telling.to.File(at.number, name, a, t.telling.rights(in), "")
-			if end == 0 {
-				return
-			}
-		}
-		if rest = after; more && rest != "" {
-			end = 0
-			continue
-		}
-		if end == 0 { // a directory
-			if at = t.tellDir(cur); at == nil {
-				return
-			}
-			end = at.number
-		}
-		break
+	end := t.tellEnd(link)
+	if end == 0 {
+		return
 	}
 	if number := t.telling.to.File(d.number, link.name, &link.attr, t.telling.rights(link), link.target); number != 0 {
 		t.telling.to.Leads(number, end)
 	}
+}
+
+// tellEnd tells of where a symbolic link leads, and returns its number. It is 0 unless the link
+// leads down from its directory, one above or the root, by names that are where they are in
+// the tree, to what is no other link.
+func (t *Tree) tellEnd(link *Inode) uint32 {
+	cur, down := link.parent, false
+	if strings.HasPrefix(link.target, "/") {
+		cur = t.root
+	}
+	names := strings.FieldsFunc(link.target, func(r rune) bool { return r == '/' })
+	last := len(names) - 1
+	if strings.HasSuffix(link.target, "/") {
+		last++ // what it leads to has to be a directory
+	}
+	for i, name := range names {
+		d := t.tellDir(cur)
+		switch {
+		case d == nil:
+			return 0
+		case name == ".":
+			continue
+		case name == "..":
+			if cur = cur.up(); down || cur == nil {
+				return 0
+			}
+			continue
+		}
+		down = true
+		in, err := t.child(cur, name)
+		switch {
+		case err != nil || in == nil || in.through || in.denied || in.isSymlink():
+			return 0
+		case !in.isDir():
+			if a := in.unchanged(); a != nil && i == last {
+				return t.telling.to.File(d.number, name, a, t.telling.rights(in), "")
+			}
+			return 0
+		case in.parent != cur || in.name != name:
+			return 0
+		}
+		cur = in
+	}
+	if d := t.tellDir(cur); d != nil {
+		return d.number
+	}
+	return 0
 }
 
 // tellAll tells of all names in a directory, unless they are too many, or who asks may not list

@@ -3,7 +3,6 @@
 package supervisor
 
 import (
-	"encoding/binary"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -56,12 +55,9 @@ func ownAnswers(s *Sandbox) feature {
 	return f
 }
 
-func (s *Sandbox) losesRights(c *Call) Answer {
-	if op := c.Int(0); op == unix.PR_CAPBSET_DROP || op == unix.PR_SET_SECUREBITS {
-		s.dcache.differs()
-		return Continue()
-	}
-	return goOn
+func (s *Sandbox) losesRights(*Call) Answer {
+	s.dcache.differs()
+	return Continue()
 }
 
 // wanted reports whether a process is to have the table: if there is one, and nothing that is
@@ -78,9 +74,6 @@ func (d *dcaching) wanted(p *Process) bool {
 // filtersItself has a process ask about everything that gets a filter of its own, which is to
 // see its calls (seccomp(2)).
 func filtersItself(c *Call) Answer {
-	if c.Name() == "prctl" && c.Int(0) != unix.PR_SET_SECCOMP {
-		return goOn
-	}
 	if c.s.dcache != nil {
 		c.Process.asks.turnOff(c.Process)
 	}
@@ -125,12 +118,6 @@ type dcaching struct {
 	table  *dcache.Table // nil where it can't be had; its entries are guarded by the tree's lock
 	differ bool          // not everybody has the rights that the command has
 	marks  map[int64]*markedDir
-}
-
-// A markedDir is whose a mark is.
-type markedDir struct {
-	dir   *cow.Inode
-	names int // in each of its listings, 0 before the first; -1 if they differ
 }
 
 // begin makes the table, and has the tree fill it. It returns nil where that can't be.
@@ -197,83 +184,6 @@ func toldAttr(a *cow.Attr, may uint32) *dcache.Attr {
 		return nil
 	}
 	return &dcache.Attr{Ino: a.Ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Size: a.Size, Mtime: time.Duration(a.Mtime), Ctime: time.Duration(a.Ctime), May: may}
-}
-
-// mark sets the position at which a directory stands that a program is about to get, so that
-// it is known by that.
-func (d *dcaching) mark(fd int, dir *cow.Inode) {
-	mark, ok := d.markFor(dir)
-	if !ok {
-		return
-	}
-	// What can't be positioned, opened with O_PATH or in another way, is asked about.
-	if _, err := unix.Seek(fd, positionOf(mark, 0), unix.SEEK_SET); err == nil {
-		d.tellMark(mark, dir)
-	}
-}
-
-// markFor returns the mark of a directory, which its inode number says; false if another one
-// has it.
-func (d *dcaching) markFor(dir *cow.Inode) (mark int64, ok bool) {
-	if d.begin(nil) == nil {
-		return 0, false
-	}
-	a, err := dir.File().Stat()
-	if err != nil {
-		return 0, false
-	}
-	const golden = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio: similar numbers get far apart
-	mark = int64(a.Ino*golden>>(64-dcache.MarkBits) | 1<<(dcache.MarkBits-1))
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if known := d.marks[mark]; known != nil {
-		return mark, known.dir == dir
-	}
-	if d.marks == nil {
-		d.marks = map[int64]*markedDir{}
-	}
-	d.marks[mark] = &markedDir{dir: dir}
-	return mark, true
-}
-
-// listed notes how many names a directory has whose listing begins. Where the mark stands so
-// far behind there are no more, unless some listing has another length.
-func (d *dcaching) listed(mark int64, names int) {
-	if d == nil || mark == 0 {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	m := d.marks[mark]
-	switch {
-	case m == nil || m.names == names:
-		return
-	case m.names != 0:
-		names, m.names = 0, -1
-	default:
-		m.names = names
-	}
-	d.s.view.tree.ToldAs(m.dir, func(number uint32) {
-		d.table.Mark(uint32(mark), number)
-		d.table.Listed(uint32(mark), uint32(names))
-	})
-}
-
-// markOf takes a directory's position apart: its mark, 0 if it has none, and where in it that
-// is.
-func markOf(position int64) (mark, at int64) {
-	if mark := position >> dcache.PositionBits; mark>>(dcache.MarkBits-1) == 1 {
-		return mark, position & (1<<dcache.PositionBits - 1)
-	}
-	return 0, position
-}
-
-// positionOf puts a position together. So far behind in a directory there are no marks.
-func positionOf(mark, at int64) int64 {
-	if at >= 1<<dcache.PositionBits {
-		return at
-	}
-	return mark<<dcache.PositionBits | at
 }
 
 // asks is what a process has asked, and what it has of the answers.
@@ -345,122 +255,4 @@ func (c *Call) tellsAbout(dirfd int32) walkFlags {
 		d.tellCwd(c)
 	}
 	return tells
-}
-
-// tellBase lets programs know which directory a path begins at that begins at a descriptor.
-func (d *dcaching) tellBase(dir *cow.Inode) {
-	if mark, ok := d.markFor(dir); ok {
-		d.tellMark(mark, dir)
-	}
-}
-
-func (d *dcaching) tellMark(mark int64, dir *cow.Inode) {
-	d.s.view.tree.ToldAs(dir, func(number uint32) { d.table.Mark(uint32(mark), number) })
-}
-
-// tellCwd lets the caller know its working directory.
-func (d *dcaching) tellCwd(c *Call) {
-	a := &c.Process.asks
-	d.cwds.Lock()
-	defer d.cwds.Unlock()
-	fs := c.thread.fs.Load()
-	if a.borrowed.Load() || a.split.Load() || fs.shared.Load() {
-		return
-	}
-	at := fs.at()
-	if at.dir == nil {
-		return
-	}
-	if number := d.s.view.tree.Told(at.dir); number != 0 && number != a.cwd.Load() {
-		d.setCwd(c.Process, number)
-	}
-}
-
-// setCwd stores the number of a process's working directory in its memory, 0 for one that
-// isn't known. d.cwds is held.
-func (d *dcaching) setCwd(p *Process, number uint32) {
-	p.asks.cwd.Store(number)
-	if region := p.region.Load(); region != 0 {
-		word := binary.NativeEndian.AppendUint32(nil, number)
-		_, _ = tracee.WriteMem(p.TGID, region+vdso.NamesSlot, word) // it fails only when the process is gone
-	}
-}
-
-// moved has those ask that have another working directory now.
-func (d *dcaching) moved(fs *fsState) {
-	if d == nil {
-		return
-	}
-	d.cwds.Lock()
-	defer d.cwds.Unlock()
-	for _, th := range d.s.threads.appendAll(nil) {
-		if th.fs.Load() == fs {
-			d.forgetCwd(th.proc)
-		}
-	}
-}
-
-// forgetCwd has a process ask about what is relative to its working directory, and those in
-// whose memory it runs. d.cwds is held.
-func (d *dcaching) forgetCwd(p *Process) {
-	d.setCwd(p, 0)
-	for ; p.asks.borrowed.Load() && p.parent != nil; p = p.parent {
-		p.parent.asks.cwd.Store(0)
-	}
-}
-
-// splits is for a process of which a thread gets a working directory of its own, or in whose
-// memory somebody else begins to run who has one.
-func (d *dcaching) splits(p *Process) {
-	if d == nil {
-		return
-	}
-	d.cwds.Lock()
-	defer d.cwds.Unlock()
-	d.forgetCwd(p)
-	for p.asks.split.Store(true); p.asks.borrowed.Load() && p.parent != nil; p.asks.split.Store(true) {
-		p = p.parent
-	}
-}
-
-// created is for a new thread, or the first of a new process, that doesn't run yet.
-func (d *dcaching) created(th, by *thread, shares sharing) {
-	if d == nil {
-		return
-	}
-	a, from := &th.proc.asks, &by.proc.asks
-	switch {
-	case shares.process:
-		a.threads.Store(true)
-		if !shares.fs {
-			d.splits(th.proc)
-		}
-		return
-	case shares.memory:
-		a.borrowed.Store(true)
-		if !shares.waits { // it runs beside
-			for p := by.proc; p != nil; p = p.parent {
-				p.asks.threads.Store(true)
-				if !p.asks.borrowed.Load() {
-					break
-				}
-			}
-		}
-		a.threads.Store(from.threads.Load())
-		if from.threads.Load() {
-			d.splits(by.proc)
-		}
-		a.split.Store(from.split.Load())
-	}
-	fs := by.fs.Load()
-	if shares.fs {
-		fs.shared.Store(true)
-	}
-	if shares.memory || from.threads.Load() || fs.shared.Load() {
-		// Somebody else may have changed the directory before it was copied, but not yet the
-		// word in memory, or the other way round.
-		d.cwds.Lock()
-		defer d.cwds.Unlock()
-		d.forgetCwd(th.proc)
-	}
 }
