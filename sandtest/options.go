@@ -99,7 +99,8 @@ type Options struct {
 
 	// Write lists directories of the host in which the command may write for real, at
 	// the same path. Everywhere else what it writes goes to a layer of its own, see
-	// [Result.Changes].
+	// [Result.Changes], and what the test changes while the command runs may not be seen by
+	// it.
 	Write []string
 
 	// Deny lists files and directories that the command may not see, whatever Read
