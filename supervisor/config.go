@@ -358,7 +358,8 @@ func (b BlockedThread) String() string {
 
 // Stats counts what a sandbox did.
 type Stats struct {
-	// Notifications and Stops count trapped calls by name and channel.
+	// Notifications and Stops count trapped calls by name and channel. What a program knows
+	// itself, the time and much about files, is none.
 	Notifications map[string]uint64 `json:"notifications"`
 	Stops         map[string]uint64 `json:"stops"`
 	// Processes and Execs count what was started, the command included.
