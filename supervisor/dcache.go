@@ -204,7 +204,7 @@ type asks struct {
 }
 
 // askPatience is how often a process asks before it is told. Most ask seldom.
-const askPatience = 6
+const askPatience = 16
 
 // mostSitesOfOne is how many places are looked at for a process.
 const mostSitesOfOne = 64
