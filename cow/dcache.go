@@ -84,16 +84,9 @@ func (s *telling) rights(in *Inode) (may uint32) {
 }
 
 // Told returns the number of a directory, 0 if it has none.
-func (t *Tree) Told(dir *Inode) uint32 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.telling.to == nil {
-		return 0
-	}
-	if d := t.tellDir(dir); d != nil {
-		return d.number
-	}
-	return 0
+func (t *Tree) Told(dir *Inode) (number uint32) {
+	t.ToldAs(dir, func(n uint32) { number = n })
+	return number
 }
 
 // ToldAs calls do with the number of a directory, if it has one.
@@ -292,11 +285,11 @@ func (t *Tree) tellAll(d *told, dir *Inode) error {
 			if _, known := dir.entries[n.name]; known {
 				continue
 			}
-			told, err := t.tellLower(d, fd, dir, n.name)
+			ok, err := t.tellLower(d, fd, dir, n.name)
 			if err != nil {
 				return err
 			}
-			complete = complete && told
+			complete = complete && ok
 		}
 	}
 	for name, in := range dir.entries {

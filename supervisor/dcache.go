@@ -3,6 +3,8 @@
 package supervisor
 
 import (
+	"encoding/binary"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -48,7 +50,8 @@ func ownAnswers(s *Sandbox) feature {
 	f.load = s.directGo
 	is := func(op uint64) []seccomp.Cond { return []seccomp.Cond{{Arg: 0, Mask: 1<<32 - 1, Value: op}} }
 	f.calls = []call{
-		{name: "seccomp", notify: filtersItself}, {name: "prctl", notify: filtersItself, conds: is(unix.PR_SET_SECCOMP)},
+		{name: "seccomp", notify: filtersItself, anyOf: [][]seccomp.Cond{is(unix.SECCOMP_SET_MODE_STRICT), is(unix.SECCOMP_SET_MODE_FILTER)}},
+		{name: "prctl", notify: filtersItself, conds: is(unix.PR_SET_SECCOMP)},
 		// With these a program has other rights than the one that executes it.
 		{name: "prctl", notify: s.losesRights, anyOf: [][]seccomp.Cond{is(unix.PR_CAPBSET_DROP), is(unix.PR_SET_SECUREBITS)}},
 	}
@@ -75,7 +78,8 @@ func (d *dcaching) wanted(p *Process) bool {
 // see its calls (seccomp(2)).
 func filtersItself(c *Call) Answer {
 	if c.s.dcache != nil {
-		c.Process.asks.turnOff(c.Process)
+		c.Process.asks.off.Store(true)
+		c.s.dcache.setWord(c.Process, vdso.NamesSlot+dcache.OffOffset-dcache.CwdOffset, 1)
 	}
 	return Continue()
 }
@@ -137,7 +141,7 @@ func (d *dcaching) begin(th *thread) *dcache.Table {
 
 // everybody returns the rights that all threads have, nil if they differ.
 func (d *dcaching) everybody(th *thread) *cow.Cred {
-	if d.differ || th == nil {
+	if d.differ {
 		return nil
 	}
 	own, err := d.s.view.creds(th)
@@ -233,11 +237,23 @@ func (a *asks) inherit(from *asks) {
 	a.cwd.Store(from.cwd.Load())
 }
 
-// turnOff has a process ask about everything from now on.
-func (a *asks) turnOff(p *Process) {
-	a.off.Store(true)
-	if region := p.region.Load(); region != 0 {
-		_, _ = tracee.WriteMem(p.TGID, region-vdso.NamesSize+dcache.OffOffset, []byte{1, 0, 0, 0}) // it fails only when it is gone
+// setWord stores a word in what a process has of its own, so far from its region. One that
+// isn't there can't be read by the code either; one that can't be changed would go on saying
+// what isn't so.
+func (d *dcaching) setWord(p *Process, offset uint64, v uint32) {
+	region := p.region.Load()
+	if region == 0 {
+		return
+	}
+	word := binary.NativeEndian.AppendUint32(nil, v)
+	_, err := tracee.WriteMem(p.TGID, region+offset, word)
+	if err != nil && err != unix.ESRCH {
+		err = tracee.Overwrite(p.TGID, region+offset, word) // should it have been made read-only
+	}
+	switch err {
+	case nil, unix.ESRCH, unix.ENOENT, unix.EIO, unix.EFAULT:
+	default:
+		d.s.fail(fmt.Errorf("supervisor: tell process %s what it knows of files no more: %w", p.Lineage, err))
 	}
 }
 

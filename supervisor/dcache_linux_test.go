@@ -107,3 +107,54 @@ func TestFirstSight(t *testing.T) {
 		t.Errorf("a link has number %s, and %s after others in another directory of its were asked about", seldom, often)
 	}
 }
+
+// A program of Go, which has threads, asks seldom as well; and one that lists directories asks
+// each once for its names, and not about what is in it.
+func TestAsksSeldom(t *testing.T) {
+	const files = 40 // in each directory
+	dir := t.TempDir()
+	for i := range 10 * files {
+		sub := filepath.Join(dir, fmt.Sprint(i/files))
+		if err := os.MkdirAll(sub, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(sub, fmt.Sprint(i)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := func(cmd *exec.Cmd) (stats, lists uint64) {
+		cmd.Dir = dir
+		n := succeedsWith(t, Config{}, cmd).Stats.Notifications
+		return n["newfstatat"] + n["fstat"], n["getdents64"]
+	}
+	if stats, _ := asked(program(t, "lstats", dir)); stats == 0 || stats > 10*files/2 {
+		t.Errorf("a program of Go has asked %d times about %d files", stats, 10*files)
+	}
+	find, err := exec.LookPath("find")
+	if err != nil {
+		t.Skip(err)
+	}
+	if stats, lists := asked(exec.Command(find, ".", "-newer", "/")); stats > 10*files/2 || lists == 0 || lists > 11+4 {
+		t.Errorf("find has asked %d times about %d files in 11 directories, and %d times for names", stats, 10*files, lists)
+	}
+}
+
+func succeedsWith(t *testing.T, cfg Config, cmd *exec.Cmd) *State {
+	t.Helper()
+	state, out := run(t, cfg, cmd)
+	if state.ExitCode != 0 {
+		t.Fatalf("%v: exit status %d\n%s", cmd.Args, state.ExitCode, out)
+	}
+	return state
+}
+
+func init() {
+	programs["lstats"] = func(args []string) error {
+		return filepath.WalkDir(args[0], func(path string, _ os.DirEntry, err error) error {
+			if err == nil {
+				_, err = os.Lstat(path)
+			}
+			return err
+		})
+	}
+}

@@ -37,9 +37,6 @@ func (d *dcaching) mark(fd int, dir *cow.Inode) {
 // markFor returns the mark of a directory, which its inode number says; false if another one
 // has it.
 func (d *dcaching) markFor(dir *cow.Inode) (mark int64, ok bool) {
-	if d.begin(nil) == nil {
-		return 0, false
-	}
 	a, err := dir.File().Stat()
 	if err != nil {
 		return 0, false

@@ -2,12 +2,7 @@
 
 package supervisor
 
-import (
-	"encoding/binary"
-
-	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
-	"github.com/sandtest/go-sandtest/vdso"
-)
+import "github.com/sandtest/go-sandtest/vdso"
 
 // What a relative path means to a program that is told about files says a word in its memory:
 // the number of its working directory in the table, or 0 where it has to ask. It is set when
@@ -37,10 +32,7 @@ func (d *dcaching) tellCwd(c *Call) {
 // isn't known. d.cwds is held.
 func (d *dcaching) setCwd(p *Process, number uint32) {
 	p.asks.cwd.Store(number)
-	if region := p.region.Load(); region != 0 {
-		word := binary.NativeEndian.AppendUint32(nil, number)
-		_, _ = tracee.WriteMem(p.TGID, region+vdso.NamesSlot, word) // it fails only when the process is gone
-	}
+	d.setWord(p, vdso.NamesSlot, number)
 }
 
 // moved has those ask that have another working directory now.

@@ -65,7 +65,7 @@ const (
 	flagDir                  // it is a directory
 	flagLink                 // it is a symbolic link
 	flagNone                 // there is no such name
-	flagWalk                 // of a directory: anybody may look names up in it, and it is where it was
+	flagWalk                 // of a directory: whoever asks may look names up in it, and it is where it was
 	flagComplete             // of a directory: what isn't in the table isn't there
 
 	rightsShift = 8 // above: which of R_OK and X_OK whoever asks has

@@ -238,9 +238,3 @@ func (t *Table) Forget(e uint32) {
 
 // Touched takes back what is said of a directory's attributes.
 func (t *Table) Touched(dir uint32) { t.store(dir+entFlags, t.load(dir+entFlags)&^flagAttr) }
-
-// Room is how many bytes are left.
-func (t *Table) Room() int { return Size - int(t.next) }
-
-// Used is how many bytes a program may have of it in its memory.
-func (t *Table) Used() int { return int(t.next) }

@@ -37,6 +37,14 @@
 	CMPL	BX, $0x8000; \
 	CMOVQNE	CX, AX
 
+// The last entry of the bucket of hash BP, in R9.
+#define BUCKET \
+	MOVL	BP, R9; \
+	SHRL	$const_hashFold, R9; \
+	XORL	BP, R9; \
+	ANDL	$(const_buckets-1), R9; \
+	MOVL	const_bucketsOffset(R11)(R9*4), R9
+
 // The code that programs execute: it is copied, and so refers to nothing but registers.
 //
 // It is entered with the registers of a system call, but for R11, which holds where the table
@@ -234,11 +242,7 @@ descriptor: // where it stands says which directory it is
 	SHRQ	$(const_MarkBits-1), AX
 	CMPQ	AX, $1
 	JNE	ask // also of an error
-	MOVL	BP, R9
-	SHRL	$const_hashFold, R9
-	XORL	BP, R9
-	ANDL	$(const_buckets-1), R9
-	MOVL	const_bucketsOffset(R11)(R9*4), R9
+	BUCKET
 marked:
 	TESTL	R9, R9
 	JEQ	ask
@@ -319,11 +323,7 @@ hashed:
 name:
 	CMPL	CX, $const_nameMax
 	JHI	ask
-	MOVL	BP, R9
-	SHRL	$const_hashFold, R9
-	XORL	BP, R9
-	ANDL	$(const_buckets-1), R9
-	MOVL	const_bucketsOffset(R11)(R9*4), R9
+	BUCKET
 chain:
 	TESTL	R9, R9
 	JEQ	absent
