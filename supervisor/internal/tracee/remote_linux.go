@@ -102,6 +102,7 @@ type Pending struct {
 	args   [6]uint64
 	feeds  []feed
 	result int64
+	may    bool // fail
 }
 
 // A feed says that the result of a call is an argument of a later one.
@@ -111,7 +112,7 @@ type feed struct {
 }
 
 // maxFeeds is how many arguments one result can become.
-const maxFeeds = 3
+const maxFeeds = 4
 
 // List returns an empty list.
 func (r *Remote) List() *List { return &List{r: r} }
@@ -124,20 +125,26 @@ func (l *List) Add(what string, nr uintptr, args ...uint64) *Pending {
 	return p
 }
 
-// Feed makes the result of p argument i of a later call, of three at most.
+// Feed makes the result of p argument i of a later call, of four at most.
 func (p *Pending) Feed(to *Pending, i int) {
 	if len(p.feeds) == maxFeeds {
-		panic("tracee: a result is fed to more than three calls")
+		panic("tracee: a result is fed to more than four calls")
 	}
 	p.feeds = append(p.feeds, feed{to, i})
 }
+
+// MayFail has Run not fail because of p.
+func (p *Pending) MayFail() { p.may = true }
+
+// Failed reports, after Run, whether the call has failed.
+func (p *Pending) Failed() bool { return p.result < 0 && p.result >= -4095 }
 
 // Result is what the call returned, after Run.
 func (p *Pending) Result() uint64 { return uint64(p.result) }
 
 // The list in memory: entries of words, ended by a negative number.
 const (
-	entryWords  = 11 // number, six arguments, result, three more places for it
+	entryWords  = 12 // number, six arguments, result, four more places for it
 	entrySize   = 8 * entryWords
 	entryArgs   = 8
 	entryResult = 56
@@ -161,7 +168,7 @@ func (l *List) Run() error {
 	var failed error
 	for i, p := range l.calls {
 		p.result = int64(binary.NativeEndian.Uint64(buf[i*entrySize+entryResult:]))
-		if p.result < 0 && p.result >= -4095 && failed == nil {
+		if p.Failed() && !p.may && failed == nil {
 			failed = fmt.Errorf("%s: %w", p.what, unix.Errno(-p.result))
 		}
 	}
