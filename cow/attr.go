@@ -41,8 +41,8 @@ func (t *Tree) Descriptor(st *unix.Stat_t) *File {
 		}
 		return &File{t, entry{inode: in}}
 	}
-	s, ok := t.seen[idOf(st)]
-	if !ok || s.dir == nil {
+	s := t.seen.get(idOf(st))
+	if s == nil || s.dir == nil {
 		return nil
 	}
 	return &File{t, entry{dir: s.dir, name: s.name, inode: t.fromLower(s.dir, s.name, joinPath(s.dir.lower, s.name), st)}}

@@ -20,12 +20,13 @@ import (
 
 // A Dcache is told what names mean. Directories have numbers, which it chooses; 0 says that it
 // has no room, and nothing is told it about what is in there. An [Attr] that is nil is one to
-// ask for, and may are those of R_OK and X_OK that whoever asks has (access(2)). Its methods
-// are called with the tree locked.
+// ask for, and may are those of R_OK and X_OK that whoever asks has (access(2)). Regular files
+// and directories may be opened for reading by a path of the host, host, unless that is empty.
+// Its methods are called with the tree locked.
 type Dcache interface {
-	Root(a *Attr, may uint32) uint32
-	Dir(parent uint32, name string, a *Attr, may uint32) uint32
-	File(parent uint32, name string, a *Attr, may uint32, target string) uint32
+	Root(dir *Inode, a *Attr, may uint32, host string) uint32
+	Dir(parent uint32, name string, dir *Inode, a *Attr, may uint32, host string) uint32
+	File(parent uint32, name string, a *Attr, may uint32, target, host string) uint32
 	Nothing(parent uint32, name string)        // there is no such name
 	Unknown(parent uint32, name string) uint32 // the tree is to be asked about the name
 	Leads(link, end uint32)                    // a symbolic link leads there
@@ -34,6 +35,7 @@ type Dcache interface {
 	Ask(parent uint32, name string) // the name is about to mean something else
 	Touched(dir uint32)             // its attributes are about to change
 	Forget(dir uint32)              // it is about to go elsewhere, or to have other permissions
+	Shut()                          // no file may be opened by its path any more
 }
 
 // telling is what a tree has told.
@@ -41,7 +43,9 @@ type telling struct {
 	to       Dcache // nil for nobody
 	who      *Cred  // who asks, nil for anybody
 	dirs     map[*Inode]*told
+	scans    int      // directories in a row of which the names were asked about in their order
 	followed []*Inode // symbolic links of the walk that is told of
+	file     Inode    // that is just told of
 }
 
 // told is what is known of a directory.
@@ -50,15 +54,58 @@ type told struct {
 	above  uint32 // its directory's
 	asked  int    // names in it
 	next   int    // when it is next looked whether all can be told
+	last   string // name that was asked about
+	mixed  bool   // they were not asked about in their order
+	listed bool   // somebody has listed it
+	names  int    // it has more than so many, as far as that is known
 	all    bool
 }
 
 // When all names of a directory are told: when so many were asked about, and there are no more
-// than a multiple of that.
+// than a multiple of that. It is larger where it seems that all will be asked about.
 const (
-	askedEnough = 2
-	tellEach    = 64
+	askedEnough  = 2
+	orderly      = 3 // names that were asked about in their order
+	askedOften   = 4 // from then on it is looked each time that twice as many were
+	manyScans    = 4 // directories
+	tellEach     = 16
+	tellEachOfIt = 64
+	tellScanned  = 512
 )
+
+// most is how many names a directory may have for all to be told.
+func (t *Tree) most(d *told) int {
+	switch {
+	case t.telling.scans >= manyScans && !d.mixed:
+		return tellScanned * d.asked
+	case d.listed || d.asked >= orderly && !d.mixed:
+		return tellEachOfIt * d.asked
+	}
+	return tellEach * d.asked
+}
+
+// asks notes that a name in a directory was asked about, and reports whether all are to be
+// told.
+func (t *Tree) asks(d *told, name string) bool {
+	if name <= d.last && !d.mixed {
+		d.mixed = true
+		t.telling.scans /= 2
+	}
+	d.last = name
+	d.asked++
+	switch {
+	case d.asked == orderly && !d.mixed:
+		t.telling.scans++
+	case t.telling.scans >= manyScans && !d.mixed:
+	case d.asked < d.next:
+		return false
+	}
+	d.next = d.asked + 1
+	if d.asked >= askedOften {
+		d.next = 2 * d.asked
+	}
+	return true
+}
 
 // Tell has c told what names mean to who, nil for anybody, from now on and until the tree is
 // used by somebody else ([Tree.Resume]), as far as walks say so ([Walk.Told]). What was told
@@ -130,11 +177,10 @@ func (t *Tree) tellEntry(e *entry) {
 		}
 		return
 	}
-	if d.asked++; d.asked < d.next {
-		t.tellName(d, e.dir, e.name, e.inode)
+	t.tellName(d, e.dir, e.name, e.inode)
+	if !t.asks(d, e.name) {
 		return
 	}
-	d.next = 2 * d.asked
 	if err := t.tellAll(d, e.dir); err != nil {
 		d.next = math.MaxInt // it may be searched, but not read
 	}
@@ -159,11 +205,14 @@ func (t *Tree) tellDir(dir *Inode) *told {
 	if dir.foreign != "" || dir.through || dir.devices || dir.template != nil || dir.gone() || may&mayExec == 0 || t.hides && dir.hidden() {
 		return nil
 	}
-	d := &told{next: askedEnough}
+	d, host := &told{next: askedEnough}, ""
+	if may&mayRead != 0 && !t.mirror.reads {
+		host = dir.lower
+	}
 	if dir == t.root {
-		d.number = t.telling.to.Root(dir.unchanged(), may)
+		d.number = t.telling.to.Root(dir, dir.unchanged(), may, host)
 	} else if above := t.tellDir(dir.parent); above != nil {
-		d.above, d.number = above.number, t.telling.to.Dir(above.number, dir.name, dir.unchanged(), may)
+		d.above, d.number = above.number, t.telling.to.Dir(above.number, dir.name, dir, dir.unchanged(), may, host)
 	}
 	if d.number == 0 {
 		return nil
@@ -194,11 +243,21 @@ func (t *Tree) tellName(d *told, dir *Inode, name string, in *Inode) bool {
 			return true
 		}
 	default:
-		if a := in.unchanged(); a != nil {
-			return to.File(d.number, name, a, t.telling.rights(in), in.target) != 0
+		if in.unchanged() != nil {
+			return t.tellFile(d, dir, name, in) != 0
 		}
 	}
 	return to.Unknown(d.number, name) != 0
+}
+
+// tellFile tells of a file or a symbolic link that is the host's.
+func (t *Tree) tellFile(d *told, dir *Inode, name string, in *Inode) uint32 {
+	may, host := t.telling.rights(in), ""
+	if in.isRegular() && may&mayRead != 0 && !t.mirror.reads {
+		host = in.lower
+		t.see(in.id, dir, name).opened = true // whenever it likes
+	}
+	return t.telling.to.File(d.number, name, &in.attr, may, in.target, host)
 }
 
 // tellLink tells where a symbolic link leads.
@@ -211,7 +270,7 @@ func (t *Tree) tellLink(link *Inode) {
 	if end == 0 {
 		return
 	}
-	if number := t.telling.to.File(d.number, link.name, &link.attr, t.telling.rights(link), link.target); number != 0 {
+	if number := t.tellFile(d, link.parent, link.name, link); number != 0 {
 		t.telling.to.Leads(number, end)
 	}
 }
@@ -248,8 +307,8 @@ func (t *Tree) tellEnd(link *Inode) uint32 {
 		case err != nil || in == nil || in.through || in.denied || in.isSymlink():
 			return 0
 		case !in.isDir():
-			if a := in.unchanged(); a != nil && i == last {
-				return t.telling.to.File(d.number, name, a, t.telling.rights(in), "")
+			if in.unchanged() != nil && i == last {
+				return t.tellFile(d, cur, name, in)
 			}
 			return 0
 		case in.parent != cur || in.name != name:
@@ -266,8 +325,8 @@ func (t *Tree) tellEnd(link *Inode) uint32 {
 // tellAll tells of all names in a directory, unless they are too many, or who asks may not list
 // them.
 func (t *Tree) tellAll(d *told, dir *Inode) error {
-	most := tellEach * d.asked
-	if t.telling.rights(dir)&mayRead == 0 || len(dir.entries) > most {
+	most := t.most(d)
+	if t.telling.rights(dir)&mayRead == 0 || max(len(dir.entries), d.names) > most {
 		return nil
 	}
 	complete := true
@@ -279,6 +338,7 @@ func (t *Tree) tellAll(d *told, dir *Inode) error {
 		defer unix.Close(fd)
 		names, err := namesOf(fd, most)
 		if err != nil || len(names) > most {
+			d.names = len(names) - 1
 			return err
 		}
 		for _, n := range names {
@@ -320,8 +380,8 @@ func (t *Tree) tellLower(d *told, fd int, dir *Inode, name string) (bool, error)
 		return false, err
 	}
 	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
-	seen, known := t.seen[idOf(&st)]
-	here := known && seen.dir == dir && seen.name == name
+	seen := t.seen.get(idOf(&st))
+	here := seen != nil && seen.dir == dir && seen.name == name
 	switch {
 	case (isDir || st.Nlink > 1) && !here:
 		return t.telling.to.Unknown(d.number, name) != 0, nil
@@ -332,9 +392,11 @@ func (t *Tree) tellLower(d *told, fd int, dir *Inode, name string) (bool, error)
 		}
 		return t.tellName(d, dir, name, in), nil
 	}
-	in := &Inode{tree: t, lower: dir.lower, attr: t.attrOf(&st)}
-	in.attr.Ino = seen.number
-	if !known {
+	in := &t.telling.file
+	*in = Inode{tree: t, lower: joinPath(dir.lower, name), id: idOf(&st), attr: t.attrOf(&st)}
+	if seen != nil {
+		in.attr.Ino = seen.number
+	} else {
 		in.attr.Ino = dir.origin.add(name).number()
 	}
 	return t.tellName(d, dir, name, in), nil

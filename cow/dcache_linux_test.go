@@ -17,6 +17,8 @@ type notebook struct {
 	notes   []note
 	last    map[noteKey]uint32 // by name
 	answers int                // looked at so far
+	opened  int                // of those, by a path of the host
+	shut    bool
 }
 
 type noteKey struct {
@@ -30,7 +32,7 @@ type note struct {
 	may                        uint32
 	known, isDir, walks, isNot bool
 	complete                   bool
-	target                     string
+	target, host               string
 	leads                      uint32
 }
 
@@ -58,15 +60,16 @@ func (n *notebook) unlessThere(dir uint32, name string, made note, a *cow.Attr, 
 	return n.add(dir, name, made, a, may)
 }
 
-func (n *notebook) Root(a *cow.Attr, may uint32) uint32 {
-	return n.add(0, "", note{isDir: true, walks: true}, a, may)
+func (n *notebook) Root(_ *cow.Inode, a *cow.Attr, may uint32, host string) uint32 {
+	return n.add(0, "", note{isDir: true, walks: true, host: host}, a, may)
 }
-func (n *notebook) Dir(dir uint32, name string, a *cow.Attr, may uint32) uint32 {
-	return n.add(dir, name, note{isDir: true, walks: true}, a, may)
+func (n *notebook) Dir(dir uint32, name string, _ *cow.Inode, a *cow.Attr, may uint32, host string) uint32 {
+	return n.add(dir, name, note{isDir: true, walks: true, host: host}, a, may)
 }
-func (n *notebook) File(dir uint32, name string, a *cow.Attr, may uint32, target string) uint32 {
-	return n.unlessThere(dir, name, note{target: target}, a, may)
+func (n *notebook) File(dir uint32, name string, a *cow.Attr, may uint32, target, host string) uint32 {
+	return n.unlessThere(dir, name, note{target: target, host: host}, a, may)
 }
+func (n *notebook) Shut() { n.shut = true }
 func (n *notebook) Nothing(dir uint32, name string) {
 	if !n.notes[dir].complete {
 		n.unlessThere(dir, name, note{isNot: true}, nil, 0)
@@ -148,6 +151,11 @@ func (n *notebook) wrong() string {
 		if err := f.Access(who, e.may); e.known && err != nil {
 			return fmt.Sprintf("%s allows %o, and the tree says %v", path, e.may, err)
 		}
+		if (e.known || e.walks) && e.host != "" && !n.shut {
+			if wrong := n.opensOther(path, e.host, who); wrong != "" {
+				return wrong
+			}
+		}
 		if target, _ := f.Readlink(); e.known && target != e.target {
 			return fmt.Sprintf("%s leads to %q, and for the tree to %q", path, e.target, target)
 		}
@@ -175,6 +183,24 @@ func (n *notebook) wrong() string {
 	return ""
 }
 
+// opensOther says what is wrong if a path of the host opens something else than the tree's.
+func (n *notebook) opensOther(path, host string, who *cow.Cred) string {
+	n.opened++
+	var own, theirs unix.Stat_t
+	fd, err := n.tree.Open(&cow.Walk{Cred: who}, path, unix.O_RDONLY, 0)
+	if err != nil {
+		return fmt.Sprintf("%s may be opened as %s, and the tree says %v", path, host, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Fstat(fd, &own); err != nil {
+		return err.Error()
+	}
+	if err := unix.Lstat(host, &theirs); err != nil || own.Ino != theirs.Ino || own.Dev != theirs.Dev {
+		return fmt.Sprintf("%s may be opened as %s, and is another file for the tree: %v", path, host, err)
+	}
+	return ""
+}
+
 // TestTell: what is told can be answered without the tree. (The random sequences look at
 // whether it stays right.)
 func TestTell(t *testing.T) {
@@ -197,6 +223,9 @@ func TestTell(t *testing.T) {
 	}
 	if err := l.Mkdir("/sequences/none4", 0o755); err != nil {
 		t.Fatal(err)
+	}
+	if n.opened == 0 {
+		t.Error("no file may be opened by its path")
 	}
 	if at := n.last[noteKey{n.last[noteKey{1, "sequences"}], "none4"}]; at == 0 {
 		t.Error("a new name is still said not to be there")

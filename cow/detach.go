@@ -58,11 +58,21 @@ func (f *File) Outdated() (dev, ino uint64, outdated bool) {
 	return in.id.dev, in.id.ino, in.outdated()
 }
 
-func (in *Inode) outdated() bool { return in.object != nil && in.tree.opened[in.id] }
+func (in *Inode) outdated() bool {
+	s := in.tree.seen.get(in.id)
+	return in.object != nil && s != nil && s.opened
+}
+
+// setOpened notes whether somebody may have a file of the host's open to read.
+func (t *Tree) setOpened(id fileID, may bool) {
+	if s := t.seen.get(id); s != nil {
+		s.opened = may
+	}
+}
 
 // CaughtUp notes that nobody has.
 func (f *File) CaughtUp() {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
-	delete(f.t.opened, f.e.inode.id)
+	f.t.setOpened(f.e.inode.id, false)
 }

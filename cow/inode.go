@@ -224,37 +224,27 @@ func (t *Tree) fromLower(dir *Inode, name, lower string, st *unix.Stat_t) *Inode
 	return in
 }
 
-// A sight is where a file of the host was seen first, and the number it got
-// there.
-type sight struct {
-	number uint64
-	dir    *Inode
-	name   string
-}
-
 // see returns where a file of the host was seen first: here, if never before.
-func (t *Tree) see(id fileID, dir *Inode, name string) sight {
-	if s, ok := t.saw(id, dir, name); ok {
+func (t *Tree) see(id fileID, dir *Inode, name string) *sight {
+	s := t.saw(id, dir, name)
+	switch {
+	case s != nil:
 		return s
+	case dir == nil:
+		s = &sight{number: t.inodeNumber("/", 0), name: name}
+	default:
+		s = &sight{number: dir.origin.add(name).number(), dir: dir, name: name}
 	}
-	if dir == nil {
-		return t.firstSeen(id, sight{t.inodeNumber("/", 0), nil, name})
-	}
-	return t.firstSeen(id, sight{dir.origin.add(name).number(), dir, name})
+	t.seen.set(id, s)
+	return s
 }
 
-// saw returns where a file was seen before.
-func (t *Tree) saw(id fileID, dir *Inode, name string) (sight, bool) {
-	s, ok := t.seen[id]
-	if ok && dir != nil && dir.through { // files move there, and this is the last that is known
+// saw returns where a file was seen before, nil if it wasn't.
+func (t *Tree) saw(id fileID, dir *Inode, name string) *sight {
+	s := t.seen.get(id)
+	if s != nil && dir != nil && dir.through { // files move there, and this is the last that is known
 		s.dir, s.name = dir, name
-		t.seen[id] = s
 	}
-	return s, ok
-}
-
-func (t *Tree) firstSeen(id fileID, s sight) sight {
-	t.seen[id] = s
 	return s
 }
 
@@ -344,3 +334,6 @@ func (t *Tree) ownedXattrs(in *Inode) (map[string]string, error) {
 	}
 	return in.xattrs, nil
 }
+
+// Number returns the inode number, which stays the same.
+func (in *Inode) Number() uint64 { return in.attr.Ino }

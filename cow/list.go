@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,15 +45,21 @@ func (t *Tree) list(dir *Inode) ([]Dirent, error) {
 		// A file with several names has its number by the first.
 		slices.SortFunc(names, func(a, b lowerName) int { return strings.Compare(a.name, b.name) })
 	}
+	if d := t.telling.dirs[dir]; d != nil {
+		d.listed = true
+	}
 	list := make([]Dirent, 0, 2+len(names)+len(dir.entries))
 	list = append(list, Dirent{".", dir.attr.Ino, unix.S_IFDIR}, Dirent{"..", dir.parent.attr.Ino, unix.S_IFDIR})
+	sights := make([]sight, 0, len(names))
 	for _, n := range names {
 		if _, ok := dir.entries[n.name]; ok {
 			continue
 		}
-		s, ok := t.saw(n.id, dir, n.name)
-		if !ok {
-			s = t.firstSeen(n.id, sight{dir.origin.add(n.name).number(), dir, n.name})
+		s := t.saw(n.id, dir, n.name)
+		if s == nil {
+			sights = append(sights, sight{number: dir.origin.add(n.name).number(), dir: dir, name: n.name})
+			s = &sights[len(sights)-1]
+			t.seen.set(n.id, s)
 		}
 		list = append(list, Dirent{n.name, s.number, n.mode})
 	}
@@ -95,7 +102,9 @@ func namesOf(fd, most int) (names []lowerName, err error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
-	buf := make([]byte, 1<<15)
+	room := direntRooms.Get().(*[direntRoom]byte)
+	defer direntRooms.Put(room)
+	buf := room[:]
 	for {
 		n, err := unix.Getdents(fd, buf)
 		if err != nil {
@@ -108,10 +117,19 @@ func namesOf(fd, most int) (names []lowerName, err error) {
 	}
 }
 
+// direntRooms are for what the kernel tells of directories.
+var direntRooms = sync.Pool{New: func() any { return new([direntRoom]byte) }}
+
+const (
+	direntRoom  = 1 << 15
+	usualDirent = 32
+)
+
 // appendNames parses struct linux_dirent64 (getdents(2)).
 func appendNames(names []lowerName, dev uint64, b []byte) []lowerName {
 	const reclen, typ, name = 16, 18, 19
 	all := string(b) // the names stay in it
+	names = slices.Grow(names, len(b)/usualDirent)
 	for at := 0; len(b) > name; {
 		size := int(binary.NativeEndian.Uint16(b[reclen:]))
 		text, _, _ := strings.Cut(all[at+name:at+size], "\x00")

@@ -24,7 +24,7 @@ func (t *Tree) Open(w *Walk, path string, flags int, mode uint32) (fd int, err e
 	to.create = o.has(unix.O_CREAT)
 	t.telling.followed = t.telling.followed[:0]
 	e, err := t.walk(&to, path)
-	if w.Told && path != "" && e.inode == nil && !to.create && (err == nil || err == unix.ENOENT) {
+	if w.Told && path != "" && (e.inode == nil || e.inode.isRegular()) && !to.create && (err == nil || err == unix.ENOENT) {
 		t.tellWalk(&e)
 	}
 	if err != nil {
@@ -278,7 +278,7 @@ func heldPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 func (o *opening) openBytes(in *Inode, held int) (int, error) {
 	if in.object == nil {
 		if !in.through {
-			o.t.opened[in.id] = true
+			o.t.setOpened(in.id, true)
 		}
 		return openLowerAs(in.lower, o.bytesFlags())
 	}

@@ -107,10 +107,9 @@ type Tree struct {
 	serial    int64 // of files made without a name
 	began     int64 // by the host's clock
 
-	seen     map[fileID]sight   // files of the host
+	seen     sights             // files of the host
 	made     map[string]int     // how many files were made at a path
 	known    map[fileID]*Inode  // by the file behind it: directories, and what has changed
-	opened   map[fileID]bool    // files of the host that were opened to read, see File.Outdated
 	objects  uint64             // made so far
 	replaced map[string]bool    // by the host's path: what was removed or moved away, and has got a successor
 	named    map[nameKey]string // names that files of the host were given, see nameObject
@@ -141,7 +140,7 @@ type Tree struct {
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
 		upper: cfg.Upper, makeUpper: cfg.MakeUpper, small: cmp.Or(cfg.Small, cfg.Upper), start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks, dropping: cfg.Dropping,
-		seen: map[fileID]sight{}, made: map[string]int{}, known: map[fileID]*Inode{}, opened: map[fileID]bool{}, replaced: map[string]bool{}, named: map[nameKey]string{}, mounts: cfg.Mounts, devices: map[string]*Inode{}, within: map[string]*Inode{},
+		made: map[string]int{}, known: map[fileID]*Inode{}, replaced: map[string]bool{}, named: map[nameKey]string{}, mounts: cfg.Mounts, devices: map[string]*Inode{}, within: map[string]*Inode{},
 	}
 	t.manyNameless = manyNameless
 	t.change = func() int64 { return t.start } // what is there from the beginning is no change
@@ -228,11 +227,7 @@ func (t *Tree) forgetOutside() {
 			delete(t.known, id)
 		}
 	}
-	for id, s := range t.seen {
-		if s.dir == nil || !s.dir.isUnder(t.root) {
-			delete(t.seen, id)
-		}
-	}
+	t.seen.forgetIf(func(s *sight) bool { return s.dir == nil || !s.dir.isUnder(t.root) })
 }
 
 func (t *Tree) hostRoot() (*Inode, error) {
@@ -285,7 +280,7 @@ func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
 			return nil, err
 		}
 		delete(t.known, idOf(&st)) // who has it open has nothing of the tree
-		delete(t.seen, idOf(&st))
+		t.seen.forget(idOf(&st))
 		in := t.fromLower(nil, "", e.inode.lower, &unix.Stat_t{Mode: unix.S_IFDIR | 0o555, Dev: Dev})
 		in.attr.Ino = t.inodeNumber(m.At, 0)
 		in.old(t.start)

@@ -59,7 +59,12 @@ func (f *File) Watch(cred *Cred, mask uint32, add func(host string) error) error
 		defer unix.Close(fd)
 		return add(heldPath(fd))
 	}
-	t.mirror.reads = t.mirror.reads || mask&readEvents != 0
+	if mask&readEvents != 0 && !t.mirror.reads {
+		t.mirror.reads = true
+		if t.telling.to != nil {
+			t.telling.to.Shut()
+		}
+	}
 	path, err := f.watched()
 	if err != nil {
 		return err

@@ -274,8 +274,7 @@ func (t *tracer) installFilter(im *image, calls *tracee.List) error {
 		}
 	}
 	prog := t.s.ahead.filter
-	fprog := binary.LittleEndian.AppendUint64(nil, uint64(len(prog)/8)) // struct sock_fprog
-	at := data.add(binary.LittleEndian.AppendUint64(fprog, data.add(prog)))
+	at := data.addFilter(prog)
 	if err := data.place(); err != nil {
 		return err
 	}
@@ -324,6 +323,14 @@ func (s *scratch) add(data []byte) (at uint64) {
 	s.data = append(s.data, data...)
 	s.data = append(s.data, make([]byte, -len(s.data)&15)...)
 	return at
+}
+
+// addFilter notes a filter, and returns where what seccomp(2) is given is to be: a struct
+// sock_fprog.
+func (s *scratch) addFilter(prog []byte) (at uint64) {
+	const instruction = 8
+	fprog := binary.LittleEndian.AppendUint64(nil, uint64(len(prog)/instruction))
+	return s.add(binary.LittleEndian.AppendUint64(fprog, s.add(prog)))
 }
 
 func (s *scratch) place() error {

@@ -14,8 +14,9 @@ import (
 
 // A program makes system calls at few places: most in the C library, one function for each
 // call, in which an instruction sets its number and the next one makes it. The first of them
-// becomes a jump to code that knows answers (internal/dcache); the second stays where it is,
-// and is where that code goes on without one. Only a process that runs alone in its memory is
+// becomes a jump to code that knows answers (internal/dcache), which executes what lies
+// between the two as well; the second stays where it is, and is where that code goes on
+// without one. Only a process that runs alone in its memory is
 // changed, while it waits for an answer to a call made there. Children inherit it, and
 // programs that are executed begin anew.
 //
@@ -34,7 +35,7 @@ func (d *dcaching) direct(c *Call) bool {
 		return p.asks.some
 	}
 	region := p.region.Load()
-	if !p.asks.mapped.Load() || p.asks.threads.Load() || p.asks.off.Load() || d.begin(c.thread) == nil {
+	if !p.asks.mapped.Load() || !p.isAlone() || p.asks.off.Load() || d.begin(c.thread) == nil {
 		return p.asks.some
 	}
 	p.asks.sites = append(p.asks.sites, at)
@@ -42,6 +43,12 @@ func (d *dcaching) direct(c *Call) bool {
 		p.asks.some = true
 	}
 	return p.asks.some
+}
+
+// isAlone reports whether nobody runs in the memory of a process while its thread waits for an
+// answer.
+func (p *Process) isAlone() bool {
+	return !p.asks.threads.Load() || !p.asks.beside.Load() && p.alive.Load() == 1
 }
 
 // patch changes the place at which the caller makes its call. What it can't change stays as it

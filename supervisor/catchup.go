@@ -68,6 +68,9 @@ func usersOf(c *Call, f *cow.File, dev, ino uint64) *readers {
 		r.threads[th.proc]++
 	}
 	for p := range r.threads {
+		if p != c.Process {
+			c.s.dcache.awaitOpens(p)
+		}
 		all, err := p.descriptorsTo(dev, ino)
 		if err != nil {
 			// Unless it is gone, it is looked at again with the next call that writes.

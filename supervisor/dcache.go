@@ -63,12 +63,13 @@ func (s *Sandbox) losesRights(*Call) Answer {
 	return Continue()
 }
 
-// wanted reports whether a process is to have the table: if there is one, and nothing that is
-// mapped counts.
+// wanted reports whether a process is to have the table.
 func (d *dcaching) wanted(p *Process) bool {
-	if d == nil || p.asks.off.Load() {
-		return false
-	}
+	return d != nil && !p.asks.off.Load() && hasRoomForAll(p)
+}
+
+// hasRoomForAll reports whether a process may map as much as there is: nothing counts.
+func hasRoomForAll(p *Process) bool {
 	var limit unix.Rlimit
 	err := unix.Prlimit(p.TGID, unix.RLIMIT_AS, nil, &limit)
 	return err == nil && limit.Cur == unix.RLIM_INFINITY
@@ -77,7 +78,7 @@ func (d *dcaching) wanted(p *Process) bool {
 // filtersItself has a process ask about everything that gets a filter of its own, which is to
 // see its calls (seccomp(2)).
 func filtersItself(c *Call) Answer {
-	if c.s.dcache != nil {
+	if c.s.dcache != nil && !c.thread.arming.Load() {
 		c.Process.asks.off.Store(true)
 		c.s.dcache.setWord(c.Process, vdso.NamesSlot+dcache.OffOffset-dcache.CwdOffset, 1)
 	}
@@ -114,14 +115,17 @@ func onlyAskedByUs(t *table) bool {
 
 // A dcaching is what a sandbox has of this.
 type dcaching struct {
-	s    *Sandbox
-	cwds sync.Mutex // held by who changes what processes know of their working directories
+	s     *Sandbox
+	cwds  sync.Mutex // held by who changes what processes know of their working directories
+	opens bool       // programs may open files themselves, see opens.go
 
 	mu     sync.Mutex
 	begun  bool
 	table  *dcache.Table // nil where it can't be had; its entries are guarded by the tree's lock
 	differ bool          // not everybody has the rights that the command has
-	marks  map[int64]*markedDir
+
+	marking sync.Mutex // the last that is held
+	marks   map[int64]*markedDir
 }
 
 // begin makes the table, and has the tree fill it. It returns nil where that can't be.
@@ -133,7 +137,8 @@ func (d *dcaching) begin(th *thread) *dcache.Table {
 		table, err := dcache.New(d.s.page.names)
 		if err == nil { // otherwise everything is asked
 			d.table = table
-			d.s.view.tree.Tell(dcacheTable{table}, d.everybody(th))
+			d.table.Opens(d.opens)
+			d.s.view.tree.Tell(d.teller(), d.everybody(th))
 		}
 	}
 	return d.table
@@ -160,7 +165,7 @@ func (d *dcaching) differs() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.table != nil && !d.differ {
-		d.s.view.tree.Tell(dcacheTable{d.table}, nil)
+		d.s.view.tree.Tell(d.teller(), nil)
 	}
 	d.differ = true
 }
@@ -173,15 +178,25 @@ func (d *dcaching) site(do func(*dcache.Table)) {
 }
 
 // A dcacheTable translates what the tree tells.
-type dcacheTable struct{ *dcache.Table }
+type dcacheTable struct {
+	*dcache.Table
+	d *dcaching
+}
 
-func (n dcacheTable) Root(a *cow.Attr, may uint32) uint32 { return n.Table.Root(toldAttr(a, may)) }
-func (n dcacheTable) Dir(parent uint32, name string, a *cow.Attr, may uint32) uint32 {
-	return n.Table.Dir(parent, name, toldAttr(a, may))
+func (d *dcaching) teller() dcacheTable { return dcacheTable{d.table, d} }
+
+func (n dcacheTable) Root(dir *cow.Inode, a *cow.Attr, may uint32, host string) uint32 {
+	host, mark := n.d.opening(dir, host)
+	return n.Table.Root(toldAttr(a, may), host, mark)
 }
-func (n dcacheTable) File(parent uint32, name string, a *cow.Attr, may uint32, target string) uint32 {
-	return n.Table.File(parent, name, toldAttr(a, may), target)
+func (n dcacheTable) Dir(parent uint32, name string, dir *cow.Inode, a *cow.Attr, may uint32, host string) uint32 {
+	host, mark := n.d.opening(dir, host)
+	return n.Table.Dir(parent, name, toldAttr(a, may), host, mark)
 }
+func (n dcacheTable) File(parent uint32, name string, a *cow.Attr, may uint32, target, host string) uint32 {
+	return n.Table.File(parent, name, toldAttr(a, may), target, host)
+}
+func (n dcacheTable) Shut() { n.Table.Opens(false) }
 
 func toldAttr(a *cow.Attr, may uint32) *dcache.Attr {
 	if a == nil {
@@ -195,9 +210,12 @@ type asks struct {
 	n        atomic.Int32 // so far
 	mapped   atomic.Bool  // it has the table
 	threads  atomic.Bool  // others run, or have run, in its memory
+	beside   atomic.Bool  // those others aren't its own
 	borrowed atomic.Bool  // it runs in the memory of its parent, which may wait for it (vfork)
 	split    atomic.Bool  // who runs in its memory hasn't always the same working directory
 	off      atomic.Bool  // it asks about everything, and so do the programs that it executes
+	guarded  atomic.Bool  // it can't open files itself, and neither can those
+	lost     atomic.Bool  // it counts a thread that isn't opening anything any more
 
 	mu    sync.Mutex
 	sites []uint64  // from where it has asked, as far as it is to be looked at no more
@@ -218,6 +236,8 @@ func (a *asks) begin() {
 	a.n.Store(0)
 	a.mapped.Store(false)
 	a.threads.Store(false)
+	a.beside.Store(false)
+	a.lost.Store(false)
 	a.borrowed.Store(false)
 	a.split.Store(false)
 	a.mu.Lock()
@@ -232,6 +252,7 @@ func (a *asks) inherit(from *asks) {
 	defer from.mu.Unlock()
 	a.n.Store(from.n.Load())
 	a.off.Store(from.off.Load())
+	a.guarded.Store(from.guarded.Load())
 	a.mapped.Store(from.mapped.Load())
 	a.sites, a.some, a.text = slices.Clone(from.sites), from.some, from.text
 	a.cwd.Store(from.cwd.Load())

@@ -26,6 +26,7 @@ func Doctor() []Check {
 		{"killable notifications", 5, 19, true, "signals can't restart a call that was answered (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)",
 			"a program that is signalled may draw random bytes twice"},
 		{"synchronous wake-up", 6, 6, true, "a notification takes a few microseconds (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)", "a notification takes some ten microseconds"},
+		{"sealed memory", 6, 10, true, "programs open the host's files themselves, to read (mseal)", "each open is answered by the supervisor"},
 		{"end of filter in RECV", 6, 11, true, "receivers block in the ioctl itself", "receivers poll first, which costs a system call each time"},
 	} {
 		c := Check{Name: k.name, OK: kernelAtLeast(k.major, k.minor), Optional: k.optional, Detail: k.use}

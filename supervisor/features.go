@@ -46,6 +46,7 @@ var features = []func(*Sandbox) feature{
 	attributes,     // chmod, chown, utime, truncate, extended attributes
 	workDir,        // chdir, getcwd, umask
 	ownAnswers,     // programs that ask about files know the answers themselves
+	ownOpens,       // and open what is the host's
 	dirOrder,       // getdents in the order of names
 	fileWatches,    // inotify
 	locks,          // flock, fcntl

@@ -77,7 +77,7 @@ func (im *image) placeClock() error {
 		if err := calls.Run(); err != nil {
 			return err
 		}
-		return im.auxv.HideVDSO(th.tid, im.sys.SP())
+		return im.withoutPage()
 	}
 	slots := vdso.SlotFunctions(plan.kind)
 	names := im.t.s.dcache.wanted(th.proc)
@@ -86,7 +86,7 @@ func (im *image) placeClock() error {
 		// The program has no descriptor left to be given the page by, or may have no more
 		// memory.
 		th.proc.vdso.Store(0)
-		return im.auxv.HideVDSO(th.tid, im.sys.SP())
+		return im.withoutPage()
 	}
 	if err != nil {
 		return err
@@ -107,6 +107,14 @@ func (im *image) placeClock() error {
 	return nil
 }
 
+// withoutPage prepares a program that doesn't get the region.
+func (im *image) withoutPage() error {
+	if err := im.guardPaths(); err != nil {
+		return err
+	}
+	return im.auxv.HideVDSO(im.th.tid, im.sys.SP())
+}
+
 // mapRegion maps pages of the program's own, and before them the clock page and its code, which
 // are everybody's; with names, so is what lies before those. It returns where the region is.
 func (im *image) mapRegion(calls *tracee.List, names bool) (uint64, error) {
@@ -120,13 +128,24 @@ func (im *image) mapRegion(calls *tracee.List, names bool) (uint64, error) {
 	page := calls.Add("map the clock page", unix.SYS_MMAP, 0, shared, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED|unix.MAP_FIXED, 0, from)
 	fd.Feed(region, 4)
 	fd.Feed(page, 4)
+	var mapped, sealed *tracee.Pending
+	if im.t.s.dcache.mayOpen(im.th.proc) {
+		mapped, sealed = im.mapPaths(calls, fd)
+	}
 	fd.Feed(calls.Add("close the clock page", unix.SYS_CLOSE), 0)
 	region.Feed(page, 0)
 	if sealWorks() {
 		region.Feed(calls.Add("seal the clock page", sysMseal, 0, shared, 0, 0, 0, callMark), 0)
 	}
-	err := calls.Run()
-	return region.Result() + before, err
+	if err := calls.Run(); err != nil {
+		return 0, err
+	}
+	if mapped == nil || mapped.Failed() || sealed.Failed() {
+		if err := im.guardPaths(); err != nil {
+			return 0, err
+		}
+	}
+	return region.Result() + before, nil
 }
 
 // sysMseal is mseal(2) (Linux 6.10): the same number on all machines.

@@ -37,14 +37,10 @@ func (d *dcaching) mark(fd int, dir *cow.Inode) {
 // markFor returns the mark of a directory, which its inode number says; false if another one
 // has it.
 func (d *dcaching) markFor(dir *cow.Inode) (mark int64, ok bool) {
-	a, err := dir.File().Stat()
-	if err != nil {
-		return 0, false
-	}
 	const golden = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio: similar numbers get far apart
-	mark = int64(a.Ino*golden>>(64-dcache.MarkBits) | 1<<(dcache.MarkBits-1))
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	mark = int64(dir.Number()*golden>>(64-dcache.MarkBits) | 1<<(dcache.MarkBits-1))
+	d.marking.Lock()
+	defer d.marking.Unlock()
 	if known := d.marks[mark]; known != nil {
 		return mark, known.dir == dir
 	}
@@ -61,21 +57,36 @@ func (d *dcaching) listed(mark int64, names int) {
 	if d == nil || mark == 0 {
 		return
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.marking.Lock()
 	m := d.marks[mark]
-	switch {
-	case m == nil || m.names == names:
+	same := m == nil || m.names == names
+	d.marking.Unlock()
+	if same {
 		return
-	case m.names != 0:
-		names, m.names = 0, -1
-	default:
-		m.names = names
 	}
 	d.s.view.tree.ToldAs(m.dir, func(number uint32) {
-		d.table.Mark(uint32(mark), number)
-		d.table.Listed(uint32(mark), uint32(names))
+		d.marking.Lock()
+		defer d.marking.Unlock()
+		switch m.names {
+		case names:
+		case 0:
+			m.names = names
+			d.table.Mark(uint32(mark), number)
+			d.table.Listed(uint32(mark), uint32(names))
+		default:
+			m.names = -1
+			d.table.Listed(uint32(mark), 0)
+		}
 	})
+}
+
+// opening returns by which path of the host a directory may be opened, of that which the tree
+// says, and the mark that it stands at then.
+func (d *dcaching) opening(dir *cow.Inode, host string) (path string, mark uint32) {
+	if m, ok := d.markFor(dir); ok {
+		return host, uint32(m)
+	}
+	return "", 0
 }
 
 // markOf takes a directory's position apart: its mark, 0 if it has none, and where in it that

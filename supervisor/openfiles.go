@@ -22,7 +22,8 @@ import (
 // Source: the host's files. Eliminated: a path leads through the sandbox's view,
 // what it means there is opened by the supervisor, and the program gets a
 // descriptor: of the host's file where it is only read, of the layer's where it is
-// written to. The kernel reads no path of the program's.
+// written to. The kernel reads no path of the program's. A program that opens many files opens
+// some itself (opens.go).
 //
 // What remains: what a file of the host's is mapped to before it is first written to keeps
 // the host's bytes, and so does a descriptor that can't be replaced (catchup.go).

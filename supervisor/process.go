@@ -36,10 +36,11 @@ type Process struct {
 	children int // processes created so far
 	// usedByChildren is the CPU time of those that have ended.
 	usedByChildren time.Duration
-	started        int    // threads created so far
-	execs          uint64 // programs executed so far
-	naps           bool   // its program's runtime naps, see naps.go
-	stopped        bool   // by job control, until SIGCONT was delivered
+	started        int          // threads created so far
+	alive          atomic.Int32 // of them
+	execs          uint64       // programs executed so far
+	naps           bool         // its program's runtime naps, see naps.go
+	stopped        bool         // by job control, until SIGCONT was delivered
 	handover       atomic.Pointer[handover]
 	program        atomic.Pointer[string] // the path that it was executed by
 	rooms          *rooms                 // in its memory
@@ -278,10 +279,14 @@ func (ts *threads) add(th *thread) {
 	defer ts.mu.Unlock()
 	ts.m[th.tid] = th
 	ts.added.Add(1)
+	th.proc.alive.Add(1)
 }
 
 func (ts *threads) remove(tid int) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	delete(ts.m, tid)
+	if th := ts.m[tid]; th != nil {
+		th.proc.alive.Add(-1)
+		delete(ts.m, tid)
+	}
 }

@@ -2,7 +2,10 @@
 
 package supervisor
 
-import "github.com/sandtest/go-sandtest/vdso"
+import (
+	"github.com/sandtest/go-sandtest/supervisor/internal/dcache"
+	"github.com/sandtest/go-sandtest/vdso"
+)
 
 // What a relative path means to a program that is told about files says a word in its memory:
 // the number of its working directory in the table, or 0 where it has to ask. It is set when
@@ -90,12 +93,14 @@ func (d *dcaching) created(th, by *thread, shares sharing) {
 		if !shares.waits { // it runs beside
 			for p := by.proc; p != nil; p = p.parent {
 				p.asks.threads.Store(true)
+				p.asks.beside.Store(true)
 				if !p.asks.borrowed.Load() {
 					break
 				}
 			}
 		}
 		a.threads.Store(from.threads.Load())
+		a.beside.Store(from.threads.Load())
 		if from.threads.Load() {
 			d.splits(by.proc)
 		}
@@ -104,6 +109,9 @@ func (d *dcaching) created(th, by *thread, shares sharing) {
 	fs := by.fs.Load()
 	if shares.fs {
 		fs.shared.Store(true)
+	}
+	if !shares.memory && from.threads.Load() { // which may have been opening something
+		d.setWord(th.proc, vdso.NamesSlot+dcache.OpeningOffset-dcache.CwdOffset, 0)
 	}
 	if !shares.memory && (from.threads.Load() || fs.shared.Load()) {
 		// Somebody else may have changed the directory before it was copied, but not yet the

@@ -35,8 +35,8 @@ const (
 	frameSize = 128 + 8*14
 )
 
-// Makes is the call that the code makes itself, lseek of nothing, to see where a directory
-// stands.
+// Makes is a call that the code makes itself, lseek, to see where a directory stands. The other
+// is Opener.
 const Makes = sysLseek
 
 // Calls are those that the table may answer.

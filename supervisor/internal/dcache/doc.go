@@ -10,12 +10,14 @@
 // back what the table says before.
 //
 // The code stands in for system calls about paths: stat(2) and its kin, access(2),
-// readlink(2), and an open(2) that finds nothing; and for those about an open directory that
-// ask for its attributes, or for more names when there are none. It follows a path through
-// directories that whoever asks may search, and leaves to the kernel whatever it doesn't know.
-// It makes no call of its own but one: a path that begins at a descriptor begins at the
-// directory whose mark its position (lseek(2)) says, which a supervisor has set when it was
-// opened. Nothing else that a process is told for nothing tells open files apart.
+// readlink(2), and an open(2) that finds nothing, or something to read; and for those about an
+// open directory that ask for its attributes, or for more names when there are none. It follows
+// a path through directories that whoever asks may search, and leaves to the kernel whatever it
+// doesn't know. It makes few calls of its own. A path that begins at a descriptor begins at the
+// directory whose mark its position (lseek(2)) says, which was set when it was opened. Nothing
+// else that a process is told for nothing tells open files apart. And what may be opened is
+// opened by a path of the host that lies in the table, in the way that lies there (openat2(2)),
+// which a filter can tell from all other opens by where these are.
 //
 // It is reached from where a program makes such calls, which a supervisor changes into jumps
 // in the program's own copy ([Table.Site]).

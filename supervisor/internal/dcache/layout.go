@@ -7,8 +7,9 @@ const (
 	// Size is that of a table. It takes memory only as far as it is filled.
 	Size = vdso.NamesSize
 
-	rootOffset = 0  // uint32: the root directory
-	noPath     = 16 // a byte that is 0
+	rootOffset  = 0  // uint32: the root directory
+	opensOffset = 4  // uint32: not 0 if files may be opened by their paths
+	noPath      = 16 // a byte that is 0
 
 	codeOffset  = 4096 // what looks paths up
 	codeSize    = 4096
@@ -19,12 +20,28 @@ const (
 	bucketsOffset = sitesOffset + mostSites*siteSize // uint32 each: its last entry, 0 for none
 	buckets       = 1 << 17
 	firstEntry    = bucketsOffset + 4*buckets
+	endOfEntries  = PathsOffset
+
+	// PathsOffset is where PathsSize bytes begin that hold paths by which files may be opened,
+	// each in a slot of PathSlot bytes. The first HowSlots hold how: a struct open_how each.
+	PathsOffset = 32 << 20
+	PathsSize   = Size - PathsOffset
+	PathSlot    = 128
+	HowSlots    = 16
+	// HowSize is the size of that struct (openat2(2)).
+	HowSize = 24
+	// PathsAt is where every program has those paths once more: an address that a filter of
+	// system calls can know. It is far below what the kernel maps by itself, and programs
+	// with shadow memory of their own (sanitizers) have none there.
+	PathsAt = 0x7d00_0000_0000
 
 	// CwdOffset is where, behind the table, a program has a uint32 of its own: the entry of
 	// its working directory, 0 if that isn't known.
 	CwdOffset = Size + vdso.NamesSlot
 	// OffOffset is where it has one that isn't 0 if it is to ask about everything.
 	OffOffset = CwdOffset + 4
+	// OpeningOffset is where it counts its threads that open something at the moment.
+	OpeningOffset = CwdOffset + 8
 )
 
 // A directory that a program has open stands at a position by which it is known: above
@@ -56,7 +73,9 @@ const (
 	entCtime     = 72 // int64
 	entBtimeNsec = 80 // uint32
 	entLeads     = 84 // uint32: where a symbolic link leads, 0 if that isn't known
-	entName      = 88
+	entOpens     = 84 // uint32: of anything else, where its path begins behind PathsAt, 0 if it has none
+	entMark      = 88 // uint32: of a directory, where it is to stand when it was opened
+	entName      = 92
 )
 
 // What flags say. An entry without any is one to ask about.
@@ -94,13 +113,22 @@ type Patch struct {
 }
 
 // SiteText is how many bytes before a system call decide whether it can be patched.
-const SiteText = 6
+const SiteText = 1 + moveSize + mostMoves
+
+const (
+	moveSize  = 5  // mov eax, nr
+	mostMoves = 16 // bytes of others that may follow it
+)
 
 // A Way says how a program goes on whose access to memory has failed in the code.
 type Way struct {
 	PC    uint64 // by its distance from the table; 0 for where CX points
 	Stack uint64 // is taken from the stack
 }
+
+// Opener is the call by which the code opens a path that lies in the table: openat2, which has
+// the same number on all machines.
+const Opener = 437
 
 // GoHop is how much room GoSite needs near the calls, and GoMoves how many bytes before the
 // call its jump is to lie.

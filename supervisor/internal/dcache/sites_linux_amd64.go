@@ -20,7 +20,6 @@ type sites struct{ known map[site]int }
 
 const (
 	syscallSize = 2
-	moveSize    = 5 // mov eax, nr
 	jumpSize    = 5
 )
 
@@ -40,12 +39,14 @@ var (
 // distance from the table. text are the SiteText bytes before it. ok is false if it isn't one
 // that is known, or there is no room.
 func (t *Table) Site(at uint64, nr int, text []byte) (p Patch, ok bool) {
-	if !setsNumber(text, nr) || !answers(nr) {
+	moves, ok := afterNumber(text, nr)
+	if !ok || !answers(nr) {
 		return Patch{}, false
 	}
 	piece, ok := t.piece(site{at, uint32(nr)}, func(e *emitter) {
 		e.op(movEAX)
 		e.imm32(uint32(nr))
+		e.op(moves...)
 		e.enter()
 		e.jump(at)
 		e.pad()
@@ -54,15 +55,44 @@ func (t *Table) Site(at uint64, nr int, text []byte) (p Patch, ok bool) {
 	if !ok {
 		return Patch{}, false
 	}
-	jump, ok := jumpTo(at-moveSize, piece)
-	return Patch{moveSize, jump}, ok
+	before := moveSize + len(moves)
+	jump, ok := jumpTo(at-uint64(before), piece)
+	return Patch{before, jump}, ok
 }
 
-// setsNumber reports whether code ends with an instruction that sets the number of a call.
-func setsNumber(text []byte, nr int) bool {
-	move := text[len(text)-moveSize:]
-	prefixed := text[len(text)-moveSize-1]&0xf0 == 0x40 // it may be of another register, or longer
-	return move[0] == movEAX && binary.LittleEndian.Uint32(move[1:]) == uint32(nr) && !prefixed
+// afterNumber returns what follows the instruction that sets the number of a call, up to the
+// call: nothing but moves between registers, and of constants to them. ok is false if there is
+// no such instruction.
+func afterNumber(text []byte, nr int) (moves []byte, ok bool) {
+	number := binary.LittleEndian.AppendUint32([]byte{movEAX}, uint32(nr))
+	for at := len(text) - moveSize; at > 0 && !ok; at-- {
+		prefixed := text[at-1]&0xf0 == 0x40 // it may be of another register, or longer
+		moves = text[at+moveSize:][:max(len(text)-at-moveSize, 0)]
+		ok = bytes.Equal(text[at:at+moveSize], number) && !prefixed && areMoves(moves)
+	}
+	return moves, ok
+}
+
+// areMoves reports whether code is such moves, none of them to EAX.
+func areMoves(text []byte) bool {
+	const rexMask, rex = 0xf0, 0x40
+	for len(text) > 0 {
+		extended := byte(0) // R and B of the prefix: one of r8 to r15
+		if text[0]&rexMask == rex {
+			extended, text = text[0], text[1:]
+		}
+		size := 0
+		switch {
+		case len(text) >= 2 && text[0] == 0x89 && text[1] >= 0xc0 && (text[1]&7 != 0 || extended&1 != 0): // mov r, r
+			size = 2
+		case len(text) >= moveSize && text[0] > movEAX && text[0] <= movEAX+7 && extended&8 == 0: // mov r, imm32
+			size = moveSize
+		default:
+			return false
+		}
+		text = text[size:]
+	}
+	return true
 }
 
 const movEAX = 0xb8 // mov eax, imm32

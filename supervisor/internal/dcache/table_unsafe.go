@@ -14,6 +14,9 @@ type Table struct {
 	next  uint32 // where the next entry will lie
 	sites sites
 	links []uint32 // those that lead somewhere
+	paths uint32   // where the next path will lie, behind PathsOffset
+
+	ready, readyPaths uint32 // up to where there is memory already
 }
 
 // New begins a table in mem, Size bytes of zeroes that programs map shared.
@@ -22,6 +25,7 @@ func New(mem []byte) (*Table, error) {
 		return nil, fmt.Errorf("dcache: %d bytes of memory, want %d", len(mem), Size)
 	}
 	t := &Table{mem: mem[:Size], next: firstEntry}
+	t.placeHow()
 	return t, t.placeCode()
 }
 
@@ -40,6 +44,18 @@ func (t *Table) word(at uint32) *uint32 { return (*uint32)(unsafe.Pointer(&t.mem
 func (t *Table) load(at uint32) uint32 { return atomic.LoadUint32(t.word(at)) }
 
 func (t *Table) store(at, v uint32) { atomic.StoreUint32(t.word(at), v) }
+
+// readyUpTo has the kernel make the memory up to an offset, some at a time: that takes half of
+// what it takes when each page is made as it is touched. It returns up to where it is there.
+func (t *Table) readyUpTo(end, ready uint32) uint32 {
+	const some = 16 * 4096
+	if end <= ready {
+		return ready
+	}
+	from := end / some * some
+	populate(t.mem[from:min(from+some, Size)])
+	return from + some
+}
 
 func hashOf(dir uint32, name string) uint32 {
 	h := dir * hashSeed
@@ -69,17 +85,18 @@ func (t *Table) name(e uint32) string {
 
 // enter makes an entry. It returns 0 if there is no room.
 func (t *Table) enter(dir uint32, name string, flags uint32, a *Attr, target string) uint32 {
-	return t.enterAt(hashOf(dir, name), dir, name, flags, a, target)
+	return t.enterAt(hashOf(dir, name), dir, name, flags, a, target, opening{})
 }
 
-func (t *Table) enterAt(h, dir uint32, name string, flags uint32, a *Attr, target string) uint32 {
+func (t *Table) enterAt(h, dir uint32, name string, flags uint32, a *Attr, target string, o opening) uint32 {
 	const align = 8
 	size := uint32(entName+len(name)+len(target)+align-1) / align * align
-	if len(name) > nameMax || size > Size-t.next {
+	if len(name) > nameMax || size > endOfEntries-t.next {
 		return 0
 	}
 	e := t.next
 	t.next += size
+	t.ready = t.readyUpTo(t.next, t.ready)
 	m := t.mem[e : e+size]
 	put := binary.LittleEndian
 	put.PutUint32(m[entParent:], dir)
@@ -103,6 +120,8 @@ func (t *Table) enterAt(h, dir uint32, name string, flags uint32, a *Attr, targe
 		put.PutUint32(m[entCtimeNsec:], cnsec)
 		put.PutUint64(m[entCtime:], ctime)
 	}
+	put.PutUint32(m[entOpens:], o.path)
+	put.PutUint32(m[entMark:], o.mark)
 	copy(m[entName+copy(m[entName:], name):], target)
 	b := bucketOf(h)
 	put.PutUint32(m[entNext:], t.load(b))
@@ -125,23 +144,31 @@ func flagsOf(a *Attr) uint32 {
 	return flagAttr | a.May<<rightsShift
 }
 
-// Root enters the root directory, of which nothing is known but its names if a is nil. Like
-// the other methods that enter something it returns its number, 0 if there is no room.
-func (t *Table) Root(a *Attr) uint32 {
-	e := t.enter(0, "", flagDir|flagWalk|flagsOf(a), a, "")
+// Root enters the root directory as Dir does others.
+func (t *Table) Root(a *Attr, host string, mark uint32) uint32 {
+	e := t.Dir(0, "", a, host, mark)
 	t.store(e+entParent, e)
 	t.store(rootOffset, e)
 	return e
 }
 
-// Dir enters a directory that whoever asks may search.
-func (t *Table) Dir(parent uint32, name string, a *Attr) uint32 {
-	return t.enter(parent, name, flagDir|flagWalk|flagsOf(a), a, "")
+// Dir enters a directory that whoever asks may search, of which nothing is known but its names
+// if a is nil. It may be opened by the path of the host that host is, if it isn't empty, and
+// stands at mark then. Like the other methods that enter something it returns its number, 0 if
+// there is no room.
+func (t *Table) Dir(parent uint32, name string, a *Attr, host string, mark uint32) uint32 {
+	o := opening{t.path(host), mark}
+	e := t.enterAt(hashOf(parent, name), parent, name, flagDir|flagWalk|flagsOf(a), a, "", o)
+	if e != 0 && o.path != 0 {
+		t.Mark(mark, e)
+	}
+	return e
 }
 
 // File enters what is no directory and has one name, unless it is there. Of a symbolic link
-// target is where it leads.
-func (t *Table) File(parent uint32, name string, a *Attr, target string) uint32 {
+// target is where it leads. A regular file may be opened for reading by the path of the host
+// that host is, if it isn't empty.
+func (t *Table) File(parent uint32, name string, a *Attr, target, host string) uint32 {
 	if e := t.find(parent, name); e != 0 {
 		return e
 	}
@@ -153,7 +180,7 @@ func (t *Table) File(parent uint32, name string, a *Attr, target string) uint32 
 	if len(target) > longPath {
 		return t.enter(parent, name, 0, nil, "")
 	}
-	return t.enter(parent, name, flags, a, target)
+	return t.enterAt(hashOf(parent, name), parent, name, flags, a, target, opening{t.path(host), 0})
 }
 
 // Nothing enters that there is no such name, unless it is entered.
@@ -205,7 +232,7 @@ func (t *Table) marked(mark uint32) uint32 {
 			return e
 		}
 	}
-	return t.enterAt(mark, markParent, "", 0, nil, "")
+	return t.enterAt(mark, markParent, "", 0, nil, "", opening{})
 }
 
 // Complete says that a directory has no other names than those that are entered.
@@ -227,6 +254,9 @@ func (t *Table) Ask(parent uint32, name string) {
 func (t *Table) Forget(e uint32) {
 	was := t.load(e + entFlags)
 	t.store(e+entFlags, 0)
+	if was&flagLink == 0 {
+		t.takeBack(e)
+	}
 	if was&(flagDir|flagLink) == 0 {
 		return
 	}

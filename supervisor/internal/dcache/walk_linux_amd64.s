@@ -15,6 +15,7 @@
 #define ONE_LINK    (1<<16)
 #define MANY_LINKS  (41<<16) // more than are followed (fs/namei.c)
 
+#define SEEK_SET       0
 #define SEEK_CUR       1
 #define AT_FDCWD       (-100)
 #define NO_AUTOMOUNT   0x800
@@ -22,6 +23,9 @@
 #define O_CREAT        0x40
 #define O_TRUNC        0x200
 #define O_TMPFILE      0x400000
+#define O_DIRECTORY    0x10000
+#define O_NOFOLLOW     0x20000
+#define OPEN_FLAGS     0xb8900 // these, O_CLOEXEC, O_NONBLOCK, and O_NOCTTY and O_LARGEFILE, which make no difference
 #define ENOENT         (-2)
 #define EINVAL         (-22)
 #define STATX_ALL      0xfff // STATX_BASIC_STATS, STATX_BTIME
@@ -139,6 +143,10 @@ openat:
 opening:
 	TESTL	$(O_CREAT|O_TRUNC|O_TMPFILE), R14 // for which there has to be more than a path
 	JNE	ask
+	MOVL	R14, AX
+	ANDL	$O_NOFOLLOW, AX
+	SHRL	$9, AX // NOFOLLOW
+	ORL	AX, R15
 	JMP	start
 fstat:
 	MOVL	$(OP_STAT|AT|EMPTY), R15
@@ -396,10 +404,12 @@ found:
 	JCC	ask
 	MOVL	const_entFlags(R11)(R9*1), DI
 itself:
-	TESTL	$const_flagAttr, DI
-	JEQ	ask
 	MOVL	R15, AX
 	ANDL	$OP_MASK, AX
+	CMPL	AX, $OP_OPEN
+	JEQ	open
+	TESTL	$const_flagAttr, DI
+	JEQ	ask
 	CMPL	AX, $OP_STAT
 	JEQ	fillStat
 	CMPL	AX, $OP_ACCESS
@@ -409,6 +419,66 @@ itself:
 	CMPL	AX, $OP_READLINK
 	JEQ	target
 	JMP	ask
+
+	// It is opened by the path that the supervisor has placed, if it is to be read.
+open:
+	TESTL	$~OPEN_FLAGS, R14
+	JNE	ask
+	CMPL	const_opensOffset(R11), $0
+	JEQ	ask
+	TESTL	$const_flagLink, DI
+	JNE	ask
+	TESTL	$const_flagDir, DI
+	JNE	openDirectory
+	TESTL	$const_flagAttr, DI
+	JEQ	ask
+	TESTL	$O_DIRECTORY, R14
+	JNE	ask
+	JMP	openPath
+openDirectory:
+	TESTL	$const_flagWalk, DI
+	JEQ	ask
+openPath:
+	MOVL	const_entOpens(R11)(R9*1), SI
+	TESTL	SI, SI
+	JEQ	ask
+	MOVQ	$const_PathsAt, DX
+	ADDQ	DX, SI
+	MOVL	R14, AX // the slot that says how
+	SHRL	$(16-2), AX
+	ANDL	$12, AX // O_DIRECTORY, O_NOFOLLOW
+	BTL	$11, R14 // O_NONBLOCK
+	JCC	waits
+	ORL	$1, AX
+waits:
+	BTL	$19, R14 // O_CLOEXEC
+	JCC	survives
+	ORL	$2, AX
+survives:
+	IMULL	$const_PathSlot, AX
+	ADDQ	AX, DX
+	MOVQ	$AT_FDCWD, DI
+	MOVL	$const_HowSize, R10
+	MOVL	$const_Opener, AX
+	MOVQ	R11, R13
+	LOCK
+	INCL	const_OpeningOffset(R13)
+	SYSCALL
+	LOCK
+	DECL	const_OpeningOffset(R13)
+	TESTQ	AX, AX
+	JLT	ask // the supervisor knows why
+	MOVL	const_entMark(R13)(R9*1), SI
+	TESTL	SI, SI
+	JEQ	answer
+	MOVQ	AX, R12
+	MOVQ	AX, DI
+	SHLQ	$const_PositionBits, SI
+	MOVL	$SEEK_SET, DX
+	MOVL	$const_sysLseek, AX
+	SYSCALL
+	MOVQ	R12, AX // one that can't be positioned is asked about
+	JMP	answer
 
 mayAccess:
 	TESTL	$~5, R14 // to write, the file system would have to allow it

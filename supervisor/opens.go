@@ -1,0 +1,150 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/sandtest/go-sandtest/supervisor/internal/dcache"
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
+	"github.com/sandtest/go-sandtest/vdso"
+	"golang.org/x/sys/unix"
+)
+
+// ownOpens lets programs that know what names mean open files themselves.
+//
+// What most programs open is the host's, unchanged, and only read. Where the table of names
+// (dcache.go) tells a program that a file is such a one, it opens it by the path of the host
+// that lies there too, and has the descriptor that the supervisor would have given it, at what
+// an open takes natively.
+//
+// The filter lets openat2(2) through for that: for a path, and a way of opening, that begin in
+// a slot of the table's, at an address that is the same in all programs. That memory the
+// supervisor alone writes. It is sealed, so that nothing else can be put there (mseal(2),
+// Linux 6.10), and a program in which it isn't there can't use the call at all. So a program
+// opens what the table says to be readable for it, for reading, and nothing else, wherever it
+// jumps to. A file's path is taken back before the file changes, and whoever gives its new bytes
+// to those who read it (catchup.go) waits for those who are just opening something.
+//
+// What remains: a path isn't taken back when a directory above is moved, so that a program which
+// doesn't look the name up, but makes the call by itself, may open a file that was there.
+func ownOpens(s *Sandbox) feature {
+	f := feature{name: "opens"}
+	f.checks = append(f.checks, func(t *table) error {
+		if s.dcache == nil || !sealWorks() || !t.onlyOpens(dcache.Opener) {
+			return nil
+		}
+		s.dcache.opens = true
+		t.passes(seccomp.Rule{Nr: dcache.Opener, Conds: knownPath, Action: seccomp.Allow})
+		return nil
+	})
+	f.calls = []call{
+		{name: "madvise", conds: is(2, unix.MADV_DONTFORK), notify: s.keepsPaths},
+	}
+	return f
+}
+
+// knownPath selects opens of a path that lies in a table, by a way that lies there.
+var knownPath = []seccomp.Cond{
+	{Arg: 1, Mask: ^uint64(dcache.PathsSize-1) | dcache.PathSlot - 1, Value: dcache.PathsAt},
+	{Arg: 2, Mask: ^uint64((dcache.HowSlots - 1) * dcache.PathSlot), Value: dcache.PathsAt},
+	{Arg: 3, Mask: ^uint64(0), Value: dcache.HowSize},
+}
+
+// onlyOpens reports whether a call is wanted by the opening of files, and nobody else.
+func (t *table) onlyOpens(nr int) bool {
+	claims := t.notify[nr]
+	return len(claims) == 1 && claims[0].feature == "open" && t.stop[nr] == nil && t.watch[nr] == nil && t.always[uint32(nr)] == seccomp.Notify
+}
+
+// passes adds a rule that goes before all others.
+func (t *table) passes(r seccomp.Rule) { t.rules = append([]seccomp.Rule{r}, t.rules...) }
+
+// keepsPaths has the children of a process have the paths, too: where they weren't, something
+// else could be.
+func (s *Sandbox) keepsPaths(c *Call) Answer {
+	const end = dcache.PathsAt + dcache.PathsSize
+	from, size := c.Arg(0), c.Arg(1)
+	if s.dcache != nil && s.dcache.opens && from < end && (from+size > dcache.PathsAt || from+size < from) {
+		return Errno(unix.EINVAL) // as of memory of a device
+	}
+	return Continue()
+}
+
+// openPatience is how long one waits for a thread that is opening a file. A path that was taken
+// back leads nowhere: who takes longer has left the code in a handler of a signal.
+const openPatience = 100 * time.Millisecond
+
+// awaitOpens waits until those threads of a process are done that may be opening something by
+// a path that has just been taken back.
+func (d *dcaching) awaitOpens(p *Process) {
+	if d == nil || !d.opens || !p.asks.mapped.Load() || p.asks.lost.Load() {
+		return
+	}
+	at := p.region.Load() + vdso.NamesSlot + dcache.OpeningOffset - dcache.CwdOffset
+	var word [4]byte
+	for until := time.Now().Add(openPatience); ; time.Sleep(openPatience / 1000) {
+		if tracee.ReadMem(p.TGID, at, word[:]) != nil || binary.NativeEndian.Uint32(word[:]) == 0 {
+			return
+		}
+		if time.Now().After(until) {
+			p.asks.lost.Store(true)
+			return
+		}
+	}
+}
+
+// mayOpen reports whether a program is to have the paths.
+func (d *dcaching) mayOpen(p *Process) bool {
+	return d != nil && d.opens && !p.asks.guarded.Load() && hasRoomForAll(p)
+}
+
+// mapPaths makes a program map the paths, of which fd is the file.
+func (im *image) mapPaths(calls *tracee.List, fd *tracee.Pending) (mapped, sealed *tracee.Pending) {
+	mapped = calls.Add("map the paths", unix.SYS_MMAP, dcache.PathsAt, dcache.PathsSize, unix.PROT_READ,
+		unix.MAP_SHARED|unix.MAP_FIXED_NOREPLACE, 0, dcache.PathsOffset)
+	mapped.MayFail() // something of the program's may lie there
+	fd.Feed(mapped, 4)
+	sealed = calls.Add("seal the paths", sysMseal, 0, dcache.PathsSize, 0, 0, 0, callMark)
+	sealed.MayFail()
+	mapped.Feed(sealed, 0)
+	return mapped, sealed
+}
+
+// guardPaths takes from a program that hasn't the paths, and its children, what they would be
+// opened with.
+func (im *image) guardPaths() error {
+	d, p := im.t.s.dcache, im.th.proc
+	if d == nil || !d.opens || p.asks.guarded.Load() {
+		return nil
+	}
+	calls := im.sys.List()
+	data := newScratch(im.sys)
+	prog, err := filterProgram(d.guard())
+	if err != nil {
+		return err
+	}
+	at := data.addFilter(prog)
+	if err := data.place(); err != nil {
+		return err
+	}
+	calls.Add("seccomp(SECCOMP_SET_MODE_FILTER) without paths", unix.SYS_SECCOMP, seccomp.SetModeFilter, 0, at)
+	err = calls.Run()
+	p.asks.guarded.Store(err == nil)
+	return errors.Join(err, data.clear())
+}
+
+// guard are the rules of a filter that refuses what the first one lets through, and nothing
+// else.
+func (d *dcaching) guard() []seccomp.Rule {
+	rules := []seccomp.Rule{{Nr: dcache.Opener, Conds: knownPath, Action: seccomp.Errno(uint16(unix.EACCES))}}
+	for _, r := range d.s.table.rules {
+		if r.Nr > seccomp.Native.Last { // which would be unknown
+			rules = append(rules, seccomp.Rule{Nr: r.Nr, Action: seccomp.Allow})
+		}
+	}
+	return rules
+}
