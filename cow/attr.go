@@ -176,14 +176,8 @@ func (f *File) Chown(cred *Cred, uid, gid int32) error {
 	return f.tellAttr(in)
 }
 
-// Times to set: so many nanoseconds since 1970, or one of these (utimensat(2)).
-const (
-	TimeNow  = -1<<63 + iota // the tree's time
-	TimeOmit                 // what it was
-)
-
 // SetTimes sets the times of access and modification.
-func (f *File) SetTimes(cred *Cred, atime, mtime int64) error {
+func (f *File) SetTimes(cred *Cred, atime, mtime unix.Timespec) error {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
 	if atime == TimeOmit && mtime == TimeOmit {
@@ -204,10 +198,10 @@ func (f *File) SetTimes(cred *Cred, atime, mtime int64) error {
 	if in.through {
 		return in.throughAttr(func(host string) error { return setTimes(host, atime, mtime) })
 	}
-	now := f.t.change()
+	now := f.t.changed()
 	for _, s := range []struct {
-		to  *int64
-		set int64
+		to  *unix.Timespec
+		set unix.Timespec
 	}{{&in.attr.Atime, atime}, {&in.attr.Mtime, mtime}} {
 		switch s.set {
 		case TimeOmit:
@@ -276,7 +270,7 @@ func (t *Tree) truncate(in *Inode, size int64, cred *Cred, held int) error {
 	}
 	t.note(in.object, &st)
 	in.attr.Size = size
-	in.attr.Mtime = t.change()
+	in.attr.Mtime = t.changed()
 	in.attr.Ctime = in.attr.Mtime
 	return nil
 }

@@ -70,7 +70,7 @@ func (l layered) Truncate(path string, size int64) error {
 	return l.with(path, false, func(f *cow.File) error { return f.Truncate(l.cred, size) })
 }
 func (l layered) Utime(path string, ns int64) error {
-	return l.with(path, false, func(f *cow.File) error { return f.SetTimes(l.cred, ns, ns) })
+	return l.with(path, false, func(f *cow.File) error { return f.SetTimes(l.cred, unix.NsecToTimespec(ns), unix.NsecToTimespec(ns)) })
 }
 func (l layered) Access(path string, mode uint32) error {
 	if mode&^7 != 0 {

@@ -49,7 +49,7 @@ func TestCoarseTimes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return a.Mtime
+		return Nanoseconds(a.Mtime)
 	}
 	last := mtime()
 	for _, text := range []string{"first", "other", "third"} {

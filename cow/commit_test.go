@@ -274,7 +274,7 @@ func TestCommitAttributes(t *testing.T) {
 			f.Removexattr("d", "user.two"), f.Setxattr("e", "user.e", "e", 0), f.Chmod("e", 0o555), f.Rename("moved", "there", 0), f.Chmod("old", 0o600),
 			f.Symlink("x", "new"))
 		if root != filepath.Join(dir, "bare") {
-			must(t, l.with("new", true, func(f *cow.File) error { return f.SetTimes(l.cred, 3e9, 3e9) }), l.commit(root))
+			must(t, l.with("new", true, func(f *cow.File) error { return f.SetTimes(l.cred, unix.Timespec{Sec: 3}, unix.Timespec{Sec: 3}) }), l.commit(root))
 		} else {
 			ts := unix.NsecToTimespec(3e9)
 			must(t, unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(root, "new"), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW))

@@ -152,7 +152,7 @@ func (t *Tree) settleTo(in *Inode, st *unix.Stat_t) {
 		return
 	}
 	t.note(o, st)
-	in.attr.Mtime = t.change()
+	in.attr.Mtime = t.changed()
 	in.attr.Ctime = in.attr.Mtime
 	if in.losing {
 		in.loseSetID()

@@ -65,7 +65,7 @@ const (
 	unnamed // it was made without a name, and may be given one
 )
 
-// An Attr is what stat(2) tells of a file. Times are in nanoseconds since 1970.
+// An Attr is what stat(2) tells of a file. Times are since 1970.
 type Attr struct {
 	Ino      uint64
 	Mode     uint32 // with its type
@@ -73,10 +73,10 @@ type Attr struct {
 	Nlink    uint32
 	Rdev     uint64
 	Size     int64
-	Atime    int64 // access
-	Mtime    int64 // modification
-	Ctime    int64 // change
-	Btime    int64 // birth
+	Atime    unix.Timespec // access
+	Mtime    unix.Timespec // modification
+	Ctime    unix.Timespec // change
+	Btime    unix.Timespec // birth
 }
 
 // What every file of a tree has in common (stat(2)).
@@ -248,22 +248,15 @@ func (t *Tree) saw(id fileID, dir *Inode, name string) *sight {
 	return s
 }
 
-// Nanoseconds is an instant in nanoseconds since 1970, for one before 1677 or after 2262 the
-// nearest that 64 bits can hold.
-func Nanoseconds(sec, nsec int64) int64 {
-	const most = (1<<63-1)/1_000_000_000 - 1
-	return min(max(sec, -most), most)*1e9 + nsec
-}
-
 // attrOf translates what the host tells of a file.
 func (t *Tree) attrOf(st *unix.Stat_t) Attr {
-	past := func(ts unix.Timespec) int64 { return min(Nanoseconds(ts.Sec, ts.Nsec), t.start) }
+	start := unix.NsecToTimespec(t.start)
 	a := Attr{
 		Mode: st.Mode, UID: st.Uid, GID: st.Gid, Nlink: uint32(st.Nlink), Rdev: st.Rdev, Size: st.Size,
-		Mtime: past(st.Mtim), Ctime: past(st.Ctim),
+		Mtime: earlier(st.Mtim, start), Ctime: earlier(st.Ctim, start),
 	}
-	a.Atime = a.Mtime               // as if nobody had read it since
-	a.Btime = min(a.Mtime, a.Ctime) // not every file system knows when a file was born
+	a.Atime = a.Mtime                   // as if nobody had read it since
+	a.Btime = earlier(a.Mtime, a.Ctime) // not every file system knows when a file was born
 	return a
 }
 
@@ -272,7 +265,7 @@ func (t *Tree) attrOf(st *unix.Stat_t) Attr {
 func (t *Tree) newInode(dir *Inode, name string, mode uint32, cred *Cred) *Inode {
 	path := joinPath(dir.path(), name)
 	t.made[path]++
-	now := t.change()
+	now := t.changed()
 	in := &Inode{tree: t, own: ownAttr | ownXattrs | made}
 	in.attr = Attr{
 		Ino: t.inodeNumber(path, t.made[path]), Mode: mode, UID: cred.UID, GID: cred.GID, Nlink: 1,

@@ -21,14 +21,15 @@ func TestTimesOfInputs(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	for _, tt := range []struct{ sec, nsec, want int64 }{
-		{start - 1, 7, (start-1)*1e9 + 7},
-		{start, 1, start * 1e9},
-		{2_000_000_000, 0, start * 1e9},
-		{13_569_465_600, 0, start * 1e9}, // 2400: no 64 bits hold its nanoseconds
-		{-1_000_000_000, 1, -1e18 + 1},
+	begin := unix.Timespec{Sec: start}
+	for _, tt := range []struct{ ts, want unix.Timespec }{
+		{unix.Timespec{Sec: start - 1, Nsec: 7}, unix.Timespec{Sec: start - 1, Nsec: 7}},
+		{unix.Timespec{Sec: start, Nsec: 1}, begin},
+		{unix.Timespec{Sec: 2_000_000_000}, begin},
+		{unix.Timespec{Sec: 13_569_465_600}, begin}, // 2400: no 64 bits hold its nanoseconds
+		{unix.Timespec{Sec: -1_000_000_000, Nsec: 1}, unix.Timespec{Sec: -1_000_000_000, Nsec: 1}},
 	} {
-		ts := unix.Timespec{Sec: tt.sec, Nsec: tt.nsec}
+		ts := tt.ts
 		if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{ts, ts}, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +38,7 @@ func TestTimesOfInputs(t *testing.T) {
 			t.Fatal(err)
 		}
 		if a, err := f.Stat(); err != nil || a.Mtime != tt.want {
-			t.Errorf("%d.%09d reads as %d (%v), want %d", tt.sec, tt.nsec, a.Mtime, err, tt.want)
+			t.Errorf("%v reads as %v (%v), want %v", ts, a.Mtime, err, tt.want)
 		}
 	}
 }

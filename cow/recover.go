@@ -33,15 +33,15 @@ const (
 // A journalStep is one thing to do to the host.
 type journalStep struct {
 	// Do is mode, remove, rmdir, mkdir, symlink, mknod, link, move, rewrite or attr.
-	Do     string  `json:"do"`
-	Path   rawName `json:"path"`
-	From   rawName `json:"from,omitempty"`
-	Target rawName `json:"target,omitempty"`
-	Mode   uint32  `json:"mode,omitempty"`
-	UID    int     `json:"uid"`
-	GID    int     `json:"gid"`
-	Mtime  int64   `json:"mtime"` // in nanoseconds since 1970
-	Rdev   uint64  `json:"rdev,omitempty"`
+	Do     string   `json:"do"`
+	Path   rawName  `json:"path"`
+	From   rawName  `json:"from,omitempty"`
+	Target rawName  `json:"target,omitempty"`
+	Mode   uint32   `json:"mode,omitempty"`
+	UID    int      `json:"uid"`
+	GID    int      `json:"gid"`
+	Mtime  jsonTime `json:"mtime"`
+	Rdev   uint64   `json:"rdev,omitempty"`
 	// Xattrs are all that there are to be; nil leaves them alone.
 	Xattrs []journalXattr `json:"xattrs"`
 }
@@ -196,7 +196,7 @@ func (s *journalStep) symlink(path string) error {
 	if err := unix.Lchown(path, s.UID, s.GID); err != nil {
 		return err
 	}
-	return setTimes(path, s.Mtime, s.Mtime)
+	return setTimes(path, unix.Timespec(s.Mtime), unix.Timespec(s.Mtime))
 }
 
 // rewrite writes into a file. What it writes stays until all steps are done.
@@ -280,7 +280,7 @@ func setAttr(path string, s journalStep) error {
 	if err := unix.Chmod(path, s.Mode&0o7777); err != nil {
 		return err
 	}
-	return setTimes(path, s.Mtime, s.Mtime)
+	return setTimes(path, unix.Timespec(s.Mtime), unix.Timespec(s.Mtime))
 }
 
 // committedXattr reports whether a commit writes an extended attribute.

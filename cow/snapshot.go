@@ -37,7 +37,7 @@ type snapshotFile struct {
 	GID    uint32            `json:"gid,omitempty"`
 	Rdev   uint64            `json:"rdev,omitempty"`
 	Target rawName           `json:"target,omitempty"`
-	Times  [4]int64          `json:"times"` // access, modification, change, birth
+	Times  [4]jsonTime       `json:"times"` // access, modification, change, birth
 	Xattrs map[string][]byte `json:"xattrs,omitempty"`
 	Bytes  int               `json:"bytes,omitempty"` // the number of the file that holds them, from 1
 	Link   int               `json:"link,omitempty"`  // the number of the entry that it is another name of, from 1
@@ -117,7 +117,7 @@ func (t *Tree) snapshotOf(c *Change, dir string, number int) (f snapshotFile, er
 		return f, nil
 	}
 	a := &in.attr
-	f.UID, f.GID, f.Rdev, f.Target, f.Times = a.UID, a.GID, a.Rdev, rawName(in.target), [4]int64{a.Atime, a.Mtime, a.Ctime, a.Btime}
+	f.UID, f.GID, f.Rdev, f.Target, f.Times = a.UID, a.GID, a.Rdev, rawName(in.target), [4]jsonTime{jsonTime(a.Atime), jsonTime(a.Mtime), jsonTime(a.Ctime), jsonTime(a.Btime)}
 	xattrs, err := t.xattrsOf(in)
 	if err != nil {
 		return f, err
@@ -288,7 +288,10 @@ func (t *Tree) fill(in *Inode, file string) error {
 // describe gives a file what else a snapshot holds.
 func (in *Inode) describe(f *snapshotFile) {
 	a := &in.attr
-	a.Mode, a.UID, a.GID, a.Atime, a.Mtime, a.Ctime, a.Btime = f.Mode, f.UID, f.GID, f.Times[0], f.Times[1], f.Times[2], f.Times[3]
+	a.Mode, a.UID, a.GID = f.Mode, f.UID, f.GID
+	for i, to := range []*unix.Timespec{&a.Atime, &a.Mtime, &a.Ctime, &a.Btime} {
+		*to = unix.Timespec(f.Times[i])
+	}
 	in.own |= ownAttr | ownXattrs
 	in.xattrs = map[string]string{}
 	for name, value := range f.Xattrs {

@@ -102,9 +102,9 @@ func (c *committing) do(s journalStep) { c.steps = append(c.steps, s) }
 func (c *committing) step(do string, h *hostChange) (s journalStep, err error) {
 	in := h.inode
 	a := &in.attr
-	s = journalStep{Do: do, Path: rawName(h.host), Mode: a.Mode & 0o7777, UID: int(a.UID), GID: int(a.GID), Mtime: a.Mtime, Target: rawName(in.target), Rdev: a.Rdev}
+	s = journalStep{Do: do, Path: rawName(h.host), Mode: a.Mode & 0o7777, UID: int(a.UID), GID: int(a.GID), Mtime: jsonTime(a.Mtime), Target: rawName(in.target), Rdev: a.Rdev}
 	if h.lower != nil && c.t.attrOf(h.lower).Mtime == a.Mtime { // it was never changed
-		s.Mtime = Nanoseconds(h.lower.Mtim.Sec, h.lower.Mtim.Nsec)
+		s.Mtime = jsonTime(h.lower.Mtim)
 	}
 	if !in.isDir() && !in.isRegular() || in.own&ownXattrs == 0 && h.sameFile() {
 		return s, nil

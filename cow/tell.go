@@ -34,10 +34,10 @@ func chmodAsIs(path string) error {
 
 // tellTimes lets it know that times were set: which of them were not, makes a difference
 // (fsnotify_change, linux/fsnotify.h).
-func (f *File) tellTimes(in *Inode, atime, mtime int64) error {
-	now := func(ns int64) int64 {
-		if ns == TimeOmit {
-			return ns
+func (f *File) tellTimes(in *Inode, atime, mtime unix.Timespec) error {
+	now := func(ts unix.Timespec) unix.Timespec {
+		if ts == TimeOmit {
+			return ts
 		}
 		return TimeNow
 	}

@@ -187,17 +187,6 @@ func (in *Inode) refresh(st *unix.Stat_t) {
 	}
 }
 
-func setTimes(path string, atime, mtime int64) error {
-	var ts [2]unix.Timespec
-	for i, set := range []int64{atime, mtime} {
-		switch set {
-		case TimeNow:
-			ts[i].Nsec = unix.UTIME_NOW
-		case TimeOmit:
-			ts[i].Nsec = unix.UTIME_OMIT
-		default:
-			ts[i] = unix.NsecToTimespec(set)
-		}
-	}
-	return unix.UtimesNanoAt(unix.AT_FDCWD, path, ts[:], unix.AT_SYMLINK_NOFOLLOW)
+func setTimes(path string, atime, mtime unix.Timespec) error {
+	return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{atime, mtime}, unix.AT_SYMLINK_NOFOLLOW)
 }

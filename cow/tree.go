@@ -298,7 +298,8 @@ func (t *Tree) mountSource(host *Inode, m Mount) (*Inode, error) {
 }
 
 // old gives an inode the times of the tree's beginning.
-func (in *Inode) old(start int64) {
+func (in *Inode) old(at int64) {
+	start := unix.NsecToTimespec(at)
 	in.attr.Mtime, in.attr.Ctime, in.attr.Atime, in.attr.Btime = start, start, start, start
 }
 
@@ -407,6 +408,9 @@ func (t *Tree) mountDir(parent *Inode, name string) *Inode {
 	return in
 }
 
+// changed returns the time of a change.
+func (t *Tree) changed() unix.Timespec { return unix.NsecToTimespec(t.change()) }
+
 // touch notes that a directory has changed, or with modified false only its
 // attributes.
 func (in *Inode) touch(modified bool) {
@@ -414,7 +418,7 @@ func (in *Inode) touch(modified bool) {
 		return
 	}
 	in.tree.touches(in, modified)
-	now := in.tree.change()
+	now := in.tree.changed()
 	in.attr.Ctime = now
 	if modified {
 		in.attr.Mtime = now

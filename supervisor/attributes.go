@@ -103,7 +103,7 @@ func (c *Call) settable(err error) Answer {
 
 // utimes sets times, given in pairs of words, or for utime(2) in single words.
 func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size int, flags int32) Answer {
-	set := [2]int64{cow.TimeNow, cow.TimeNow}
+	set := [2]unix.Timespec{cow.TimeNow, cow.TimeNow}
 	if times != 0 {
 		b := c.scratch(2 * size)
 		if err := c.Read(times, b); err != nil {
@@ -121,12 +121,12 @@ func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size 
 			case rest < 0 || rest >= int64(time.Second/unit) && size == 16:
 				return Errno(unix.EINVAL)
 			default:
-				set[i] = cow.Nanoseconds(sec, rest*int64(unit))
+				set[i] = unix.Timespec{Sec: sec, Nsec: rest * int64(unit)}
 			}
 		}
 	}
 	switch {
-	case set == [2]int64{cow.TimeOmit, cow.TimeOmit}:
+	case set == [2]unix.Timespec{cow.TimeOmit, cow.TimeOmit}:
 		return Return(0) // the kernel doesn't even look at the path
 	case flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0:
 		return Errno(unix.EINVAL)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/dcache"
@@ -202,7 +201,7 @@ func toldAttr(a *cow.Attr, may uint32) *dcache.Attr {
 	if a == nil {
 		return nil
 	}
-	return &dcache.Attr{Ino: a.Ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Size: a.Size, Mtime: time.Duration(a.Mtime), Ctime: time.Duration(a.Ctime), May: may}
+	return &dcache.Attr{Ino: a.Ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Size: a.Size, Mtime: dcache.Time(a.Mtime), Ctime: dcache.Time(a.Ctime), May: may}
 }
 
 // asks is what a process has asked, and what it has of the answers.

@@ -19,8 +19,7 @@ func statfsBytes(fs *unix.Statfs_t) []byte {
 }
 
 func statxBytes(a *cow.Attr, dev uint64) []byte {
-	ts := func(ns int64) unix.StatxTimestamp {
-		t := unix.NsecToTimespec(ns)
+	ts := func(t unix.Timespec) unix.StatxTimestamp {
 		return unix.StatxTimestamp{Sec: t.Sec, Nsec: uint32(t.Nsec)}
 	}
 	x := &unix.Statx_t{

@@ -112,7 +112,7 @@ func (s *Sandbox) statOutside(o *outside, st *unix.Stat_t) error {
 func fillStat(st *unix.Stat_t, a *cow.Attr) {
 	*st = unix.Stat_t{
 		Dev: cow.Dev, Ino: a.Ino, Mode: a.Mode, Uid: a.UID, Gid: a.GID, Rdev: a.Rdev, Size: a.Size, Blocks: a.Blocks(),
-		Atim: unix.NsecToTimespec(a.Atime), Mtim: unix.NsecToTimespec(a.Mtime), Ctim: unix.NsecToTimespec(a.Ctime),
+		Atim: a.Atime, Mtim: a.Mtime, Ctim: a.Ctime,
 	}
 	setStatLinks(st, a.Nlink, cow.BlockSize)
 }
@@ -148,7 +148,7 @@ func (s *Sandbox) statx(c *Call) Answer {
 		}
 		dev = st.Dev
 		a = cow.Attr{Ino: st.Ino, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Nlink: uint32(st.Nlink), Rdev: st.Rdev, Size: st.Size,
-			Atime: st.Atim.Nano(), Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano(), Btime: st.Ctim.Nano()}
+			Atime: st.Atim, Mtime: st.Mtim, Ctime: st.Ctim, Btime: st.Ctim}
 	} else if err != nil {
 		return c.done(err)
 	}

@@ -174,8 +174,8 @@ func (v *view) saw(a *cow.Attr) {
 	if c == nil {
 		return
 	}
-	for _, ns := range [...]int64{a.Mtime, a.Ctime, a.Atime} {
-		if forward := c.Saw(ns); forward > 0 {
+	for _, ts := range [...]unix.Timespec{a.Mtime, a.Ctime, a.Atime} {
+		if forward := c.Saw(cow.Nanoseconds(ts)); forward > 0 {
 			v.s.agenda.stepped(forward)
 		}
 	}

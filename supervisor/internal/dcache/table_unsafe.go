@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync/atomic"
-	"time"
 	"unsafe"
 )
 
@@ -35,8 +34,18 @@ type Attr struct {
 	Mode         uint32 // with its type
 	UID, GID     uint32
 	Size         int64
-	Mtime, Ctime time.Duration // since 1970; the time of access is Mtime, that of birth the earlier
-	May          uint32        // which of R_OK and X_OK whoever asks has
+	Mtime, Ctime Time   // the time of access is Mtime, that of birth the earlier
+	May          uint32 // which of R_OK and X_OK whoever asks has
+}
+
+// A Time is a number of seconds since 1970, and nanoseconds (struct timespec).
+type Time struct{ Sec, Nsec int64 }
+
+func (a *Attr) born() Time {
+	if a.Ctime.Sec < a.Mtime.Sec || a.Ctime.Sec == a.Mtime.Sec && a.Ctime.Nsec < a.Mtime.Nsec {
+		return a.Ctime
+	}
+	return a.Mtime
 }
 
 func (t *Table) word(at uint32) *uint32 { return (*uint32)(unsafe.Pointer(&t.mem[at])) }
@@ -105,20 +114,18 @@ func (t *Table) enterAt(h, dir uint32, name string, flags uint32, a *Attr, targe
 	put.PutUint16(m[entNameLen:], uint16(len(name)))
 	put.PutUint16(m[entTargetLen:], uint16(len(target)))
 	if a != nil {
-		mtime, mnsec := split(a.Mtime)
-		ctime, cnsec := split(a.Ctime)
 		put.PutUint32(m[entMode:], a.Mode)
 		put.PutUint32(m[entUID:], a.UID)
 		put.PutUint32(m[entGID:], a.GID)
 		put.PutUint64(m[entIno:], a.Ino)
 		put.PutUint64(m[entSize:], uint64(a.Size))
-		btime, bnsec := split(min(a.Mtime, a.Ctime))
-		put.PutUint64(m[entBtime:], btime)
-		put.PutUint32(m[entBtimeNsec:], bnsec)
-		put.PutUint64(m[entMtime:], mtime)
-		put.PutUint32(m[entMtimeNsec:], mnsec)
-		put.PutUint32(m[entCtimeNsec:], cnsec)
-		put.PutUint64(m[entCtime:], ctime)
+		for _, at := range [...]struct {
+			sec, nsec uint32
+			Time
+		}{{entMtime, entMtimeNsec, a.Mtime}, {entCtime, entCtimeNsec, a.Ctime}, {entBtime, entBtimeNsec, a.born()}} {
+			put.PutUint64(m[at.sec:], uint64(at.Sec))
+			put.PutUint32(m[at.nsec:], uint32(at.Nsec))
+		}
 	}
 	put.PutUint32(m[entOpens:], o.path)
 	put.PutUint32(m[entMark:], o.mark)
@@ -127,14 +134,6 @@ func (t *Table) enterAt(h, dir uint32, name string, flags uint32, a *Attr, targe
 	put.PutUint32(m[entNext:], t.load(b))
 	t.store(b, e) // from here on it is seen
 	return e
-}
-
-func split(ns time.Duration) (sec uint64, nsec uint32) {
-	s, n := ns/time.Second, ns%time.Second
-	if n < 0 {
-		s, n = s-1, n+time.Second
-	}
-	return uint64(s), uint32(n)
 }
 
 func flagsOf(a *Attr) uint32 {

@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -67,9 +66,9 @@ func (p *program) stat(path string) int  { return p.call(unix.SYS_STAT, p.path(p
 func (p *program) lstat(path string) int { return p.call(unix.SYS_LSTAT, p.path(path), p.outAt()) }
 
 var (
-	aDir  = &dcache.Attr{Ino: 1<<47 | 11, Mode: unix.S_IFDIR | 0o755, UID: 1, GID: 2, Size: 4096, Mtime: 5*time.Second + 6, Ctime: 7 * time.Second}
-	aFile = &dcache.Attr{Ino: 1<<47 | 22, Mode: unix.S_IFREG | 0o640, UID: 3, GID: 4, Size: 5000, Mtime: -time.Nanosecond, Ctime: 8*time.Second + 9}
-	aTool = &dcache.Attr{Ino: 1<<47 | 33, Mode: unix.S_IFREG | 0o755, May: unix.R_OK | unix.X_OK}
+	aDir  = &dcache.Attr{Ino: 1<<47 | 11, Mode: unix.S_IFDIR | 0o755, UID: 1, GID: 2, Size: 4096, Mtime: dcache.Time{Sec: 5, Nsec: 6}, Ctime: dcache.Time{Sec: 7}}
+	aFile = &dcache.Attr{Ino: 1<<47 | 22, Mode: unix.S_IFREG | 0o640, UID: 3, GID: 4, Size: 5000, Mtime: dcache.Time{Sec: -1, Nsec: 999_999_999}, Ctime: dcache.Time{Sec: 1 << 40, Nsec: 9}}
+	aTool = &dcache.Attr{Ino: 1<<47 | 33, Mode: unix.S_IFREG | 0o755, Mtime: dcache.Time{Sec: 4, Nsec: 2}, Ctime: dcache.Time{Sec: 4, Nsec: 1}, May: unix.R_OK | unix.X_OK}
 	aLink = &dcache.Attr{Ino: 1<<47 | 44, Mode: unix.S_IFLNK | 0o777, Size: 6}
 )
 
@@ -156,7 +155,11 @@ func TestAttributes(t *testing.T) {
 			t.Errorf("lstat(%q) = %d", path, got)
 			continue
 		}
-		mtime, ctime := unix.NsecToTimespec(int64(a.Mtime)), unix.NsecToTimespec(int64(a.Ctime))
+		mtime, ctime := unix.Timespec(a.Mtime), unix.Timespec(a.Ctime)
+		btime := mtime
+		if a == aTool {
+			btime = ctime
+		}
 		blocks := int64(0)
 		if a.Mode&unix.S_IFMT == unix.S_IFREG {
 			blocks = (a.Size + 4095) / 4096 * 8
@@ -172,7 +175,7 @@ func TestAttributes(t *testing.T) {
 			return unix.StatxTimestamp{Sec: ts.Sec, Nsec: uint32(ts.Nsec)}
 		}
 		wantx := unix.Statx_t{Mask: unix.STATX_BASIC_STATS | unix.STATX_BTIME, Blksize: 4096, Nlink: 1, Uid: a.UID, Gid: a.GID, Mode: uint16(a.Mode), Ino: a.Ino, Size: uint64(a.Size), Blocks: uint64(blocks),
-			Atime: ts(mtime), Btime: ts(unix.NsecToTimespec(int64(min(a.Mtime, a.Ctime)))), Ctime: ts(ctime), Mtime: ts(mtime), Dev_minor: 100}
+			Atime: ts(mtime), Btime: ts(btime), Ctime: ts(ctime), Mtime: ts(mtime), Dev_minor: 100}
 		copy(p.out(), bytes.Repeat([]byte{0xa5}, pathRoom))
 		fdcwd := unix.AT_FDCWD
 		if got := p.call(unix.SYS_STATX, uintptr(fdcwd), p.path(path), unix.AT_SYMLINK_NOFOLLOW, unix.STATX_ALL, p.outAt()); got != 0 {
