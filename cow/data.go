@@ -4,7 +4,6 @@ package cow
 
 import (
 	"os"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -38,7 +37,7 @@ func (t *Tree) emptyObjectPath() string { return t.nextObject(t.small) }
 
 func (t *Tree) nextObject(dir string) string {
 	t.objects++
-	return dir + "/" + strconv.FormatUint(t.objects, 10)
+	return objectName(dir, t.objects)
 }
 
 // newObject gives a new file an empty object.
@@ -75,7 +74,13 @@ func (t *Tree) newOpenObject(in *Inode, flags int) (fd int, err error) {
 	if err = t.settlePath(o, in); err != nil {
 		return -1, err
 	}
-	if fd, err = unix.Open(o.path, flags|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600); err != nil {
+	flags |= unix.O_CLOEXEC
+	if spare := t.spareFor(o); spare == "" {
+		flags |= unix.O_CREAT | unix.O_EXCL
+	} else {
+		o.path = spare
+	}
+	if fd, err = unix.Open(o.path, flags, 0o600); err != nil {
 		return -1, err
 	}
 	var st unix.Stat_t

@@ -107,6 +107,7 @@ type Tree struct {
 	serial    int64 // of files made without a name
 	began     int64 // by the host's clock
 
+	spares   spares
 	seen     sights             // files of the host
 	made     map[string]int     // how many files were made at a path
 	known    map[fileID]*Inode  // by the file behind it: directories, and what has changed

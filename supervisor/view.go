@@ -231,6 +231,9 @@ func (v *view) end() (err error) {
 
 func (v *view) discard() (err error) {
 	v.discarded.Do(func() {
+		if v.tree != nil {
+			v.tree.Rest()
+		}
 		if v.dir != nil {
 			err = v.dir.leave()
 		}
