@@ -32,6 +32,9 @@ type Dcache interface {
 	Leads(link, end uint32)                    // a symbolic link leads there
 	Complete(dir uint32)                       // there are no other names in it
 
+	// Closes says that a path of the host is no file's or directory's any more. It may be
+	// called for any path.
+	Closes(host string)
 	Ask(parent uint32, name string) // the name is about to mean something else
 	Touched(dir uint32)             // its attributes are about to change
 	Forget(dir uint32)              // it is about to go elsewhere, or to have other permissions
@@ -87,7 +90,7 @@ func (t *Tree) most(d *told) int {
 // asks notes that a name in a directory was asked about, and reports whether all are to be
 // told.
 func (t *Tree) asks(d *told, name string) bool {
-	if name <= d.last && !d.mixed {
+	if name < d.last && !d.mixed {
 		d.mixed = true
 		t.telling.scans /= 2
 	}
@@ -113,8 +116,9 @@ func (t *Tree) asks(d *told, name string) bool {
 func (t *Tree) Tell(c Dcache, who *Cred) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, d := range t.telling.dirs {
+	for dir, d := range t.telling.dirs {
 		t.telling.to.Forget(d.number)
+		t.telling.to.Closes(dir.lower)
 	}
 	t.telling = telling{to: c, who: who, dirs: map[*Inode]*told{}}
 }
@@ -255,7 +259,7 @@ func (t *Tree) tellFile(d *told, dir *Inode, name string, in *Inode) uint32 {
 	may, host := t.telling.rights(in), ""
 	if in.isRegular() && may&mayRead != 0 && !t.mirror.reads {
 		host = in.lower
-		t.see(in.id, dir, name).opened = true // whenever it likes
+		t.see(in.id, dir, name).told = true
 	}
 	return t.telling.to.File(d.number, name, &in.attr, may, in.target, host)
 }
@@ -367,9 +371,8 @@ func (t *Tree) tellAll(d *told, dir *Inode) error {
 // tellLower tells what a name in a directory of the host means, which fd is open of. It
 // reports false if there is no room for that, or nothing by that name any more.
 //
-// What the tree remembers doesn't depend on what was told, but for what it knew to be here
-// before: where a directory, or a file with several names, is seen first is by whoever asks
-// about it.
+// Where a directory, or a file with several names, is seen first is by whoever asks about it,
+// and doesn't depend on what was told.
 func (t *Tree) tellLower(d *told, fd int, dir *Inode, name string) (bool, error) {
 	var st unix.Stat_t
 	switch err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err {
@@ -412,6 +415,7 @@ func (t *Tree) differs(dir *Inode, name string, in *Inode) {
 	default:
 		t.renames(dir, name)
 		t.renames(in.parent, in.name)
+		t.telling.to.Closes(in.lower)
 	}
 }
 
@@ -423,6 +427,9 @@ func (t *Tree) renames(dir *Inode, name string) {
 	if d := t.telling.dirs[dir]; d != nil {
 		t.telling.to.Ask(d.number, name)
 	}
+	if dir.lower != "" {
+		t.telling.to.Closes(joinPath(dir.lower, name))
+	}
 	if in := dir.entries[name]; in != nil && in.isDir() {
 		t.untell(in)
 	}
@@ -433,6 +440,7 @@ func (t *Tree) renames(dir *Inode, name string) {
 func (t *Tree) untell(dir *Inode) {
 	if d := t.telling.dirs[dir]; d != nil {
 		t.telling.to.Forget(d.number)
+		t.telling.to.Closes(dir.lower)
 		delete(t.telling.dirs, dir)
 	}
 }

@@ -19,6 +19,7 @@ type notebook struct {
 	answers int                // looked at so far
 	opened  int                // of those, by a path of the host
 	shut    bool
+	closed  map[string]int // by the path: after how many notes
 }
 
 type noteKey struct {
@@ -37,7 +38,7 @@ type note struct {
 }
 
 func newNotebook(t *cow.Tree, who *cow.Cred) *notebook {
-	n := &notebook{tree: t, who: who, notes: make([]note, 1), last: map[noteKey]uint32{}}
+	n := &notebook{tree: t, who: who, notes: make([]note, 1), last: map[noteKey]uint32{}, closed: map[string]int{}}
 	t.Tell(n, who)
 	return n
 }
@@ -69,7 +70,8 @@ func (n *notebook) Dir(dir uint32, name string, _ *cow.Inode, a *cow.Attr, may u
 func (n *notebook) File(dir uint32, name string, a *cow.Attr, may uint32, target, host string) uint32 {
 	return n.unlessThere(dir, name, note{target: target, host: host}, a, may)
 }
-func (n *notebook) Shut() { n.shut = true }
+func (n *notebook) Shut()              { n.shut = true }
+func (n *notebook) Closes(host string) { n.closed[host] = len(n.notes) }
 func (n *notebook) Nothing(dir uint32, name string) {
 	if !n.notes[dir].complete {
 		n.unlessThere(dir, name, note{isNot: true}, nil, 0)
@@ -151,7 +153,7 @@ func (n *notebook) wrong() string {
 		if err := f.Access(who, e.may); e.known && err != nil {
 			return fmt.Sprintf("%s allows %o, and the tree says %v", path, e.may, err)
 		}
-		if (e.known || e.walks) && e.host != "" && !n.shut {
+		if (e.known || e.walks) && e.host != "" && !n.shut && at >= n.closed[e.host] {
 			if wrong := n.opensOther(path, e.host, who); wrong != "" {
 				return wrong
 			}

@@ -60,19 +60,15 @@ func (f *File) Outdated() (dev, ino uint64, outdated bool) {
 
 func (in *Inode) outdated() bool {
 	s := in.tree.seen.get(in.id)
-	return in.object != nil && s != nil && s.opened
-}
-
-// setOpened notes whether somebody may have a file of the host's open to read.
-func (t *Tree) setOpened(id fileID, may bool) {
-	if s := t.seen.get(id); s != nil {
-		s.opened = may
-	}
+	return in.object != nil && (s != nil && s.told || in.tree.opened[in.id])
 }
 
 // CaughtUp notes that nobody has.
 func (f *File) CaughtUp() {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
-	f.t.setOpened(f.e.inode.id, false)
+	delete(f.t.opened, f.e.inode.id)
+	if s := f.t.seen.get(f.e.inode.id); s != nil {
+		s.told = false
+	}
 }

@@ -278,7 +278,7 @@ func heldPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 func (o *opening) openBytes(in *Inode, held int) (int, error) {
 	if in.object == nil {
 		if !in.through {
-			o.t.setOpened(in.id, true)
+			o.t.opened[in.id] = true
 		}
 		return openLowerAs(in.lower, o.bytesFlags())
 	}

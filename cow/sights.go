@@ -8,7 +8,7 @@ type sight struct {
 	number uint64
 	dir    *Inode
 	name   string
-	opened bool // somebody may have it open to read, see File.Outdated
+	told   bool // somebody who was told of it may have it open to read, see File.Outdated
 }
 
 // sights are the files of the host that were seen. Those of a directory often have numbers

@@ -27,8 +27,8 @@ func earlier(a, b unix.Timespec) unix.Timespec {
 	return b
 }
 
-// Nanoseconds returns a time in nanoseconds since 1970, for one before 1677 or after 2262 the
-// nearest that 64 bits can hold.
+// Nanoseconds returns a time in nanoseconds since 1970, for one before 1677 or after 2262 about
+// the first or the last that 64 bits can hold.
 func Nanoseconds(ts unix.Timespec) int64 {
 	const most = math.MaxInt64/second - 1
 	return min(max(ts.Sec, -most), most)*second + ts.Nsec

@@ -111,6 +111,7 @@ type Tree struct {
 	seen     sights             // files of the host
 	made     map[string]int     // how many files were made at a path
 	known    map[fileID]*Inode  // by the file behind it: directories, and what has changed
+	opened   map[fileID]bool    // files of the host that were opened to read, see File.Outdated
 	objects  uint64             // made so far
 	replaced map[string]bool    // by the host's path: what was removed or moved away, and has got a successor
 	named    map[nameKey]string // names that files of the host were given, see nameObject
@@ -141,7 +142,7 @@ type Tree struct {
 func New(cfg Config) (*Tree, error) {
 	t := &Tree{
 		upper: cfg.Upper, makeUpper: cfg.MakeUpper, small: cmp.Or(cfg.Small, cfg.Upper), start: cfg.Start, maxBytes: cfg.MaxBytes, maxInodes: cfg.MaxInodes, numbering: cfg.Inodes, protects: cfg.ProtectLinks, dropping: cfg.Dropping,
-		made: map[string]int{}, known: map[fileID]*Inode{}, replaced: map[string]bool{}, named: map[nameKey]string{}, mounts: cfg.Mounts, devices: map[string]*Inode{}, within: map[string]*Inode{},
+		made: map[string]int{}, known: map[fileID]*Inode{}, opened: map[fileID]bool{}, replaced: map[string]bool{}, named: map[nameKey]string{}, mounts: cfg.Mounts, devices: map[string]*Inode{}, within: map[string]*Inode{},
 	}
 	t.manyNameless = manyNameless
 	t.change = func() int64 { return t.start } // what is there from the beginning is no change

@@ -104,12 +104,13 @@ func onlyAskedByUs(t *table) bool {
 				return false
 			}
 		}
-		if t.stop[nr] != nil || t.watch[nr] != nil {
+		if t.stop[nr] != nil || t.watch[nr] != nil || t.always[uint32(nr)] != seccomp.Notify {
 			return false
 		}
 	}
-	makes := dcache.Makes
-	return len(dcache.Calls) > 0 && t.notify[makes] == nil && t.stop[makes] == nil && t.watch[makes] == nil
+	const makes = dcache.Makes
+	_, denied := t.always[makes]
+	return len(dcache.Calls) > 0 && t.notify[makes] == nil && t.stop[makes] == nil && t.watch[makes] == nil && !denied
 }
 
 // A dcaching is what a sandbox has of this.

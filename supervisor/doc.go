@@ -135,7 +135,9 @@
 //     that has asked about several of its names may go on to be told what they meant then.
 //     What is written through ([cow.Mount.Through]) is always seen. lseek tells another
 //     position of a directory than 0 when such a program has opened it. If it blocks or ignores
-//     SIGSEGV, that ends when it gives a call about a file a pointer to nothing.
+//     SIGSEGV, that ends when it gives a call about a file a pointer to nothing. A program with
+//     a filter of its own (seccomp(2)) that has programs which it executes not map memory (mmap,
+//     mseal) gets them killed.
 //   - inotify doesn't tell that a directory is opened and read, a program of the host's
 //     executed, a terminal made, or that a write takes away set-id bits, and nothing of
 //     /proc. Its cookies are the kernel's. A file of the host's that is watched, or read in
@@ -171,6 +173,7 @@
 //   - A lock on a file of the host that the command only reads (flock, fcntl) is refused
 //     (ENOLCK) where the descriptor was inherited to a process that is stopped, or waits for the
 //     caller (vfork). Locks on directories and devices are on the host's.
+//   - A process can't write to another's memory (ptrace, process_vm_writev, /proc/PID/mem).
 //   - As root it has no power over the machine (capabilities(7)): it deals with files and
 //     users. Attributes of files that are root's alone (trusted.*) fail with EPERM.
 //   - System calls that came after Linux 5.14, but for futex_waitv and fchmodat2, and those

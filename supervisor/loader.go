@@ -109,7 +109,7 @@ func (im *image) placeClock() error {
 
 // withoutPage prepares a program that doesn't get the region.
 func (im *image) withoutPage() error {
-	if err := im.guardPaths(); err != nil {
+	if err := im.havePaths(nil, nil); err != nil {
 		return err
 	}
 	return im.auxv.HideVDSO(im.th.tid, im.sys.SP())
@@ -137,15 +137,13 @@ func (im *image) mapRegion(calls *tracee.List, names bool) (uint64, error) {
 	if sealWorks() {
 		region.Feed(calls.Add("seal the clock page", sysMseal, 0, shared, 0, 0, 0, callMark), 0)
 	}
-	if err := calls.Run(); err != nil {
+	restore := im.withoutLimit()
+	err := calls.Run()
+	restore()
+	if err != nil {
 		return 0, err
 	}
-	if mapped == nil || mapped.Failed() || sealed.Failed() {
-		if err := im.guardPaths(); err != nil {
-			return 0, err
-		}
-	}
-	return region.Result() + before, nil
+	return region.Result() + before, im.havePaths(mapped, sealed)
 }
 
 // sysMseal is mseal(2) (Linux 6.10): the same number on all machines.

@@ -17,6 +17,9 @@ import (
 // or changes what a process keeps to itself, by the ids and capabilities of both, and
 // whether the process lets others look into it at all (PR_SET_DUMPABLE). The sandbox's root
 // may, as long as he has all that a sandbox leaves him.
+//
+// Nobody may write to another process's memory, as ptrace(2) and process_vm_writev(2) are
+// refused: it may be made to execute calls just now.
 
 // guardedDirs are directories of /proc/PID whose entries are the process's own affair, and
 // guardedFiles files.
@@ -44,6 +47,9 @@ func (v *view) mayOpen(th *thread, o *outside, flags int) error {
 	}
 	if o.path == "" || o.link {
 		return nil
+	}
+	if other := v.threadOf(o.path); want&unix.W_OK != 0 && path.Base(o.path) == "mem" && other != nil && other.proc != th.proc {
+		return unix.EACCES
 	}
 	return v.mayUse(th, o.path, o.fd, want)
 }

@@ -5,6 +5,8 @@ package supervisor
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/dcache"
@@ -23,14 +25,21 @@ import (
 //
 // The filter lets openat2(2) through for that: for a path, and a way of opening, that begin in
 // a slot of the table's, at an address that is the same in all programs. That memory the
-// supervisor alone writes. It is sealed, so that nothing else can be put there (mseal(2),
-// Linux 6.10), and a program in which it isn't there can't use the call at all. So a program
-// opens what the table says to be readable for it, for reading, and nothing else, wherever it
-// jumps to. A file's path is taken back before the file changes, and whoever gives its new bytes
-// to those who read it (catchup.go) waits for those who are just opening something.
+// supervisor alone writes. Each program maps it before its first instruction, and seals it, so
+// that nothing else can be put there (mseal(2), Linux 6.10); one that can't, because something
+// of its own is there or its address space has a limit, gets another filter instead, which
+// refuses the call to it and its children. What a program is made to call, a filter of its own
+// (seccomp(2)) may answer in the kernel's place. So where it, or one that has executed it, has
+// one, the kernel is asked what the program has mapped; a program that hasn't the paths is
+// killed then. Nor may others write to its memory meanwhile (/proc/PID/mem).
 //
-// What remains: a path isn't taken back when a directory above is moved, so that a program which
-// doesn't look the name up, but makes the call by itself, may open a file that was there.
+// A file's path is taken back before the file changes, and whoever gives its new bytes to those
+// who read it (catchup.go) waits for those who are just opening something.
+//
+// What remains: a program that doesn't look the name up, but makes the call by itself with a
+// path that it has found there, may open what it could open before a directory above was moved
+// or got other permissions. A file that the host shows at two places, by a bind mount, has the
+// inode number of that which was told of first.
 func ownOpens(s *Sandbox) feature {
 	f := feature{name: "opens"}
 	f.checks = append(f.checks, func(t *table) error {
@@ -67,7 +76,8 @@ func (t *table) passes(r seccomp.Rule) { t.rules = append([]seccomp.Rule{r}, t.r
 // else could be.
 func (s *Sandbox) keepsPaths(c *Call) Answer {
 	const end = dcache.PathsAt + dcache.PathsSize
-	from, size := c.Arg(0), c.Arg(1)
+	const untagged = 1<<57 - 1 // the kernel may ignore what is above (LAM)
+	from, size := c.Arg(0)&untagged, c.Arg(1)
 	if s.dcache != nil && s.dcache.opens && from < end && (from+size > dcache.PathsAt || from+size < from) {
 		return Errno(unix.EINVAL) // as of memory of a device
 	}
@@ -81,16 +91,17 @@ const openPatience = 100 * time.Millisecond
 // awaitOpens waits until those threads of a process are done that may be opening something by
 // a path that has just been taken back.
 func (d *dcaching) awaitOpens(p *Process) {
-	if d == nil || !d.opens || !p.asks.mapped.Load() || p.asks.lost.Load() {
+	if d == nil || !d.opens || !p.asks.mapped.Load() {
 		return
 	}
 	at := p.region.Load() + vdso.NamesSlot + dcache.OpeningOffset - dcache.CwdOffset
 	var word [4]byte
 	for until := time.Now().Add(openPatience); ; time.Sleep(openPatience / 1000) {
 		if tracee.ReadMem(p.TGID, at, word[:]) != nil || binary.NativeEndian.Uint32(word[:]) == 0 {
+			p.asks.lost.Store(false)
 			return
 		}
-		if time.Now().After(until) {
+		if p.asks.lost.Load() || time.Now().After(until) {
 			p.asks.lost.Store(true)
 			return
 		}
@@ -99,7 +110,7 @@ func (d *dcaching) awaitOpens(p *Process) {
 
 // mayOpen reports whether a program is to have the paths.
 func (d *dcaching) mayOpen(p *Process) bool {
-	return d != nil && d.opens && !p.asks.guarded.Load() && hasRoomForAll(p)
+	return d != nil && d.opens && !p.asks.guarded.Load() && (p.asks.off.Load() || hasRoomForAll(p))
 }
 
 // mapPaths makes a program map the paths, of which fd is the file.
@@ -114,16 +125,73 @@ func (im *image) mapPaths(calls *tracee.List, fd *tracee.Pending) (mapped, seale
 	return mapped, sealed
 }
 
+// havePaths sees to it that a program has the paths, if it is to have them, or can't open them.
+// mapped and sealed are nil if it has not tried.
+func (im *image) havePaths(mapped, sealed *tracee.Pending) error {
+	d, p := im.t.s.dcache, im.th.proc
+	switch {
+	case d == nil || !d.opens || p.asks.guarded.Load():
+		return nil
+	case p.asks.off.Load():
+		has, err := im.hasPaths()
+		if err == nil && !has {
+			_ = unix.Kill(p.TGID, unix.SIGKILL) // as the kernel ends what it can't load
+			err = tracee.ErrGone
+		}
+		return err
+	case mapped != nil && !mapped.Failed() && !sealed.Failed():
+		return nil
+	}
+	return im.guardPaths()
+}
+
+// hasPaths asks the kernel whether a program has the paths, and nothing can be put in their
+// place (proc_pid_smaps(5)).
+func (im *image) hasPaths() (bool, error) {
+	maps, err := readKernelFile(im.th.taskDir() + "/smaps")
+	if err != nil {
+		return false, err
+	}
+	page, err := im.t.s.page.id()
+	if err != nil {
+		return false, err
+	}
+	there := false
+	for line := range strings.Lines(string(maps)) {
+		if flags, ok := strings.CutPrefix(line, "VmFlags:"); ok {
+			if there {
+				return slices.Contains(strings.Fields(flags), "sl"), nil
+			}
+		} else if m, ok := parseMapping(line); ok {
+			there = m.start == dcache.PathsAt && m.end == dcache.PathsAt+dcache.PathsSize && m.perms == "r--s" &&
+				m.offset == dcache.PathsOffset && m.dev == page.dev && m.ino == page.ino
+		}
+	}
+	return false, nil
+}
+
+// withoutLimit lets a program of which the kernel is asked map the paths although its address
+// space has a limit. The function that it returns sets that again.
+func (im *image) withoutLimit() (restore func()) {
+	d, p := im.t.s.dcache, im.th.proc
+	var limit unix.Rlimit
+	if d == nil || !d.opens || !p.asks.off.Load() || unix.Prlimit(p.TGID, unix.RLIMIT_AS, nil, &limit) != nil || limit.Cur == unix.RLIM_INFINITY {
+		return func() {}
+	}
+	for _, most := range []unix.Rlimit{{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, {Cur: limit.Max, Max: limit.Max}} {
+		if unix.Prlimit(p.TGID, unix.RLIMIT_AS, &most, nil) == nil {
+			break // otherwise there may be no room
+		}
+	}
+	return func() { _ = unix.Prlimit(p.TGID, unix.RLIMIT_AS, &limit, nil) }
+}
+
 // guardPaths takes from a program that hasn't the paths, and its children, what they would be
 // opened with.
 func (im *image) guardPaths() error {
-	d, p := im.t.s.dcache, im.th.proc
-	if d == nil || !d.opens || p.asks.guarded.Load() {
-		return nil
-	}
 	calls := im.sys.List()
 	data := newScratch(im.sys)
-	prog, err := filterProgram(d.guard())
+	prog, err := filterProgram(im.t.s.dcache.guard())
 	if err != nil {
 		return err
 	}
@@ -133,7 +201,7 @@ func (im *image) guardPaths() error {
 	}
 	calls.Add("seccomp(SECCOMP_SET_MODE_FILTER) without paths", unix.SYS_SECCOMP, seccomp.SetModeFilter, 0, at)
 	err = calls.Run()
-	p.asks.guarded.Store(err == nil)
+	im.th.proc.asks.guarded.Store(err == nil)
 	return errors.Join(err, data.clear())
 }
 

@@ -94,7 +94,12 @@ func TestNoOtherPaths(t *testing.T) {
 	secret, denied := secretFile(t)
 	cfg := Config{Mounts: []cow.Mount{denied}}
 	path := compileC(t, "opens", false)
-	const want = `a path of one's own: errno 13
+	const want = `another's memory: errno 13
+again: errno 13
+a thread's: errno 13
+to read: 0
+one's own: 0
+a path of one's own: errno 13
 within a path: errno 2
 how within how: errno 2
 how behind: errno 2
@@ -126,6 +131,61 @@ in a child: errno 17
 	}
 	if got := output(t, cfg, cmdC(path, "limited", secret)); got != "mapped: errno 13\n" {
 		t.Errorf("with a limit to its address space, which has no room for the paths: %q", got)
+	}
+	// Filters of its own pretend that calls succeed which it is made to make.
+	for what, want := range map[string]string{"maps": "", "guard": "mapped: errno 17\n", "nothing": "mapped: errno 17\n"} {
+		state, got := run(t, cfg, cmdC(path, "filtered", secret, what))
+		if got != want || state.Signal != 0 != (want == "") {
+			t.Errorf("with a filter that answers %s itself: %q, signal %v, want %q", what, got, state.Signal, want)
+		}
+	}
+}
+
+// A call that is denied is denied as well to a program of Go, which would know the answer.
+func TestDeniedCalls(t *testing.T) {
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	const source = `package main
+
+import (
+	"fmt"
+	"syscall"
+)
+
+func main() {
+	var st syscall.Stat_t
+	denied := map[string]int{}
+	for range 50 {
+		fd, open := syscall.Open("main.go", syscall.O_RDONLY, 0)
+		_, seek := syscall.Seek(fd, 0, 1)
+		syscall.Close(fd)
+		for call, err := range map[string]error{"openat": open, "lseek": seek, "newfstatat": syscall.Lstat("main.go", &st)} {
+			if err == syscall.EPERM {
+				denied[call]++
+			}
+		}
+	}
+	fmt.Println(denied)
+}
+`
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command(goTool, "build", "-o", "main", "main.go")
+	build.Dir = dir
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, call := range []string{"openat", "newfstatat", "lseek"} {
+		cmd := exec.Command(filepath.Join(dir, "main"))
+		cmd.Dir = dir
+		if got, want := output(t, Config{DenyCalls: []string{call}}, cmd), fmt.Sprintf("map[%s:50]\n", call); got != want {
+			t.Errorf("a program has %q, want %q", got, want)
+		}
 	}
 }
 

@@ -110,7 +110,7 @@ func (d *dcaching) created(th, by *thread, shares sharing) {
 	if shares.fs {
 		fs.shared.Store(true)
 	}
-	if !shares.memory && from.threads.Load() { // which may have been opening something
+	if !shares.memory && (from.threads.Load() || from.lost.Load()) { // others may have been opening something
 		d.setWord(th.proc, vdso.NamesSlot+dcache.OpeningOffset-dcache.CwdOffset, 0)
 	}
 	if !shares.memory && (from.threads.Load() || fs.shared.Load()) {

@@ -8,7 +8,7 @@ import (
 )
 
 // Makes is no call.
-const Makes = -1
+const Makes = 1 << 30
 
 // Calls are those that the table may answer: none.
 var Calls []int

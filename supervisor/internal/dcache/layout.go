@@ -31,9 +31,9 @@ const (
 	// HowSize is the size of that struct (openat2(2)).
 	HowSize = 24
 	// PathsAt is where every program has those paths once more: an address that a filter of
-	// system calls can know. It is far below what the kernel maps by itself, and programs
-	// with shadow memory of their own (sanitizers) have none there.
-	PathsAt = 0x7d00_0000_0000
+	// system calls can know. It is below what the kernel maps by itself, and where programs
+	// with shadow memory (sanitizers) expect others'.
+	PathsAt = 0x7e90_0000_0000
 
 	// CwdOffset is where, behind the table, a program has a uint32 of its own: the entry of
 	// its working directory, 0 if that isn't known.
@@ -46,7 +46,8 @@ const (
 
 // A directory that a program has open stands at a position by which it is known: above
 // PositionBits, which say where in the directory, its mark, a number of MarkBits of which the
-// uppermost is set. ext4 allows no position of 44 bits.
+// uppermost is set. ext4 allows no position of 44 bits in a directory. A regular file may stand
+// there, 8 TiB from its beginning, and is taken for that directory then.
 const (
 	PositionBits = 16
 	MarkBits     = 28

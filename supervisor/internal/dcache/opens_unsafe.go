@@ -57,21 +57,39 @@ func (t *Table) Opens(may bool) {
 }
 
 // path places a path, and returns where behind PathsOffset it lies; 0 if it is too long, or
-// there is no room.
+// there is no room. A path lies in one slot alone.
 func (t *Table) path(host string) uint32 {
+	if at := t.slots[host]; at != 0 {
+		return at
+	}
 	at := t.paths
 	if host == "" || len(host) >= PathSlot || at == PathsSize {
 		return 0
 	}
 	t.paths += PathSlot
 	t.readyPaths = t.readyUpTo(PathsOffset+t.paths, t.readyPaths)
-	copy(t.mem[PathsOffset+at:], host)
+	var slot [PathSlot]byte
+	copy(slot[:], host)
+	copy(t.mem[PathsOffset+at+pathWord:][:PathSlot-pathWord], slot[pathWord:])
+	t.storePath(at, binary.NativeEndian.Uint64(slot[:])) // until here it leads nowhere
+	if t.slots == nil {
+		t.slots = map[string]uint32{}
+	}
+	t.slots[host] = at
 	return at
 }
 
-// takeBack makes the path of an entry one that leads nowhere.
-func (t *Table) takeBack(e uint32) {
-	if at := t.load(e + entOpens); at != 0 {
-		atomic.StoreUint64((*uint64)(unsafe.Pointer(&t.mem[PathsOffset+at])), 0)
+// pathWord is how much of a path is stored at once.
+const pathWord = 8
+
+func (t *Table) storePath(at uint32, begin uint64) {
+	atomic.StoreUint64((*uint64)(unsafe.Pointer(&t.mem[PathsOffset+at])), begin)
+}
+
+// Closes makes a path one that leads nowhere, whatever says that it may be opened.
+func (t *Table) Closes(host string) {
+	if at := t.slots[host]; at != 0 {
+		t.storePath(at, 0)
+		delete(t.slots, host)
 	}
 }

@@ -170,7 +170,11 @@ func TestPathsTakenBack(t *testing.T) {
 	if errno := open(); errno != 0 {
 		t.Fatalf("the first path isn't where it is expected: %v", errno)
 	}
-	p.Forget(file)
+	p.Closes(host)
+	if got := p.open("/file", 0); got != left {
+		t.Errorf("open says %d", got)
+	}
+	_ = file
 	if errno := open(); errno != unix.ENOENT {
 		t.Errorf("the path of a file that has changed: %v, want ENOENT", errno)
 	}

@@ -14,6 +14,7 @@ type Table struct {
 	sites sites
 	links []uint32 // those that lead somewhere
 	paths uint32   // where the next path will lie, behind PathsOffset
+	slots map[string]uint32
 
 	ready, readyPaths uint32 // up to where there is memory already
 }
@@ -253,9 +254,6 @@ func (t *Table) Ask(parent uint32, name string) {
 func (t *Table) Forget(e uint32) {
 	was := t.load(e + entFlags)
 	t.store(e+entFlags, 0)
-	if was&flagLink == 0 {
-		t.takeBack(e)
-	}
 	if was&(flagDir|flagLink) == 0 {
 		return
 	}

@@ -2,10 +2,14 @@
 // where those that the supervisor has placed lie. It prints what has come of each attempt, and
 // 0 where a descriptor of the file was the result.
 #include "raw.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
 
-#define PATHS 0x7d0000000000L
+#define PATHS 0x7e9000000000L
 #define SIZE (16L << 20)
 #define SLOT 128
 #define FIRST 16 // slots that say how
@@ -74,8 +78,58 @@ static long inChild(void)
 	return -WEXITSTATUS(status);
 }
 
+// anothers opens the memory of another process to write to it.
+static void anothers(void)
+{
+	char name[64];
+	pid_t pid = fork();
+	if (!pid)
+		for (;;)
+			pause();
+	snprintf(name, sizeof name, "/proc/%d/mem", pid);
+	say("another's memory", open(name, O_RDWR) < 0 ? -errno : 0);
+	int path = open(name, O_PATH);
+	snprintf(name, sizeof name, "/proc/self/fd/%d", path);
+	say("again", open(name, O_WRONLY) < 0 ? -errno : 0);
+	snprintf(name, sizeof name, "/proc/%d/task/%d/mem", pid, pid);
+	say("a thread's", open(name, O_WRONLY) < 0 ? -errno : 0);
+	say("to read", open(name, O_RDONLY) < 0 ? -errno : 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	say("one's own", open("/proc/self/mem", O_RDWR) < 0 ? -errno : 0);
+}
+
+// filtered installs a filter that answers some calls itself as if they had succeeded.
+static void filtered(const char *what)
+{
+	int map = !strcmp(what, "maps"), guard = !strcmp(what, "guard");
+	struct sock_filter all[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, map ? SYS_mmap : 9999, 0, 4),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args) + 4),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PATHS >> 32, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, map ? 462 /* mseal */ : guard ? SYS_seccomp : 9999, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = {sizeof all / sizeof *all, all};
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog))
+		die("filter");
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 4 && !strcmp(argv[1], "filtered")) {
+		filtered(argv[3]);
+		argv[1] = strcmp(argv[3], "maps") ? "limited" : "next";
+		argc = 3;
+	}
+	if (argc == 3 && !strcmp(argv[1], "next")) {
+		execl(argv[0], argv[0], "map", argv[2], NULL);
+		die("execl");
+	}
 	wanted = argv[2];
 	if (argc == 3 && !strcmp(argv[1], "map")) {
 		say("mapped", taken(maps(MAP_FIXED_NOREPLACE)));
@@ -88,6 +142,7 @@ int main(int argc, char **argv)
 		execl(argv[0], argv[0], "map", wanted, NULL);
 		die("execl");
 	}
+	anothers();
 	say("a path of one's own", own());
 	say("within a path", opened(PATHS + FIRST * SLOT + 1, PATHS));
 	say("how within how", opened(PATHS + FIRST * SLOT, PATHS + 8));
