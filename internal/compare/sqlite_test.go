@@ -8,15 +8,26 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
+// pythonItself is the interpreter that python3 means, which may be a script that looks for it.
+var pythonItself = sync.OnceValues(func() (string, error) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command(python, "-I", "-S", "-c", "import sys; print(sys.executable)").Output()
+	return strings.TrimSpace(string(out)), err
+})
+
 // makeDatabase returns a database that statements make.
 func makeDatabase(t *testing.T, statements ...string) []byte {
-	python, err := exec.LookPath("python3")
+	python, err := pythonItself()
 	if err != nil {
 		t.Skip(err)
 	}
