@@ -75,7 +75,7 @@ func (t *Tree) newOpenObject(in *Inode, flags int) (fd int, err error) {
 		return -1, err
 	}
 	flags |= unix.O_CLOEXEC
-	if spare := t.spareFor(o); spare == "" {
+	if spare := t.spare(o); spare == "" {
 		flags |= unix.O_CREAT | unix.O_EXCL
 	} else {
 		o.path = spare

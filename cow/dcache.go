@@ -46,7 +46,7 @@ type telling struct {
 	to       Dcache // nil for nobody
 	who      *Cred  // who asks, nil for anybody
 	dirs     map[*Inode]*told
-	scans    int      // directories in a row of which the names were asked about in their order
+	scans    int      // directories of which the names were asked about in their order; halved by each other one
 	followed []*Inode // symbolic links of the walk that is told of
 	file     Inode    // that is just told of
 }

@@ -28,16 +28,12 @@ const (
 	sparesStep  = 8 // so many are told of at a time
 )
 
-// spareFor returns such a path for an object that may lie anywhere.
-func (t *Tree) spareFor(o *object) string {
+// spare returns the path of an empty object that is there already, "" if there is none, or it
+// has to lie elsewhere.
+func (t *Tree) spare(o *object) (path string) {
 	if o.told {
 		return ""
 	}
-	return t.spare()
-}
-
-// spare returns the path of an empty object that is there already, "" if there is none.
-func (t *Tree) spare() (path string) {
 	s := &t.spares
 	s.files++
 	if t.journal != nil || s.files < firstSpares || t.upper == "" {

@@ -16,9 +16,8 @@ import (
 // call, in which an instruction sets its number and the next one makes it. The first of them
 // becomes a jump to code that knows answers (internal/dcache), which executes what lies
 // between the two as well; the second stays where it is, and is where that code goes on
-// without one. Only a process that runs alone in its memory is
-// changed, while it waits for an answer to a call made there. Children inherit it, and
-// programs that are executed begin anew.
+// without one. Only a process that runs alone in its memory is changed, while it waits for an
+// answer to a call made there. Children inherit it, and programs that are executed begin anew.
 //
 // A program that doesn't lie within 2 GiB of that code, which static ones of C don't, is left
 // alone. Programs of Go have threads from the beginning, and make all calls at one place, which is

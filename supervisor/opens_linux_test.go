@@ -61,6 +61,11 @@ func TestOpened(t *testing.T) {
 	if sealWorks() && (asked > all/2 || asked == 0) {
 		t.Errorf("it has asked %d times, of at least %d", asked, all)
 	}
+	alone := cmdC(path, "threaded")
+	alone.Dir = cmd().Dir
+	if asked := succeedsWith(t, Config{}, alone).Stats.Notifications["openat"]; sealWorks() && asked > 5*each {
+		t.Errorf("a process whose thread has ended has asked %d times, of %d", asked, 10*each)
+	}
 }
 
 // A file that is opened in the very moment at which another process begins to write to it reads

@@ -70,6 +70,19 @@ static void writes(const char *path, int flags, const char *text)
 	close(fd);
 }
 
+static void *nothing(void *arg) { return arg; }
+
+// threaded opens a file after a thread has ended.
+static int threaded(void)
+{
+	pthread_t thread;
+	if (pthread_create(&thread, NULL, nothing, NULL) || pthread_join(thread, NULL))
+		return 1;
+	for (int i = 0; i < 10 * MANY; i++)
+		close(open("one", O_RDONLY));
+	return 0;
+}
+
 static void *inThread(void *arg)
 {
 	opens("in a thread", AT_FDCWD, arg, O_RDONLY);
@@ -123,6 +136,8 @@ static int racing(int files)
 
 int main(int argc, char **argv)
 {
+	if (argc == 2 && !strcmp(argv[1], "threaded"))
+		return threaded();
 	if (argc == 2)
 		return racing(atoi(argv[1]));
 	setvbuf(stdout, NULL, _IOFBF, 1 << 16);
