@@ -115,6 +115,7 @@ func (t *Tree) createAt(e entry, cred *Cred, mode uint32, fill func(*Inode) erro
 		}
 	}
 	t.enter(e, in)
+	t.creates(e.dir)
 	return in, t.tellNew(&e, in)
 }
 

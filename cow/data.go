@@ -75,20 +75,17 @@ func (t *Tree) newOpenObject(in *Inode, flags int) (fd int, err error) {
 		return -1, err
 	}
 	flags |= unix.O_CLOEXEC
-	if spare := t.spare(o); spare == "" {
-		flags |= unix.O_CREAT | unix.O_EXCL
+	s, ok := t.spare(o, flags&unix.O_ACCMODE)
+	if ok {
+		o.path = s.path
 	} else {
-		o.path = spare
+		flags |= unix.O_CREAT | unix.O_EXCL
+		s = spare{path: o.path, fd: -1}
 	}
-	if fd, err = unix.Open(o.path, flags, 0o600); err != nil {
+	if fd, err = s.open(flags); err != nil {
 		return -1, err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	t.has(in, o, &st)
+	t.has(in, o, &s.st)
 	return fd, nil
 }
 

@@ -321,7 +321,7 @@ func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
 		}
 		return dir.entries[name], nil
 	}
-	if dir.lower == "" {
+	if dir.lower == "" || t.lacks(dir, name) {
 		return nil, nil
 	}
 	var st unix.Stat_t

@@ -108,6 +108,7 @@ type Tree struct {
 	began     int64 // by the host's clock
 
 	spares   spares
+	lists    lowerLists
 	seen     sights             // files of the host
 	made     map[string]int     // how many files were made at a path
 	known    map[fileID]*Inode  // by the file behind it: directories, and what has changed
@@ -173,7 +174,7 @@ func (t *Tree) Resume(change func() int64, maxBytes, maxInodes int64, dropping f
 	defer t.mu.Unlock()
 	t.change, t.maxBytes, t.maxInodes, t.dropping = change, maxBytes, maxInodes, dropping
 	t.reserved = t.used()
-	t.telling = telling{}
+	t.telling, t.lists = telling{}, nil
 	return t.dropMirror()
 }
 
