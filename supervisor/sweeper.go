@@ -41,6 +41,7 @@ var sweeping = fmt.Sprintf(`exec 3<&0
 { while IFS= read -r begin; do set -- "$@" "$begin"; done
 for begin; do
 	for dir in "$begin"*; do
+		[ -e "$dir" ] || continue
 		if [ -s "$dir/%[1]s" ]; then
 			command -v ipcrm >/dev/null || continue
 			while read -r kind key; do
@@ -49,7 +50,7 @@ for begin; do
 		fi
 		rm -rf -- "$dir"
 	done
-	rmdir -- "${begin%%/*}"
+	[ ! -d "${begin%%/*}" ] || rmdir -- "${begin%%/*}"
 done; } <&3 2>/dev/null &`, leftFile, semaphores, messageQueue)
 
 // watch lets the sweeper know of layers whose paths begin so.
