@@ -107,7 +107,8 @@ var knownGoTexts struct {
 const (
 	goHead      = 4096
 	mostGoTexts = 64
-	goSearched  = 1 << 20 // the calls are made by one of the first packages
+	goFirst     = 1 << 16 // bytes of code: the calls are made by one of the first packages
+	goSearched  = 1 << 20
 )
 
 // directGo changes a program of Go, before it runs.
@@ -155,18 +156,30 @@ func findGoText(tid int, start uint64) (goText, bool) {
 	defer knownGoTexts.Unlock()
 	text, known := knownGoTexts.m[head]
 	if !known || text.call != 0 && !text.isIn(tid, start) {
-		text = goText{}
-		code := make([]byte, goSearched)
-		n := tracee.ReadSome(tid, start, code)
-		if call, hop, ok := dcache.FindGoCalls(code[:n]); ok {
-			text = goText{uint64(call), uint64(hop)}
-		}
+		text = searchGoText(tid, start)
 		if knownGoTexts.m == nil || len(knownGoTexts.m) == mostGoTexts {
 			knownGoTexts.m = map[[goHead]byte]goText{}
 		}
 		knownGoTexts.m[head] = text
 	}
 	return text, text.call != 0
+}
+
+// searchGoText reads no more of the program than it has to: each page of it is a fault.
+func searchGoText(tid int, start uint64) goText {
+	var code []byte
+	for size := goFirst; size <= goSearched; size *= 2 {
+		from := len(code)
+		code = slices.Grow(code, size-from)[:size]
+		n := tracee.ReadSome(tid, start+uint64(from), code[from:])
+		if call, hop, ok := dcache.FindGoCalls(code[:from+n]); ok {
+			return goText{uint64(call), uint64(hop)}
+		}
+		if n < size-from {
+			break
+		}
+	}
+	return goText{}
 }
 
 // isIn reports whether the calls and the room are there in a program.
