@@ -116,7 +116,7 @@ func (h *handover) take(c *Call) error {
 		if cloexec {
 			add.NewFDFlags = unix.O_CLOEXEC
 		}
-		if _, err := c.rs.listener.AddFD(&add, c.quiet); err != nil {
+		if _, err := c.rs.listener.AddFD(&add); err != nil {
 			return err
 		}
 	}

@@ -23,7 +23,6 @@ type Call struct {
 	n       seccomp.Notif
 	rs      *receivers
 	yielded bool
-	quiet   bool   // the thread takes no signals
 	buf     []byte // scratch of the receiver, see scratch
 	recent  recent
 	user    bool // a handler of the user's reads
@@ -170,7 +169,7 @@ type Held struct{ call Call }
 // Hold returns the call, to be answered later, and the answer that says so.
 func (c *Call) Hold() (*Held, Answer) {
 	h := &Held{*c}
-	h.call.buf, h.call.quiet = nil, false
+	h.call.buf = nil
 	h.call.yielded = true // it is nobody's who has the baton
 	return h, Answer{kind: answerHold}
 }
@@ -229,12 +228,6 @@ func (rs *receivers) serveCalls() {
 	defer runtime.UnlockOSThread()
 	tid := int32(unix.Gettid())
 	c := &Call{s: rs.s, rs: rs}
-	if rs.s.policy == nil && len(rs.s.cfg.Handlers) == 0 { // what the user wrote may have to be interrupted
-		if loud, err := seccomp.Quieten(); err == nil {
-			defer loud()
-			c.quiet = true
-		}
-	}
 	rs.baton.Lock()
 	for {
 		rs.inbox.Store(c)
@@ -415,7 +408,7 @@ func (rs *receivers) inject(c *Call, a Answer) (fd int, done bool, err error) {
 	} else if !rs.s.watching.Load() {
 		add.Flags = seccomp.AddFDSend
 	}
-	fd, err = rs.listener.AddFD(&add, c.quiet)
+	fd, err = rs.listener.AddFD(&add)
 	if a.kind != answerInject {
 		return 0, false, err
 	}

@@ -142,35 +142,22 @@ func (l *Listener) Valid(id uint64) bool { return ioctl(l.fd, ioctlValid, &id) =
 // The ioctl waits for the caller to take the descriptor. A signal to this thread
 // at that moment would restart it, and with AddFDSend the first try has ended the
 // call already, without a result (seccomp_notify_addfd in kernel/seccomp.c): the
-// program would take 0 for its descriptor. So signals stay blocked meanwhile, unless the
-// thread is quiet, which says that they are ([Quieten]).
-func (l *Listener) AddFD(a *AddFD, quiet bool) (int, error) {
-	if !quiet {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		loud, err := Quieten()
-		if err != nil {
-			return -1, err
-		}
-		defer loud()
-	}
-	return ioctlResult(l.fd, ioctlAddFD, a)
-}
-
-// Quieten blocks signals to the calling thread, to which the goroutine is locked, until loud is
-// called. Go sends itself some for preemption: what runs there meanwhile is only interrupted
-// where it calls functions. SIGSEGV stays, which nobody sends: a thread that is kept from the
-// time-stamp counter needs it to read the clock.
-func Quieten() (loud func(), err error) {
+// program would take 0 for its descriptor. So signals stay blocked meanwhile; Go
+// sends itself some for preemption. Not SIGSEGV, which nobody sends: a thread that is
+// kept from the time-stamp counter needs it to read the clock.
+func (l *Listener) AddFD(a *AddFD) (int, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var all, old unix.Sigset_t
 	for i := range all.Val {
 		all.Val[i] = ^all.Val[i]
 	}
 	all.Val[0] &^= 1 << (unix.SIGSEGV - 1)
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
-		return nil, err
+		return -1, err
 	}
-	return func() { unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }, nil
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	return ioctlResult(l.fd, ioctlAddFD, a)
 }
 
 // Pending reports whether a call waits to be received.
