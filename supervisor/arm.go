@@ -447,9 +447,6 @@ func mustBe64(tid int) error {
 
 // load prepares a program that was started by execve.
 func (t *tracer) load(th *thread) error {
-	if regs, err := tracee.GetRegs(th.tid); err != nil || !regs.Compat() && regs.Result() < 0 {
-		return nil // killed, or the program couldn't be loaded
-	}
 	im, err := t.newImage(th)
 	if err == nil {
 		defer im.sys.Close()

@@ -102,6 +102,22 @@
 // functions are missing, elsewhere everything is; [Start] says so with
 // [errors.ErrUnsupported].
 //
+// # What it costs
+//
+// A call that the supervisor answers costs two switches of context and two ioctls, and what
+// the answer takes: 4 us in all on a machine where a switch is a microsecond, 15 to 20 us in a
+// virtual machine that is made without the processor's help. This is the least for whatever
+// changes files, on both backends: a new file is that and eight system calls of the supervisor,
+// 46 us on the latter machine, where it can't be 12. The kernel's overlayfs could do without,
+// but nobody would then know the instant of a change, by the sandbox's clock, and how many came
+// before it, which is what file times are made of; and what a file is and how directories are
+// ordered would have to be asked for all the same. What only reads costs no call, as a program
+// looks names up in memory and opens the host's files itself.
+//
+// A program that is executed costs four stops, and the preparation of its memory. The start
+// of a sandbox costs a process more, and with namespaces what the kernel takes for those of
+// the network and of mounts, which is a fourth of it.
+//
 // # What it can't do
 //
 //   - The virtual clock moves when everything waits, or when a process reads it a

@@ -325,9 +325,9 @@ func compareLineage(a, b det.Lineage) int {
 	return len(x) - len(y)
 }
 
-// execed handles PTRACE_EVENT_EXEC: the new program is loaded, but the thread is
-// still inside execve and its result register will be written once more. The
-// program is prepared at the call's exit.
+// execed handles PTRACE_EVENT_EXEC: the new program is loaded. The thread is still inside
+// execve, and its result register will be written once more, when it goes on to make calls
+// for the supervisor; these don't need it.
 func (t *tracer) execed(th *thread) {
 	caller := th
 	if old, err := tracee.EventMsg(th.tid); err == nil && old != th.tid {
@@ -359,18 +359,22 @@ func (t *tracer) execed(th *thread) {
 	th.leaveRoom()
 	p.rooms = new(rooms)
 	t.s.leave(th) // the wait of the leader whose number it has taken
-	th.onExit = func(st *Stop) {
-		if want.file != "" {
-			if ok, err := want.isExecuted(p.TGID); err == nil && !ok {
-				t.s.fail(fmt.Errorf("supervisor: process %s executes %s, and was to execute %s: somebody has put a link into its path meanwhile", p.Lineage, exeOf(p.TGID), want.file))
-				return
-			}
-		}
-		if err := t.near(st.th.tid, func() error { return t.load(st.th) }); err != nil {
-			t.s.fail(fmt.Errorf("supervisor: prepare %s in process %s: %w", exeOf(p.TGID), p.Lineage, err))
+	t.prepare(th, want)
+	t.resume(th, 0)
+}
+
+// prepare prepares the program that a thread has executed.
+func (t *tracer) prepare(th *thread, want executed) {
+	pid, lineage := th.proc.TGID, th.proc.Lineage
+	if want.file != "" {
+		if ok, err := want.isExecuted(pid); err == nil && !ok {
+			t.s.fail(fmt.Errorf("supervisor: process %s executes %s, and was to execute %s: somebody has put a link into its path meanwhile", lineage, exeOf(pid), want.file))
+			return
 		}
 	}
-	t.resume(th, 0)
+	if err := t.near(th.tid, func() error { return t.load(th) }); err != nil {
+		t.s.fail(fmt.Errorf("supervisor: prepare %s in process %s: %w", exeOf(pid), lineage, err))
+	}
 }
 
 func exeOf(pid int) string {

@@ -16,7 +16,8 @@ var ErrGone = errors.New("the process died")
 // instructions that work off a list of calls, so that a list costs one stop
 // however long it is. Begin saves the thread's registers and the memory it needs
 // and blocks the thread's signals, End puts everything back; the thread must
-// stand at the edge of user mode (a signal-delivery stop or the exit of a call).
+// stand at the edge of user mode (a signal-delivery stop or the exit of a call), or at
+// PTRACE_EVENT_EXEC, from where only the result of the call is still to be written.
 type Remote struct {
 	tid      int
 	mem      int // /proc/TID/mem
