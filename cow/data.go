@@ -75,15 +75,20 @@ func (t *Tree) newOpenObject(in *Inode, flags int) (fd int, err error) {
 		return -1, err
 	}
 	flags |= unix.O_CLOEXEC
-	s, ok := t.spare(o, flags&unix.O_ACCMODE)
+	s, ok := t.spare(o)
 	if ok {
 		o.path = s.path
 	} else {
 		flags |= unix.O_CREAT | unix.O_EXCL
-		s = spare{path: o.path, fd: -1}
 	}
-	if fd, err = s.open(flags); err != nil {
+	if fd, err = unix.Open(o.path, flags, 0o600); err != nil {
 		return -1, err
+	}
+	if !ok {
+		if err := unix.Fstat(fd, &s.st); err != nil {
+			unix.Close(fd)
+			return -1, err
+		}
 	}
 	t.has(in, o, &s.st)
 	return fd, nil
@@ -279,7 +284,7 @@ func (t *Tree) copyUp(in *Inode, empty bool) error {
 			return unix.ENOSPC
 		}
 	}
-	defer noForks()()
+	defer t.noForks()()
 	o := &object{}
 	if o.path, err = t.objectPath(); err != nil {
 		return err
@@ -306,8 +311,12 @@ func (t *Tree) copyUp(in *Inode, empty bool) error {
 
 // noForks keeps this process from starting others until what it returns is called: a
 // child has all its parent's files open until it executes its program, and nobody can
-// execute a file that somebody has open to write (ETXTBSY).
-func noForks() (end func()) {
+// execute a file that somebody has open to write (ETXTBSY), or lock one that somebody else
+// has locked. The tree is locked.
+func (t *Tree) noForks() (end func()) {
+	if t.forkless {
+		return func() {} // a lock to read must not be taken twice
+	}
 	syscall.ForkLock.RLock()
 	return syscall.ForkLock.RUnlock
 }

@@ -51,7 +51,7 @@ func (f *File) Interpreted(path, interpreter string, header int64) (host string,
 	}
 	key := fmt.Sprintf("%v %d %d %s", idOf(&st), st.Size, st.Mtim.Nano(), interpreter)
 	return f.t.nameObject(nil, key, filepath.Base(path), func(_, at string) error {
-		defer noForks()()
+		defer f.t.noForks()()
 		to, err := os.OpenFile(at, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o700)
 		if err != nil {
 			return err

@@ -37,6 +37,12 @@ type Walk struct {
 	// Opened is set by [Tree.Open] to a directory that it has opened while Told.
 	Opened *Inode
 
+	// NoForks has [Tree.Open] keep this process from starting others from when it opens a
+	// file of its own, and set Forkless then: the caller ends that, by
+	// syscall.ForkLock.RUnlock, when it has closed the descriptor. Meanwhile it must not use
+	// the tree, nor wait for who does.
+	NoForks, Forkless bool
+
 	// Raised is set by [Tree.Open] to a file that is written to while it may be
 	// [File.Outdated].
 	Raised *File
@@ -47,8 +53,10 @@ type Walk struct {
 	// entry is for calls that enter or remove a name: a link at the end is always
 	// taken for itself.
 	entry bool
-	// create is for an open that may create the file: it can't be a directory.
-	create bool
+	// create is for an open that may create the file: it can't be a directory. anew is for one
+	// that doesn't care what is there: the host isn't asked about a name that it is known to
+	// lack.
+	create, anew bool
 }
 
 // A last is what the last component of a path is.
@@ -256,6 +264,9 @@ func (p *walker) step(e *entry, name string, more bool) (link bool, err error) {
 	if len(name) > nameMax {
 		return false, unix.ENAMETOOLONG
 	}
+	if p.w.anew && !more && p.t.lacks(p.cur, name) {
+		return false, nil
+	}
 	if e.inode, err = p.t.child(p.cur, name); err != nil {
 		return false, err
 	}
@@ -321,7 +332,7 @@ func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
 		}
 		return dir.entries[name], nil
 	}
-	if dir.lower == "" || t.lacks(dir, name) {
+	if dir.lower == "" {
 		return nil, nil
 	}
 	var st unix.Stat_t

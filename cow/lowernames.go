@@ -7,9 +7,10 @@ import (
 )
 
 // Before a file is created the host is asked whether it has the name. Who creates some files
-// in a directory creates many, so after some its names are listed once. From then on what the
-// host puts there isn't seen until the tree is used by somebody else ([Tree.Resume]); what it
-// takes away is.
+// in a directory creates many, so after some its names are listed once, and from then on the
+// host isn't asked by who creates a file and doesn't care for what is there (O_EXCL, O_TRUNC).
+// What the host has put there since is hidden by that, and told by [Tree.Commit]. Everybody
+// else asks.
 
 // lowerLists are by the directory.
 type lowerLists map[*Inode]*lowerList
@@ -53,9 +54,9 @@ func (t *Tree) creates(dir *Inode) {
 	}
 }
 
-// lacks reports whether the host is known not to have a name in a directory.
+// lacks reports whether a name in a directory is known to mean nothing, without asking the host.
 func (t *Tree) lacks(dir *Inode, name string) bool {
-	if len(t.lists) == 0 {
+	if _, known := dir.entries[name]; known || dir.template != nil || len(t.lists) == 0 {
 		return false
 	}
 	l := t.lists[dir]

@@ -49,8 +49,8 @@ func TestLowerNames(t *testing.T) {
 		t.Errorf("a file is created again: %v", err)
 	}
 
-	// What the host takes away is gone; what it puts there isn't seen by who goes on, and is by
-	// who comes next.
+	// What the host takes away is gone; what it puts there is seen by all but who creates it
+	// anew, until somebody else uses the tree.
 	if err := os.Remove(filepath.Join(host, "host0")); err != nil {
 		t.Fatal(err)
 	}
@@ -58,13 +58,25 @@ func TestLowerNames(t *testing.T) {
 		t.Errorf("what the host has removed: %v", err)
 	}
 	put("late")
-	if _, err := tr.Lookup(w, "/late"); err != unix.ENOENT {
-		t.Errorf("the host is asked about each name (%v)", err)
+	if _, err := tr.Lookup(w, "/late"); err != nil {
+		t.Errorf("what the host has put there isn't seen: %v", err)
+	}
+	if fd, err := tr.Open(w, "/late", unix.O_RDWR|unix.O_CREAT, 0o644); err != nil {
+		t.Errorf("what the host has put there isn't opened: %v", err)
+	} else if n, err := unix.Read(fd, make([]byte, 10)); n != len("late") || err != nil {
+		t.Errorf("what the host has put there is opened with %d bytes, %v", n, err)
+	} else {
+		unix.Close(fd)
+	}
+	put("later")
+	if err := create("later"); err != nil {
+		t.Errorf("the host is asked about each name that is new: %v", err)
 	}
 	if err := tr.Resume(func() int64 { return 1e18 }, 0, 0, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := create("late"); err != unix.EEXIST {
+	put("last")
+	if err := create("last"); err != unix.EEXIST {
 		t.Errorf("what the host put there before: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ package cow
 
 import (
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,13 +16,14 @@ import (
 func (t *Tree) Open(w *Walk, path string, flags int, mode uint32) (fd int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	o := opening{t: t, cred: w.Cred, flags: flags, mode: mode & 0o7777, fd: -1}
+	o := opening{t: t, cred: w.Cred, flags: flags, mode: mode & 0o7777, fd: -1, noForks: w.NoForks}
 	if err := o.normalise(); err != nil {
 		return -1, err
 	}
 	to := w.copy()
 	to.NoFollow = to.NoFollow || flags&unix.O_NOFOLLOW != 0 || flags&(unix.O_CREAT|unix.O_EXCL) == unix.O_CREAT|unix.O_EXCL
 	to.create = o.has(unix.O_CREAT)
+	to.anew = to.create && flags&(unix.O_EXCL|unix.O_TRUNC) != 0
 	t.telling.followed = t.telling.followed[:0]
 	e, err := t.walk(&to, path)
 	if w.Told && path != "" && (e.inode == nil || e.inode.isRegular()) && !to.create && (err == nil || err == unix.ENOENT) {
@@ -31,6 +33,15 @@ func (t *Tree) Open(w *Walk, path string, flags int, mode uint32) (fd int, err e
 		return -1, err
 	}
 	fd, err = o.open(e)
+	if err != nil && o.fd >= 0 {
+		unix.Close(o.fd)
+	}
+	if t.forkless {
+		if w.Forkless = err == nil; !w.Forkless {
+			syscall.ForkLock.RUnlock()
+		}
+		t.forkless = false
+	}
 	if err == nil && w.Told && e.inode != nil && e.inode.isDir() && !o.has(unix.O_TMPFILE) {
 		w.Opened = e.inode
 	}
@@ -50,7 +61,16 @@ type opening struct {
 	// empties says that the file is emptied by being opened.
 	empties bool
 	raised  bool // see Walk.Raised
+	noForks bool // see Walk.NoForks
 	fd      int  // of what was made open, -1 if it is yet to be opened
+}
+
+// alone keeps this process from starting others, if that is wanted.
+func (o *opening) alone() {
+	if o.noForks && !o.t.forkless {
+		syscall.ForkLock.RLock()
+		o.t.forkless = true
+	}
 }
 
 // PathFlags are those that O_PATH goes with (open(2)).
@@ -129,6 +149,7 @@ func (o *opening) newObject(in *Inode) (err error) {
 	if o.has(unix.O_DIRECT) { // where the layer's file system hasn't that, the file is made and not opened
 		return o.t.newObject(in)
 	}
+	o.alone()
 	o.fd, err = o.t.newOpenObject(in, o.bytesFlags())
 	return err
 }
@@ -289,6 +310,7 @@ func (o *opening) openBytes(in *Inode, held int) (int, error) {
 		return o.fd, nil
 	}
 	if in.object.dropped {
+		o.alone()
 		return unix.Open(heldPath(held), o.bytesFlags()&^unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	}
 	if err := o.t.settle(in); err != nil {
@@ -298,6 +320,7 @@ func (o *opening) openBytes(in *Inode, held int) (int, error) {
 	if o.empties {
 		flags |= unix.O_TRUNC
 	}
+	o.alone()
 	return unix.Open(in.object.path, flags, 0)
 }
 

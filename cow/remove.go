@@ -33,6 +33,7 @@ func (t *Tree) Unlink(w *Walk, path string) error {
 	if err := t.tellGone(&e, func() error { return t.unlink(e) }); err != nil {
 		return err
 	}
+	delete(t.lists, e.inode)
 	e.dir.touch(true)
 	return nil
 }

@@ -167,6 +167,7 @@ func (t *Tree) Restore(dir string) (err error) {
 	defer t.mu.Unlock()
 	defer func(change func() int64) { t.change = change }(t.change)
 	t.change = func() int64 { return t.start }
+	defer func() { t.lists = nil }() // nobody has created anything yet
 	return t.unlimited(func() error { return t.restoreAll(&s, dir) })
 }
 

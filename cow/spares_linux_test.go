@@ -3,7 +3,6 @@ package cow
 import (
 	"fmt"
 	"os"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -84,63 +83,4 @@ func TestSpares(t *testing.T) {
 		unix.Close(fd)
 	}
 	t.Errorf("there were objects for %d files in a directory without write permission", files)
-}
-
-// TestSpareFlags: a file that has got an object that was there is open as the kernel would
-// have opened it.
-func TestSpareFlags(t *testing.T) {
-	dir, upper := t.TempDir(), t.TempDir()
-	tr, err := New(Config{Upper: upper, Mounts: []Mount{{At: "/", Host: dir}}, Start: 1e18})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tr.Rest()
-	w := &Walk{Cred: Superuser()}
-	ready, all := 0, 0
-	for round := range 2 * firstSpares {
-		for i, flags := range []int{
-			unix.O_WRONLY, unix.O_WRONLY, unix.O_WRONLY | unix.O_APPEND, unix.O_RDWR, unix.O_RDWR | unix.O_NONBLOCK, unix.O_RDONLY, unix.O_RDONLY,
-			unix.O_WRONLY | unix.O_NOFOLLOW, unix.O_RDWR | unix.O_SYNC, unix.O_RDWR | unix.O_NOATIME, unix.O_RDWR | 0o100000, unix.O_WRONLY | unix.O_NOCTTY | unix.O_TRUNC,
-		} {
-			if round%4 == 0 {
-				tr.Rest()
-			}
-			tr.spares.made.Wait()
-			tr.mu.Lock()
-			if n := len(tr.spares.list); n > 0 && tr.spares.list[n-1].fd >= 0 && tr.spares.list[n-1].access == flags&unix.O_ACCMODE {
-				ready++
-			}
-			tr.mu.Unlock()
-			name := fmt.Sprint("f", round, "-", i)
-			fd, err := tr.Open(w, "/"+name, flags|unix.O_CREAT|unix.O_EXCL, 0o644)
-			if err != nil {
-				t.Fatal(err)
-			}
-			bare, err := unix.Open(upper+"/"+name, flags|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, gotErr := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-			want, wantErr := unix.FcntlInt(uintptr(bare), unix.F_GETFL, 0)
-			if got != want || gotErr != nil || wantErr != nil {
-				t.Errorf("opened with %#o it has %#o (%v), natively %#o (%v)", flags, got, gotErr, want, wantErr)
-			}
-			unix.Close(bare)
-			unix.Close(fd)
-			all++
-		}
-	}
-	tr.Rest()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, fd := range fds {
-		if to, _ := os.Readlink("/proc/self/fd/" + fd.Name()); strings.HasPrefix(to, upper) {
-			t.Errorf("%s stays open", to)
-		}
-	}
-	if ready < all/8 {
-		t.Errorf("of %d files %d were open already", all, ready)
-	}
 }

@@ -109,6 +109,7 @@ type Tree struct {
 
 	spares   spares
 	lists    lowerLists
+	forkless bool               // this process starts no others until the tree is unlocked, see Walk.NoForks
 	seen     sights             // files of the host
 	made     map[string]int     // how many files were made at a path
 	known    map[fileID]*Inode  // by the file behind it: directories, and what has changed

@@ -16,8 +16,9 @@ type Answer struct {
 }
 
 type injected struct {
-	fd      int // the supervisor's; closed after it was put into the process
-	cloexec bool
+	fd       int // the supervisor's; closed after it was put into the process
+	cloexec  bool
+	forkless bool // then this process may start others again, see cow.Walk.NoForks
 }
 
 type answerKind uint8
@@ -52,13 +53,13 @@ func Return(v int64) Answer { return Answer{kind: answerReturn, value: v} }
 // InjectFD ends the call with a new descriptor in the process, at once and
 // atomically, for the same open file as fd, which is closed.
 func InjectFD(fd int, cloexec bool) Answer {
-	return Answer{kind: answerInject, file: &injected{fd, cloexec}}
+	return Answer{kind: answerInject, file: &injected{fd, cloexec, false}}
 }
 
 // InjectFDAt puts a descriptor for the same open file as fd, which is closed, at
 // number target of the process, then lets the kernel run the call.
 func InjectFDAt(target, fd int, cloexec bool) Answer {
-	return Answer{kind: answerInjectAt, value: int64(target), file: &injected{fd, cloexec}}
+	return Answer{kind: answerInjectAt, value: int64(target), file: &injected{fd, cloexec, false}}
 }
 
 // Kill ends the whole sandbox: the command gets the signal, and when that has

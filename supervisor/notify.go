@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
@@ -398,6 +399,9 @@ func (rs *receivers) closed() {
 func (rs *receivers) inject(c *Call, a Answer) (fd int, done bool, err error) {
 	rs.injecting.RLock()
 	defer rs.injecting.RUnlock()
+	if a.file.forkless {
+		defer syscall.ForkLock.RUnlock()
+	}
 	defer unix.Close(a.file.fd)
 	add := seccomp.AddFD{ID: c.n.ID, SrcFD: uint32(a.file.fd)}
 	if a.file.cloexec {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
@@ -104,11 +105,17 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 	}
 	var raised *cow.File
 	var dir *cow.Inode
+	var forkless bool
 	err = s.view.atRestricted(c.thread, dirfd, string(name), follow, resolve, func(w *cow.Walk, path string) (err error) {
+		w.NoForks = true
 		fd, err = s.view.tree.Open(w, path, flags, c.mode(mode))
-		raised, dir = w.Raised, w.Opened
+		raised, dir, forkless = w.Raised, w.Opened, w.Forkless
 		return err
 	})
+	if forkless && raised != nil {
+		syscall.ForkLock.RUnlock() // other processes' descriptors are looked at, which may take long
+		forkless = false
+	}
 	if err == nil && raised != nil {
 		c.catchUp(raised)
 	}
@@ -149,7 +156,7 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 	default:
 		return c.done(err)
 	}
-	return InjectFD(fd, cloexec)
+	return Answer{kind: answerInject, file: &injected{fd, cloexec, forkless}}
 }
 
 // hasRoom reports whether a process may have one more descriptor. The kernel looks before it

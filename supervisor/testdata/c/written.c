@@ -1,9 +1,21 @@
-// Processes write a program each and execute it at once. Prints how many couldn't.
+// Processes write a program each and execute it at once, or with "locks" lock a file each,
+// close it, and lock it anew. Prints how many couldn't.
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+static int lock(const char *name) {
+	for (int twice = 0; twice < 2; twice++) {
+		int fd = open(name, O_RDWR | O_CREAT, 0644);
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0 || close(fd) < 0)
+			return 1;
+	}
+	return 0;
+}
 
 int main(int argc, char **argv) {
 	static char program[1 << 20];
@@ -15,6 +27,10 @@ int main(int argc, char **argv) {
 	for (int i = 0; i < n; i++) {
 		char name[32];
 		snprintf(name, sizeof name, "written%d", i);
+		if (argc > 2 && strcmp(argv[2], "locks") == 0) {
+			failed += lock(name);
+			continue;
+		}
 		pid_t pid = fork();
 		if (pid == 0) {
 			int fd = open(name, O_WRONLY | O_CREAT | O_EXCL, 0755);
