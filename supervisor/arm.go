@@ -67,6 +67,7 @@ func (t *tracer) start() error {
 		err = t.prepareRoot(pid, inside, userDeathSignal)
 	}
 	t.placed(inside)
+	t.s.placement.takeTurns(inside)
 	if err == nil {
 		err = t.makeNice(inside)
 	}

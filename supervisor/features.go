@@ -64,6 +64,7 @@ var features = []func(*Sandbox) feature{
 	messages,       // accept, sendto, sendmsg, recvfrom, recvmsg
 	credentialsSet, // setuid
 	others,         // processes outside
+	turns,          // sched_getscheduler
 	foreground,     // tcsetpgrp
 	dumpable,       // PR_SET_DUMPABLE
 	residency,      // mincore

@@ -204,6 +204,7 @@ type thread struct {
 	pokes      atomic.Int32 // SIGSTOPs on their way that are the supervisor's
 
 	affinity threadAffinity
+	batch    atomic.Bool                 // it has asked for SCHED_BATCH
 	fs       atomic.Pointer[fsState]     // its working directory and umask
 	creds    atomic.Pointer[credentials] // nil when they are to be read anew
 	slot     int                         // where it has the arguments of execve, counted from 1

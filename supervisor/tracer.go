@@ -163,6 +163,7 @@ func (t *tracer) adopt(tid int, by *thread, shares sharing) {
 	}
 	th := p.newThread(tid, now)
 	th.affinity.inherit(&by.affinity)
+	th.batch.Store(by.batch.Load())
 	th.creds.Store(by.creds.Load())
 	if fs := by.fs.Load(); shares.fs {
 		th.fs.Store(fs)
