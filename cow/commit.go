@@ -134,6 +134,9 @@ func (c *committing) check(changes Changes) error {
 			continue
 		}
 		h := hostChange{Change: ch, host: host}
+		if err := mayBeCommitted(host); err != nil {
+			return fmt.Errorf("%s: %w", host, err)
+		}
 		if err := c.look(&h); err != nil {
 			return fmt.Errorf("%s: %w", host, err)
 		}
@@ -160,6 +163,20 @@ func (c *committing) check(changes Changes) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", h.host, err)
 		}
+	}
+	return nil
+}
+
+// mayBeCommitted refuses the names that commits use, and paths at which they couldn't.
+func mayBeCommitted(host string) error {
+	for name := range strings.SplitSeq(host, "/") {
+		if strings.HasPrefix(name, stagingName) {
+			return fmt.Errorf("commits have names that begin with %s for themselves: %w", stagingName, unix.EPERM)
+		}
+	}
+	const longestOwn = len("/" + stagingName + "-copy")
+	if len(host) >= unix.PathMax || len(filepath.Dir(host))+longestOwn >= unix.PathMax {
+		return unix.ENAMETOOLONG
 	}
 	return nil
 }
@@ -283,10 +300,13 @@ func (c *committing) open(dir string) error {
 	return fmt.Errorf("names in %s can't be changed: %w", dir, err)
 }
 
-// Keep writes changes to a directory, which is made if need be: a file "changes"
-// that lists them as [Changes.String] does, and below "files" what was added or
+// Keep writes changes to a directory, which is made if need be and must be empty: a file
+// "changes" that lists them as [Changes.String] does, and below "files" what was added or
 // modified, at its path in the tree.
 func (t *Tree) Keep(changes Changes, dir string) error {
+	if list, err := os.ReadDir(dir); err == nil && len(list) > 0 {
+		return fmt.Errorf("cow: keep changes: %s isn't empty (it has %s): %w", dir, list[0].Name(), unix.ENOTEMPTY)
+	}
 	files := filepath.Join(dir, "files")
 	if err := os.MkdirAll(files, 0o755); err != nil {
 		return fmt.Errorf("cow: keep changes: %w", err)
@@ -329,7 +349,7 @@ func (c *committing) keep(i int, h *hostChange) error {
 		s.Do = "symlink"
 		return s.run()
 	case unix.S_IFREG:
-		s.From = rawName(h.host + stagingName)
+		s.From = rawName(filepath.Join(filepath.Dir(c.staging), "new")) // not a name beside it, which may be as long as can be
 		if err := c.write(s, h.inode); err != nil {
 			return err
 		}

@@ -64,6 +64,9 @@ func (c *committing) writeJournal() error {
 	_, err = f.Write(text)
 	// Everything has to be on the disk before the journal counts.
 	err = errors.Join(err, unix.Syncfs(int(f.Fd())), f.Close())
+	if err == nil {
+		err = markJournal(filepath.Dir(c.staging), text)
+	}
 	if err != nil {
 		return err
 	}
@@ -82,11 +85,15 @@ func Recover(home string) error {
 		return nil
 	}
 	var steps []journalStep
+	var mark string
+	if err == nil {
+		mark, err = checkJournal(home, text)
+	}
 	if err == nil {
 		err = json.Unmarshal(text, &steps)
 	}
 	if err != nil {
-		return fmt.Errorf("cow: read the journal of a commit: %w", err)
+		return fmt.Errorf("cow: read the journal of a commit, %s: %w", filepath.Join(staging, journalName), err)
 	}
 	for _, s := range steps {
 		if err := s.run(); err != nil {
@@ -95,6 +102,9 @@ func Recover(home string) error {
 		}
 	}
 	if err := os.RemoveAll(staging); err != nil {
+		return fmt.Errorf("cow: clear a finished commit away: %w", err)
+	}
+	if err := os.Remove(mark); err != nil {
 		return fmt.Errorf("cow: clear a finished commit away: %w", err)
 	}
 	return nil
@@ -240,7 +250,7 @@ func (s *journalStep) copyOver() (err error) {
 	}
 	defer from.Close()
 	path := string(s.Path)
-	tmp := filepath.Join(filepath.Dir(path), stagingName+"-"+filepath.Base(string(s.From)))
+	tmp := filepath.Join(filepath.Dir(path), stagingName+"-copy")
 	to, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
