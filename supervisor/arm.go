@@ -258,7 +258,10 @@ func (t *tracer) arm(th *thread, deathSignal syscall.Signal) error {
 // installFilter makes the command execute calls, then install the filter, and
 // takes the listener away from it.
 func (t *tracer) installFilter(im *image, calls *tracee.List) error {
-	data := newScratch(im.sys)
+	data, err := newScratch(im.sys)
+	if err != nil {
+		return err
+	}
 	limits, err := t.s.limitsAtStart()
 	if err != nil {
 		return err
@@ -300,27 +303,27 @@ func (t *tracer) installFilter(im *image, calls *tracee.List) error {
 	return nil
 }
 
-// A scratch is memory of a program for what a list of calls is given, below the list.
+// A scratch is memory of a program for what a list of calls is given, beside the list.
 type scratch struct {
-	r    *tracee.Remote
-	at   uint64
+	room *tracee.Scratch
 	data []byte
 }
 
-// Room below the stack pointer: for a list of calls, and for what it is given. The kernel
-// gives a new program 128 KiB (setup_arg_pages, fs/exec.c).
+// Room at the stack pointer: for a list of calls, and for what it is given. The kernel gives a
+// new program 128 KiB (setup_arg_pages, fs/exec.c).
 const (
 	listRoom    = 8 << 10
 	scratchRoom = 32 << 10
 )
 
-func newScratch(r *tracee.Remote) *scratch {
-	return &scratch{r: r, at: (r.SP() - listRoom - scratchRoom) &^ 15}
+func newScratch(r *tracee.Remote) (*scratch, error) {
+	room, err := r.Scratch(listRoom, scratchRoom)
+	return &scratch{room: room}, err
 }
 
 // add notes data that is to be placed, and returns where.
 func (s *scratch) add(data []byte) (at uint64) {
-	at = s.at + uint64(len(s.data))
+	at = s.room.At + uint64(len(s.data))
 	s.data = append(s.data, data...)
 	s.data = append(s.data, make([]byte, -len(s.data)&15)...)
 	return at
@@ -334,36 +337,22 @@ func (s *scratch) addFilter(prog []byte) (at uint64) {
 	return s.add(binary.LittleEndian.AppendUint64(fprog, s.add(prog)))
 }
 
-func (s *scratch) place() error {
-	if len(s.data) > scratchRoom {
-		return fmt.Errorf("%d bytes are too much for the program's stack", len(s.data))
-	}
-	if _, err := tracee.WriteMem(s.r.TID(), s.at, s.data); err != nil {
-		return fmt.Errorf("place the filter (process_vm_writev): %w", err)
-	}
-	return nil
-}
+func (s *scratch) place() error { return s.room.Write(s.data) }
 
-// clear leaves the memory as it was: the stack of a new program is zero.
-func (s *scratch) clear() error {
-	clear(s.data)
-	if _, err := tracee.WriteMem(s.r.TID(), s.at, s.data); err != nil {
-		return fmt.Errorf("clear the filter: %w", err)
-	}
-	return nil
-}
+// clear leaves the memory as it was.
+func (s *scratch) clear() error { return s.room.GiveBack() }
 
-// place writes data where the list of calls won't be, and returns a function that clears
-// it: the stack of a new program is zero.
+// place writes data where the list of calls won't be, and returns a function that leaves that
+// as it was.
 func place(r *tracee.Remote, data []byte) (at uint64, clean func() error, err error) {
-	at = (r.SP() - listRoom - uint64(len(data))) &^ 15
-	write := func(what string, data []byte) error {
-		if _, err := tracee.WriteMem(r.TID(), at, data); err != nil {
-			return fmt.Errorf("%s arguments of calls: %w", what, err)
-		}
-		return nil
+	room, err := r.Scratch(listRoom, uint64(len(data)))
+	if err == nil {
+		err = room.Write(data)
 	}
-	return at, func() error { return write("clear", make([]byte, len(data))) }, write("place", data)
+	if err != nil {
+		return 0, nil, fmt.Errorf("arguments of calls: %w", err)
+	}
+	return room.At, room.GiveBack, nil
 }
 
 // assembled remembers what rules assemble to: a pure function, and the same for

@@ -190,7 +190,10 @@ func (im *image) withoutLimit() (restore func()) {
 // opened with.
 func (im *image) guardPaths() error {
 	calls := im.sys.List()
-	data := newScratch(im.sys)
+	data, err := newScratch(im.sys)
+	if err != nil {
+		return err
+	}
 	prog, err := filterProgram(im.t.s.dcache.guard())
 	if err != nil {
 		return err

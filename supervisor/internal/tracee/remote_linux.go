@@ -89,11 +89,68 @@ func (r *Remote) Poke(addr uint64, buf []byte) error {
 	return nil
 }
 
+// A Scratch is memory of a thread for a while.
+type Scratch struct {
+	At    uint64
+	r     *Remote
+	size  uint64
+	used  int    // bytes
+	saved []byte // what lies there, nil if that is zero
+}
+
+// Scratch finds size bytes of memory, skip bytes from the stack pointer or more. They lie below
+// it, where the stack of a new program is zero. The kernel makes that reach so far, unless
+// the program has a great many arguments; then they lie above, where these are.
+func (r *Remote) Scratch(skip, size uint64) (*Scratch, error) {
+	s := r.below(skip, size)
+	_, err := WriteMem(r.tid, s.At, []byte{0})
+	switch err {
+	case nil:
+		return s, nil
+	case unix.EFAULT:
+		return r.above(skip, size)
+	}
+	return nil, fmt.Errorf("write to the stack (process_vm_writev): %w", gone(err))
+}
+
+func (r *Remote) below(skip, size uint64) *Scratch {
+	return &Scratch{At: (r.SP() - redZone - skip - size) &^ 15, r: r, size: size}
+}
+
+func (r *Remote) above(skip, size uint64) (*Scratch, error) {
+	s := &Scratch{At: (r.SP() + skip + 15) &^ 15, r: r, size: size, saved: make([]byte, size)}
+	if err := ReadMem(r.tid, s.At, s.saved); err != nil {
+		return nil, fmt.Errorf("read the stack (process_vm_readv): %w", gone(err))
+	}
+	return s, nil
+}
+
+// Write stores what is to lie there.
+func (s *Scratch) Write(b []byte) error {
+	if uint64(len(b)) > s.size {
+		return fmt.Errorf("%d bytes are too much for the program's stack", len(b))
+	}
+	if _, err := WriteMem(s.r.tid, s.At, b); err != nil {
+		return fmt.Errorf("write to the stack (process_vm_writev): %w", gone(err))
+	}
+	s.used = max(s.used, len(b))
+	return nil
+}
+
+// GiveBack leaves the memory as it was.
+func (s *Scratch) GiveBack() error {
+	if s.saved == nil {
+		return s.Write(make([]byte, s.used))
+	}
+	return s.Write(s.saved[:s.used])
+}
+
 // A List is system calls to be executed one after another. A call that fails
 // doesn't keep the next ones from being executed.
 type List struct {
 	r     *Remote
 	calls []*Pending
+	room  *Scratch // where it lies
 }
 
 // A Pending is one call of a list.
@@ -156,14 +213,14 @@ const (
 // errno, or something worse.
 func (l *List) Run() error {
 	r := l.r
-	at, buf := l.place()
-	if err := r.jump(at, buf); err != nil {
+	if err := l.jump(); err != nil {
 		return err
 	}
 	if err := r.untilTrap(); err != nil {
 		return err
 	}
-	if err := ReadMem(r.tid, at, buf); err != nil {
+	buf := make([]byte, l.size())
+	if err := ReadMem(r.tid, l.room.At, buf); err != nil {
 		return fmt.Errorf("read results: %w", gone(err))
 	}
 	var failed error
@@ -173,29 +230,29 @@ func (l *List) Run() error {
 			failed = fmt.Errorf("%s: %w", p.what, unix.Errno(-p.result))
 		}
 	}
-	// The stack of a new program is zero, and stays so.
-	clear(buf)
-	if _, err := WriteMem(r.tid, at, buf); err != nil {
-		return fmt.Errorf("clear a list of calls: %w", gone(err))
+	if err := l.room.GiveBack(); err != nil {
+		return err
 	}
 	return failed
 }
 
-// place returns the list as it is to lie in memory, and where.
-func (l *List) place() (at uint64, buf []byte) {
-	size := uint64(len(l.calls))*entrySize + 8
-	at = (l.r.SP() - redZone - size) &^ 15
-	return at, l.encode(at)
-}
+func (l *List) size() uint64 { return uint64(len(l.calls))*entrySize + 8 }
 
-// jump places a list, and lets the thread execute it when it goes on.
-func (r *Remote) jump(at uint64, list []byte) error {
-	if _, err := WriteMem(r.tid, at, list); err != nil {
-		return fmt.Errorf("place a list of calls (process_vm_writev): %w", gone(err))
+// jump places the list, and lets the thread execute it when it goes on.
+func (l *List) jump() (err error) {
+	l.room = l.r.below(0, l.size())
+	err = l.room.Write(l.encode(l.room.At))
+	if errors.Is(err, unix.EFAULT) {
+		if l.room, err = l.r.above(0, l.size()); err == nil {
+			err = l.room.Write(l.encode(l.room.At))
+		}
 	}
-	regs := r.saved
-	regs.jump(r.text, at)
-	return gone(regs.Store(r.tid))
+	if err != nil {
+		return err
+	}
+	regs := l.r.saved
+	regs.jump(l.r.text, l.room.At)
+	return gone(regs.Store(l.r.tid))
 }
 
 func (l *List) encode(at uint64) []byte {
@@ -292,12 +349,9 @@ func (r *Remote) comeOut(l *List) (err error) {
 	if r.mem, err = unix.Open("/proc/"+strconv.Itoa(r.tid)+"/mem", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open memory: %w", err)
 	}
-	at, buf := l.place()
-	clear(buf)
-	if _, err := WriteMem(r.tid, at, buf); err != nil {
-		return fmt.Errorf("clear a list of calls: %w", gone(err))
-	}
-	return nil
+	room := *l.room // it has a copy of that
+	room.r = r
+	return room.GiveBack()
 }
 
 // TID is the thread's number.
@@ -310,7 +364,7 @@ func (l *List) Park(mask uint64) error {
 	r := l.r
 	defer r.Close()
 	l.Add("ppoll", unix.SYS_PPOLL)
-	if err := r.jump(l.place()); err != nil {
+	if err := l.jump(); err != nil {
 		return err
 	}
 	if err := SetSigmask(r.tid, mask); err != nil {
