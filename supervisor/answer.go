@@ -19,6 +19,7 @@ type injected struct {
 	fd       int // the supervisor's; closed after it was put into the process
 	cloexec  bool
 	forkless bool // then this process may start others again, see cow.Walk.NoForks
+	last     bool // the program's is to be the last that is closed
 }
 
 type answerKind uint8
@@ -53,13 +54,19 @@ func Return(v int64) Answer { return Answer{kind: answerReturn, value: v} }
 // InjectFD ends the call with a new descriptor in the process, at once and
 // atomically, for the same open file as fd, which is closed.
 func InjectFD(fd int, cloexec bool) Answer {
-	return Answer{kind: answerInject, file: &injected{fd, cloexec, false}}
+	return Answer{kind: answerInject, file: &injected{fd: fd, cloexec: cloexec}}
+}
+
+// InjectLast is InjectFD for a FIFO or a terminal: fd is closed before the call ends, because
+// somebody may wait for the last descriptor to be closed, and that is to be the program's.
+func InjectLast(fd int, cloexec bool) Answer {
+	return Answer{kind: answerInject, file: &injected{fd: fd, cloexec: cloexec, last: true}}
 }
 
 // InjectFDAt puts a descriptor for the same open file as fd, which is closed, at
 // number target of the process, then lets the kernel run the call.
 func InjectFDAt(target, fd int, cloexec bool) Answer {
-	return Answer{kind: answerInjectAt, value: int64(target), file: &injected{fd, cloexec, false}}
+	return Answer{kind: answerInjectAt, value: int64(target), file: &injected{fd: fd, cloexec: cloexec}}
 }
 
 // Kill ends the whole sandbox: the command gets the signal, and when that has

@@ -394,8 +394,8 @@ func (rs *receivers) closed() {
 }
 
 // inject puts a descriptor into the caller; done means that this has answered
-// the call. Where files are watched it isn't: that the program closes one is told once
-// nobody has it any more.
+// the call. It isn't where the program's is to be the last that is closed, and where files
+// are watched: that the program closes one is told once nobody has it any more.
 func (rs *receivers) inject(c *Call, a Answer) (fd int, done bool, err error) {
 	rs.injecting.RLock()
 	defer rs.injecting.RUnlock()
@@ -409,7 +409,7 @@ func (rs *receivers) inject(c *Call, a Answer) (fd int, done bool, err error) {
 	}
 	if a.kind == answerInjectAt {
 		add.Flags, add.NewFD = seccomp.AddFDSetFD, uint32(a.value)
-	} else if !rs.s.watching.Load() {
+	} else if !a.file.last && !rs.s.watching.Load() {
 		add.Flags = seccomp.AddFDSend
 	}
 	fd, err = rs.listener.AddFD(&add)

@@ -156,7 +156,7 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 	default:
 		return c.done(err)
 	}
-	return Answer{kind: answerInject, file: &injected{fd, cloexec, forkless}}
+	return Answer{kind: answerInject, file: &injected{fd: fd, cloexec: cloexec, forkless: forkless}}
 }
 
 // hasRoom reports whether a process may have one more descriptor. The kernel looks before it
@@ -228,7 +228,7 @@ func (s *Sandbox) openSpecial(c *Call, sp *cow.Special, flags int) Answer {
 		case waits:
 			return c.againOpen(sp, flags)
 		}
-		return InjectFD(fd, cloexec)
+		return InjectLast(fd, cloexec)
 	case isTerminal(sp.Attr.Mode, sp.Attr.Rdev):
 		return s.openTerminal(c, sp, flags)
 	case !harmlessDevice(sp.Attr.Mode, sp.Attr.Rdev):

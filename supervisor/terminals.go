@@ -285,7 +285,7 @@ func (s *Sandbox) openTerminal(c *Call, sp *cow.Special, flags int) Answer {
 		if err != nil {
 			return c.done(err)
 		}
-		return InjectFD(fd, cloexec)
+		return InjectLast(fd, cloexec)
 	case !isPTS(sp.Attr.Mode, sp.Attr.Rdev):
 		return c.againOpen(sp, flags) // the caller's own, whichever that is
 	case !sp.Put:
@@ -303,7 +303,7 @@ func (s *Sandbox) openTerminal(c *Call, sp *cow.Special, flags int) Answer {
 	if err != nil {
 		return c.refusedWith(err)
 	}
-	return InjectFD(fd, cloexec)
+	return InjectLast(fd, cloexec)
 }
 
 // openedBy are flags with which the supervisor opens a terminal.
