@@ -39,6 +39,7 @@ const (
 func main() { os.Exit(dispatch(os.Args[1:])) }
 
 func dispatch(args []string) int {
+	keepDescriptors()
 	if len(args) == 0 {
 		usage(os.Stderr)
 		return exitSandbox

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"strings"
+	"syscall"
 	"time"
 
 	units "github.com/docker/go-units"
@@ -73,7 +75,7 @@ type runFlags struct{ runflags.Flags }
 func (f *runFlags) run(args []string) (*sandtest.Result, error) {
 	if f.Dir != "" {
 		if _, err := os.Stat(f.Dir + "/."); err != nil { // it can be entered
-			return nil, fmt.Errorf("--dir: %w", notStart{err})
+			return nil, fmt.Errorf("--dir: %w", err)
 		}
 	}
 	cmd := exec.Command(args[0], args[1:]...)
@@ -99,20 +101,15 @@ func (f *runFlags) run(args []string) (*sandtest.Result, error) {
 	return p.Result()
 }
 
-// notStart hides what an error is from errors.Is: a missing directory isn't a
-// missing command.
-type notStart struct{ err error }
-
-func (e notStart) Error() string { return e.err.Error() }
-
-// startStatus is the exit status for a command that didn't run.
+// startStatus is the exit status for a command that didn't run: that it isn't there, or can't be
+// executed, is told apart from what keeps the sandbox from running it.
 func startStatus(err error) int {
 	var exe *exec.Error
 	var path *fs.PathError
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return exitNotFound
-	case !errors.As(err, &exe) && !errors.As(err, &path):
+	case !errors.As(err, &exe) && !(errors.As(err, &path) && isExecution(path.Op)), errors.Is(err, syscall.EPERM):
 		return exitSandbox
 	case errors.Is(err, fs.ErrNotExist):
 		return exitNotFound
@@ -120,7 +117,11 @@ func startStatus(err error) int {
 	return exitNotExecutable
 }
 
+// isExecution reports whether an operation is that of executing the command: of os/exec, or in
+// another root.
+func isExecution(op string) bool { return op == "fork/exec" || strings.HasPrefix(op, "exec in ") }
+
 func fail(status int, err error) int {
-	fmt.Fprintf(os.Stderr, "sandtest: %v\n", err)
+	fmt.Fprintf(os.Stderr, "sandtest: %s\n", strings.TrimPrefix(err.Error(), "sandtest: "))
 	return status
 }

@@ -58,6 +58,9 @@ func TestStatus(t *testing.T) {
 		{"no program", []string{notProgram}, 126, []string{"sandtest: ", notProgram, "exec format error"}},
 		{"not found in PATH", []string{"no-such-command-anywhere"}, 127, []string{"sandtest: ", "no-such-command-anywhere", "not found"}},
 		{"no such file", []string{"/nonexistent/program"}, 127, []string{"sandtest: ", "/nonexistent/program", "no such file"}},
+		{"no mount", []string{"--mount", "/nonexistent:/x", "true"}, 125, []string{"sandtest: ", "/nonexistent", "no such file"}},
+		{"nothing to read", []string{"--read", "/nonexistent", "true"}, 125, []string{"sandtest: ", "/nonexistent", "no such file"}},
+		{"no root", []string{"--chroot", "/nonexistent", "true"}, 125, []string{"sandtest: ", "/nonexistent", "no such file"}},
 		{"no interpreter", []string{noInterpreter}, 127, []string{"sandtest: ", noInterpreter, "no such file"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -178,6 +181,18 @@ func TestStdin(t *testing.T) {
 	cmd.Stdin = strings.NewReader("hello\n")
 	runCommand(t, cmd).check(t, 0, "hello\n")
 	run(t, "run", "sh", "-c", "echo out; echo error >&2; exit 2").check(t, 2, "out\n", "error\n")
+}
+
+// The command has what it reads and writes, and nothing else that the caller has open.
+func TestDescriptors(t *testing.T) {
+	secret, err := os.Open(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secret.Close()
+	cmd := sandtestCommand(t, "run", "sh", "-c", "echo /proc/self/fd/*; cat <&3 2>/dev/null || echo nothing")
+	cmd.ExtraFiles = []*os.File{secret, secret}
+	runCommand(t, cmd).check(t, 0, run(t, "run", "sh", "-c", "echo /proc/self/fd/*").stdout+"nothing\n", "")
 }
 
 // result decodes what --json writes, and insists on the names.
