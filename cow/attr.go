@@ -45,7 +45,15 @@ func (t *Tree) Descriptor(st *unix.Stat_t) *File {
 	if s == nil || s.dir == nil {
 		return nil
 	}
-	return &File{t, entry{dir: s.dir, name: s.name, inode: t.fromLower(s.dir, s.name, joinPath(s.dir.lower, s.name), st)}}
+	e := entry{dir: s.dir, name: s.name, inode: s.dir.entries[s.name]}
+	if e.inode == nil || e.inode.id != idOf(st) {
+		e.inode = t.fromLower(s.dir, s.name, joinPath(s.dir.lower, s.name), st)
+		if e.inode.isSymlink() {
+			e.inode.target, _ = readLink(e.inode.lower) // there is none if somebody has taken it away
+			e.inode.attr.Size = int64(len(e.inode.target))
+		}
+	}
+	return &File{t, e}
 }
 
 // Identity returns the file that a file of the host stands for, nil if that isn't known to
