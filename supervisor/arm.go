@@ -440,6 +440,7 @@ func (t *tracer) load(th *thread) error {
 	im, err := t.newImage(th)
 	if err == nil {
 		defer im.sys.Close()
+		im.sys.Returns(0)
 		err = im.finish()
 	}
 	if _, stopped := tracee.GetRegs(th.tid); stopped == unix.ESRCH {

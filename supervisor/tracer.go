@@ -359,7 +359,8 @@ func (t *tracer) execed(th *thread) {
 	t.s.dropTimers(p)
 	th.leaveRoom()
 	p.rooms = new(rooms)
-	t.s.leave(th) // the wait of the leader whose number it has taken
+	t.s.leave(th)   // the wait of the leader whose number it has taken
+	th.onExit = nil // for a call that fails
 	t.prepare(th, want)
 	t.resume(th, 0)
 }

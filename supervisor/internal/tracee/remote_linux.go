@@ -73,6 +73,10 @@ func begin(r *Remote) (_ *Remote, err error) {
 // SP returns the thread's stack pointer.
 func (r *Remote) SP() uint64 { return r.saved.SP() }
 
+// Returns has a program that was executed find what execve(2) returns. The kernel writes that
+// once its thread goes on, which it does to make calls.
+func (r *Remote) Returns(result int64) { r.saved.SetResult(result) }
+
 // Poke writes into the thread's memory whatever its protection is; read-only
 // private pages are copied for it alone (proc_pid_mem(5)).
 func (r *Remote) Poke(addr uint64, buf []byte) error {
