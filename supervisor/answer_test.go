@@ -75,7 +75,7 @@ func notifies(nr uint32, f func(*Call) Answer) func(*Sandbox) feature {
 // tempText returns a descriptor of a file with a text.
 func tempText(t *testing.T, text string) int {
 	t.Helper()
-	fd, err := textFile(text, 0)
+	fd, err := textFile(text, 0, 0, 0o444)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 // asked for is there, so that a read of a megabyte returns a megabyte, as from
 // the device. What is written to it is thrown away.
 //
-// What remains: fstat says that it is a socket, it can't be sought, and a program
+// What remains: it can't be sought or opened once more by /proc/PID/fd, and a program
 // that sets O_NONBLOCK on it (as Go's os package does) may get less than it asked
 // for. Opening with O_NONBLOCK has no effect, as on the device.
 
@@ -35,14 +35,15 @@ func isRandomDevice(mode uint32, dev uint64) bool {
 const randomReady = 64 << 10
 
 func (s *Sandbox) openRandom(c *Call, cloexec bool) Answer {
-	theirs, err := s.feedRandom(c.Process)
+	theirs, err := s.feedRandom(c.Process, c.statBuf())
 	if err != nil {
 		return Fatal(fmt.Errorf("make a random device: %w", err))
 	}
 	return InjectFD(theirs, cloexec)
 }
 
-func (s *Sandbox) feedRandom(p *Process) (theirs int, err error) {
+// feedRandom makes a descriptor of a device of which stat tells st.
+func (s *Sandbox) feedRandom(p *Process, st *unix.Stat_t) (theirs int, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
@@ -68,6 +69,10 @@ func (s *Sandbox) feedRandom(p *Process) (theirs int, err error) {
 	if err != nil {
 		return -1, err
 	}
+	forget, err := s.standIns.socket(theirs, st)
+	if err != nil {
+		return -1, err
+	}
 	s.feeds.add(ours)
 	f := os.NewFile(uintptr(ours), "random") // non-blocking: waits cost no thread
 	go func() {
@@ -77,6 +82,7 @@ func (s *Sandbox) feedRandom(p *Process) (theirs int, err error) {
 	go func() {
 		defer f.Close()
 		defer s.feeds.remove(ours)
+		defer forget()
 		// It ends with EPIPE, when the program has closed its descriptor.
 		_, err := io.Copy(f, io.MultiReader(bytes.NewReader(first[n:]), stream))
 		if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {

@@ -134,13 +134,13 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 			}
 		}
 		if text, ok := syntheticFiles[o.path]; ok && !o.link && flags&unix.O_PATH == 0 {
-			return c.openText(o.path, text, flagsArg)
+			return c.openOutsideText(o, text, flagsArg)
 		}
 		if text, within := s.processFile(o); within && !o.link {
 			if text == nil {
 				return Errno(unix.ENOENT)
 			}
-			return c.openText(o.path, text, flagsArg)
+			return c.openOutsideText(o, text, flagsArg)
 		}
 		if flags&(unix.O_CREAT|unix.O_EXCL) == unix.O_CREAT|unix.O_EXCL {
 			return Errno(unix.EEXIST)
@@ -157,6 +157,14 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 		return c.done(err)
 	}
 	return Answer{kind: answerInject, file: &injected{fd: fd, cloexec: cloexec, forkless: forkless}}
+}
+
+// openOutsideText answers the open of a synthetic file that isn't in the tree.
+func (c *Call) openOutsideText(o *outside, text func(*Call) string, flags uint64) Answer {
+	if err := c.s.statOutside(o, c.statBuf()); err != nil {
+		return c.refusedWith(err)
+	}
+	return c.openText(o.path, text, flags, c.statBuf())
 }
 
 // hasRoom reports whether a process may have one more descriptor. The kernel looks before it
@@ -217,8 +225,10 @@ func (s *Sandbox) openSpecial(c *Call, sp *cow.Special, flags int) Answer {
 		if !ok {
 			return Fatal(fmt.Errorf("open %s: it has no text", sp.Path))
 		}
-		return c.openText(sp.Path, text, uint64(flags))
+		fillStat(c.statBuf(), &sp.Attr)
+		return c.openText(sp.Path, text, uint64(flags), c.statBuf())
 	case isRandomDevice(sp.Attr.Mode, sp.Attr.Rdev):
+		fillStat(c.statBuf(), &sp.Attr)
 		return s.openRandom(c, cloexec)
 	case sp.Attr.Type() == unix.S_IFIFO:
 		fd, waits, err := s.view.openFIFO(sp)

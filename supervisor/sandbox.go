@@ -37,6 +37,7 @@ type Sandbox struct {
 	allowed      destinations
 	netlinks     netlinkSockets
 	feeds        feeds // of random devices
+	standIns     standIns
 	terminals    terminalSet
 	memory       memory
 	systemV      *systemVObjects

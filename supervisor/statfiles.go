@@ -102,10 +102,11 @@ func (s *Sandbox) statOutside(o *outside, st *unix.Stat_t) error {
 	if ino, ok := namespaceNumber(o.path); ok {
 		st.Ino = ino
 	}
-	if o.path != "" {
-		ts := unix.NsecToTimespec(s.clock.start.UnixNano())
-		st.Atim, st.Mtim, st.Ctim = ts, ts, ts
+	if o.path == "" {
+		return s.standIns.stat(o.fd, st)
 	}
+	ts := unix.NsecToTimespec(s.clock.start.UnixNano())
+	st.Atim, st.Mtim, st.Ctim = ts, ts, ts
 	return nil
 }
 
@@ -228,6 +229,9 @@ func (v *view) readOutside(th *thread, o *outside) (string, error) {
 	}
 	if err := v.mayLookInto(th, at); err != nil {
 		return "", err
+	}
+	if text, ok := v.s.standIns.text(target); ok {
+		return text.path, nil
 	}
 	if ino, ok := namespaceNumber(target); ok {
 		kind, _, _ := strings.Cut(target, ":")

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -53,8 +54,8 @@ func freshUUID(c *Call) string {
 	return det.NewUUID(det.NewStream(c.s.cfg.Seed, det.UUID, p.Lineage, p.random.count(det.UUID))) + "\n"
 }
 
-// openText answers the open of a synthetic file.
-func (c *Call) openText(name string, text func(*Call) string, flags uint64) Answer {
+// openText answers the open of a synthetic file, of which stat tells st.
+func (c *Call) openText(name string, text func(*Call) string, flags uint64, st *unix.Stat_t) Answer {
 	switch {
 	case flags&unix.O_DIRECTORY != 0:
 		return Errno(unix.ENOTDIR)
@@ -63,20 +64,23 @@ func (c *Call) openText(name string, text func(*Call) string, flags uint64) Answ
 	case flags&unix.O_ACCMODE != unix.O_RDONLY:
 		return Errno(unix.EACCES)
 	}
-	fd, err := textFile(text(c), flags)
+	fd, err := textFile(text(c), flags, c.s.standIns.number(name, st), st.Mode&0o777)
 	if err != nil {
 		return Fatal(fmt.Errorf("make %s: %w", name, err))
 	}
 	return InjectFD(fd, flags&unix.O_CLOEXEC != 0)
 }
 
-// textFile returns a read-only descriptor of a file in memory.
-func textFile(text string, flags uint64) (int, error) {
-	fd, err := unix.MemfdCreate("synthetic", unix.MFD_CLOEXEC)
+// textFile returns a read-only descriptor of a file in memory, see standIns.
+func textFile(text string, flags uint64, number int, mode uint32) (int, error) {
+	fd, err := unix.MemfdCreate(textName+strconv.Itoa(number), unix.MFD_CLOEXEC)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(fd)
+	if err := unix.Fchmod(fd, mode); err != nil {
+		return -1, err
+	}
 	for b := []byte(text); len(b) > 0; {
 		n, err := unix.Write(fd, b)
 		if err != nil {
