@@ -35,6 +35,10 @@ func (t *tracer) start() error {
 	if attr.Chroot != "" {
 		return fmt.Errorf("supervisor: SysProcAttr.Chroot is %q: a sandbox has a root of its own", attr.Chroot)
 	}
+	if unix.Access(cmd.Path, unix.X_OK) == nil && unix.Access(cmd.Path, unix.R_OK) == unix.EACCES {
+		return fmt.Errorf("supervisor: it may be executed but not read, and such a program can't be prepared: %w",
+			&os.PathError{Op: "fork/exec", Path: cmd.Path, Err: unix.EACCES})
+	}
 	userDeathSignal := attr.Pdeathsig
 	attr.Ptrace = true
 	// Until it is seized, the command dies with this thread by this signal.

@@ -171,6 +171,7 @@
 //   - What lies in pipes and sockets doesn't count as memory.
 //   - chroot(2) fails with EPERM. A program whose interpreter (ld.so) is another file
 //     than the host's of that path, as with [Config.Root], is executed as a copy.
+//   - A program that the supervisor may execute but not read can't be executed (EACCES).
 //   - A limit of the host's (setrlimit(2)) that is lower than usual stays. All of a process's
 //     private memory is shown as resident, and nothing else, so that it is the same in every
 //     run. Settings (/proc/sys) and devices (/sys) are those of an imaginary machine, and

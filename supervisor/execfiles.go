@@ -269,10 +269,7 @@ func (v *view) executable(th *thread, dirfd int32, name string, flags walkFlags)
 		if w.Held != 0 {
 			host = w.HeldAt
 		}
-		fd, err := f.Bytes()
-		if err == unix.EACCES {
-			return nil // it can be executed but not read: it is no script
-		}
+		fd, err := f.Bytes() // the kernel wouldn't let the program be prepared if this may not be read
 		if err != nil {
 			return err
 		}
