@@ -300,7 +300,7 @@ func (t *tracer) installFilter(im *image, calls *tracee.List) error {
 	}
 	listener, err := t.root.fd(t.root.TGID, int32(fd))
 	if err != nil {
-		return fmt.Errorf("take the listener (pidfd_getfd): %w", err)
+		return fmt.Errorf("take the listener (pidfd_getfd, which Docker's policy allows with --cap-add SYS_PTRACE): %w", err)
 	}
 	t.s.listen(listener)
 	im.listener = int64(fd)

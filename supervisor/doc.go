@@ -137,6 +137,10 @@
 //     wall clock is set forward to it, so that nothing lies in the future.
 //   - Only the virtual clock can be set, and none be made faster or slower.
 //   - Two threads of a process that draw random bytes share one stream.
+//   - Threads run when the kernel lets them. On one CPU they don't interrupt each other but
+//     at the end of a turn, and some programs still see that: how many threads Go's runtime
+//     starts, each with random numbers of its own for maps and math/rand, differs in one run of
+//     about a thousand, and on a busy machine in one of a hundred.
 //   - clone3 fails with ENOSYS, so that flags can be judged; C libraries fall
 //     back to clone. So does rseq, which would tell the CPU's number.
 //   - The cpuid instruction tells about the host, and under the running clock

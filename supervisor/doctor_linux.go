@@ -14,14 +14,13 @@ import (
 
 // Doctor tells what this machine allows and what is used instead.
 func Doctor() []Check {
-	checks := []Check{platform(), ptraceCheck(), addressCheck(), vdsoCheck(), idleCheck(), timerfdCheck()}
+	checks := []Check{platform(), ptraceCheck(), addressCheck(), vdsoCheck(), idleCheck(), timerfdCheck(), getfdCheck()}
 	for _, k := range []struct {
 		name         string
 		major, minor int
 		optional     bool
 		use, instead string
 	}{
-		{"pidfd_getfd", 5, 6, false, "takes the listener from the command", "a sandbox can't be set up"},
 		{"descriptor as an answer", 5, 14, false, "answers open atomically (SECCOMP_ADDFD_FLAG_SEND)", "synthetic files can't be opened"},
 		{"killable notifications", 5, 19, true, "signals can't restart a call that was answered (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)",
 			"a program that is signalled may draw random bytes twice"},
@@ -37,6 +36,23 @@ func Doctor() []Check {
 	}
 	ran, spaces, net := trial()
 	return append(checks, counterCheck(), landlockCheck(), spaces, net, ran)
+}
+
+// getfdCheck takes a descriptor of this process's own.
+func getfdCheck() Check {
+	c := Check{Name: "pidfd_getfd", OK: true, Detail: "takes the listener from the command"}
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err == nil {
+		defer unix.Close(pidfd)
+		var got int
+		if got, err = unix.PidfdGetfd(pidfd, pidfd, 0); err == nil {
+			unix.Close(got)
+		}
+	}
+	if err != nil {
+		c.OK, c.Detail = false, fmt.Sprintf("%v: a sandbox can't be set up; a seccomp policy around this process forbids it (Docker's allows it with --cap-add SYS_PTRACE), or the kernel is older than Linux 5.6", err)
+	}
+	return c
 }
 
 func counterCheck() Check {
