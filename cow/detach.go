@@ -49,6 +49,15 @@ func (f *File) Detach(st *unix.Stat_t, flags int) (fd int, err error) {
 	return fd, err
 }
 
+// IsOwn reports whether the open file of which st tells has the bytes of the tree's own that the
+// file has.
+func (f *File) IsOwn(st *unix.Stat_t) bool {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	in := f.e.inode
+	return in.object != nil && !in.object.dropped && in.id != idOf(st)
+}
+
 // Outdated reports whether somebody may have a file of the host's open to read whose bytes
 // this one once had, as it does no more. It is so until [File.CaughtUp].
 func (f *File) Outdated() (dev, ino uint64, outdated bool) {

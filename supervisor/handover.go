@@ -42,7 +42,7 @@ func newHandover(old int, open func(st *unix.Stat_t, flags int) (own int, err er
 	if err == nil {
 		err = unix.Fstat(old, h.st)
 	}
-	if err == nil && flags&unix.O_PATH == 0 && flags&unix.O_ACCMODE == unix.O_RDONLY && h.st.Mode&unix.S_IFMT == unix.S_IFREG {
+	if err == nil && mayBeDetached(h.st, flags) {
 		h.own, err = open(h.st, flags)
 	}
 	if err != nil || h.own < 0 {
@@ -50,6 +50,11 @@ func newHandover(old int, open func(st *unix.Stat_t, flags int) (own int, err er
 		return nil, err
 	}
 	return h, nil
+}
+
+// mayBeDetached reports whether an open file may be one of the host's.
+func mayBeDetached(st *unix.Stat_t, flags int) bool {
+	return flags&unix.O_PATH == 0 && flags&unix.O_ACCMODE == unix.O_RDONLY && st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
 // position sets the one open file to where the other stands.

@@ -52,6 +52,16 @@ func (s *Sandbox) lock(c *Call) Answer {
 // detached opens the file anew that the call's descriptor is of, if that is a file of the
 // host's. Otherwise it returns nil and an answer.
 func (s *Sandbox) detached(c *Call) (*handover, Answer) {
+	st, flags, err := c.Process.look(int(c.n.PID), c.Int(0))
+	if err != nil {
+		return nil, c.descriptorFailed(err)
+	}
+	if !mayBeDetached(&st, flags) {
+		return nil, goOn
+	}
+	if f := s.view.tree.Descriptor(&st); f != nil && f.IsOwn(&st) {
+		return nil, goOn
+	}
 	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
 	if err != nil {
 		return nil, c.descriptorFailed(err)

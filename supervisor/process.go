@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sandtest/go-sandtest/det"
@@ -56,7 +57,8 @@ type Process struct {
 	hidden atomic.Bool // it has asked that nobody looks into it
 	open   atomic.Bool // it has asked that others may, since it has executed its program
 
-	asks   asks
+	asks asks
+
 	random processRandom
 	faults faultCounts
 	dirs   processDirs
@@ -116,6 +118,23 @@ func (p *Process) fd(tid int, fd int32) (int, error) {
 	}
 	defer unix.Close(pidfd)
 	return unix.PidfdGetfd(pidfd, int(fd), 0)
+}
+
+// look tells of an open file of the process's as fstat(2) and F_GETFL do. Nobody whom this
+// process starts gets the file open meanwhile: it would keep it locked, or from being
+// executed.
+func (p *Process) look(tid int, fd int32) (st unix.Stat_t, flags int, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	own, err := p.fd(tid, fd)
+	if err != nil {
+		return st, 0, err
+	}
+	defer unix.Close(own)
+	if flags, err = unix.FcntlInt(uintptr(own), unix.F_GETFL, 0); err == nil {
+		err = unix.Fstat(own, &st)
+	}
+	return st, flags, err
 }
 
 // pidfdLocked returns a descriptor of the process (pidfd_open(2), Linux 5.3); p.mu is held.
