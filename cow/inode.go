@@ -188,6 +188,9 @@ func (h pathHash) number() uint64 {
 	return uint64(h)>>(64-bits) | 1<<(bits-1)
 }
 
+// Number is the inode number that what a path leads to has when it is first there.
+func (t *Tree) Number(path string) uint64 { return t.inodeNumber(path, 0) }
+
 // hash begins with what Config.Inodes is.
 func (t *Tree) hash(path string) pathHash {
 	h := hashBasis

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -284,7 +285,11 @@ func (v *view) sortedDir(fd int, st *unix.Stat_t) ([]det.Dirent, error) {
 	if err != nil || !isProc(at) {
 		return list, err
 	}
-	return slices.DeleteFunc(list, func(e det.Dirent) bool { return !v.inProc(at, e.Name) }), nil
+	list = slices.DeleteFunc(list, func(e det.Dirent) bool { return !v.inProc(at, e.Name) })
+	for i := range list {
+		list[i].Ino = v.s.procNumber(filepath.Join(at, string(list[i].Name)))
+	}
+	return list, nil
 }
 
 // stillIs returns ENOENT for an open directory that was removed, of which nothing is listed any

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
@@ -50,6 +51,13 @@ func nameProgram(im *image) error {
 	at := region + vdso.ExecOffset
 	if _, err := tracee.WriteMem(im.th.tid, at, append([]byte(name), 0)); err != nil {
 		return fmt.Errorf("write the program's path: %w", err)
+	}
+	if im.th.script != nil { // whose name the process has, not its interpreter's (begin_new_exec, fs/exec.c)
+		calls := im.sys.List()
+		calls.Add("prctl(PR_SET_NAME)", unix.SYS_PRCTL, unix.PR_SET_NAME, at+uint64(strings.LastIndexByte(name, '/')+1))
+		if err := calls.Run(); err != nil {
+			return err
+		}
 	}
 	return im.auxv.Replace(im.th.tid, im.sys.SP(), tracee.ATExecFn, tracee.ATExecFn, at)
 }
@@ -289,6 +297,9 @@ func parseScript(head []byte) (interpreter, argument string, ok bool, err error)
 		return "", "", false, nil
 	}
 	line, _, whole := bytes.Cut(line, []byte("\n"))
+	if !whole && len(head) == scriptHead {
+		line = line[:len(line)-1] // the kernel ends what it reads with a zero
+	}
 	line = bytes.TrimLeft(line, " \t")
 	if !whole && len(head) == scriptHead && !bytes.ContainsAny(line, " \t\x00") {
 		return "", "", false, unix.ENOEXEC // the interpreter's path may be cut off

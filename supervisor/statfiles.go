@@ -49,7 +49,7 @@ func followFlag(flags int32) (f walkFlags) {
 }
 
 func (s *Sandbox) stat(c *Call, dirfd int32, path, buf uint64, flags int32) Answer {
-	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT) != 0 {
+	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT|statxSync) != 0 {
 		return Errno(unix.EINVAL)
 	}
 	if path == 0 && flags&unix.AT_EMPTY_PATH != 0 && dirfd >= 0 { // as fstat, Linux 6.11
@@ -99,15 +99,30 @@ func (s *Sandbox) statOutside(o *outside, st *unix.Stat_t) error {
 		const few, block = 2, 1024
 		setStatLinks(st, few, block) // the host's processes are counted otherwise
 	}
-	if ino, ok := namespaceNumber(o.path); ok {
-		st.Ino = ino
-	}
 	if o.path == "" {
 		return s.standIns.stat(o.fd, st)
+	}
+	if isProc(o.path) {
+		st.Dev, st.Ino = procDev, s.procNumber(o.path)
+	}
+	if ino, ok := namespaceNumber(o.path); ok {
+		st.Ino = ino
 	}
 	ts := unix.NsecToTimespec(s.clock.start.UnixNano())
 	st.Atim, st.Mtim, st.Ctim = ts, ts, ts
 	return nil
+}
+
+// procDev is the device of /proc, as its mountinfo says.
+var procDev = unix.Mkdev(0, 2)
+
+// procNumber is the inode number of a path in /proc: the kernel counts through what is looked
+// at on the whole host.
+func (s *Sandbox) procNumber(path string) uint64 {
+	if path == "/proc" {
+		return 1 // PROC_ROOT_INO, linux/proc_fs.h
+	}
+	return s.view.tree.Number(path)
 }
 
 func fillStat(st *unix.Stat_t, a *cow.Attr) {
@@ -160,16 +175,11 @@ func (s *Sandbox) access(c *Call, dirfd int32, path, mode uint64, flags int32) A
 	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH|unix.AT_EACCESS) != 0 || uint32(mode)&^7 != 0 {
 		return Errno(unix.EINVAL)
 	}
-	err := c.lookup(dirfd, path, followFlag(flags)|c.tellsAbout(dirfd), func(f *cow.File, cred *cow.Cred) error {
-		if flags&unix.AT_EACCESS == 0 {
-			own, err := s.view.creds(c.thread)
-			if err != nil {
-				return err
-			}
-			cred = own.real
-		}
-		return f.Access(cred, uint32(mode))
-	})
+	follow := followFlag(flags) | c.tellsAbout(dirfd)
+	if flags&unix.AT_EACCESS == 0 {
+		follow |= asReal
+	}
+	err := c.lookup(dirfd, path, follow, func(f *cow.File, cred *cow.Cred) error { return f.Access(cred, uint32(mode)) })
 	if o := isOutside(err); o != nil {
 		defer unix.Close(o.fd)
 		if o.readOnly && o.path != "" && mode&unix.W_OK != 0 {

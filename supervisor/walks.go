@@ -28,6 +28,7 @@ const (
 	emptyPath                       // an empty path means what it begins at
 	forIO                           // a descriptor that is only a path's (O_PATH) is none
 	tells                           // the program is told what it comes to (dcache.go)
+	asReal                          // for who the thread really is, as access(2) asks
 )
 
 // follow returns noFollow if flag, one of the AT_ flags, is among flags.
@@ -78,7 +79,9 @@ func (v *view) atRestricted(th *thread, dirfd int32, path string, flags walkFlag
 	if err != nil {
 		return err
 	}
-	w.Cred = own.fs
+	if w.Cred = own.fs; flags&asReal != 0 {
+		w.Cred = own.real
+	}
 	defer func() {
 		if w.Held != 0 {
 			unix.Close(w.Held)
@@ -137,6 +140,19 @@ func (v *view) begin(th *thread, w *cow.Walk, dirfd int32, path string, flags wa
 
 // beginAt lets a path begin at a descriptor.
 func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string, flags walkFlags) (f *cow.Foreign, err error) {
+	seen, status, err := th.proc.look(th.tid, dirfd)
+	if err != nil {
+		return nil, err
+	}
+	if seen.Mode&unix.S_IFMT == unix.S_IFREG && (flags&forIO == 0 || status&unix.O_PATH == 0) {
+		if path != "" {
+			return nil, unix.ENOTDIR
+		}
+		if f := v.tree.Descriptor(&seen); f != nil && !f.Nameless() {
+			w.File, w.Base = f, f.Inode()
+			return nil, nil
+		}
+	}
 	fd, err := th.proc.fd(th.tid, dirfd)
 	if err != nil {
 		return nil, err

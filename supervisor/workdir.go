@@ -90,6 +90,9 @@ func getcwd(c *Call) Answer {
 		return c.done(err)
 	}
 	b := append([]byte(path), 0)
+	if len(b) > unix.PathMax {
+		return Errno(unix.ENAMETOOLONG) // before it is known how much room there is
+	}
 	if c.Arg(1) < uint64(len(b)) {
 		return Errno(unix.ERANGE)
 	}
