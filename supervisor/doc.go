@@ -108,7 +108,7 @@
 // the answer takes: 4 us in all on a machine where a switch is a microsecond, 15 to 20 us in a
 // virtual machine that is made without the processor's help. This is the least for whatever
 // changes files, on both backends: a new file is that and eight system calls of the supervisor,
-// 46 us on the latter machine, where it can't be 12. The kernel's overlayfs could do without,
+// some 55 us on the latter machine, where it can't be 12. The kernel's overlayfs could do without,
 // but nobody would then know the instant of a change, by the sandbox's clock, and how many came
 // before it, which is what file times are made of; and what a file is and how directories are
 // ordered would have to be asked for all the same. What only reads costs no call, as a program
