@@ -104,7 +104,7 @@ func Recover(home string) error {
 	if err := os.RemoveAll(staging); err != nil {
 		return fmt.Errorf("cow: clear a finished commit away: %w", err)
 	}
-	if err := os.Remove(mark); err != nil {
+	if err := os.Remove(mark); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cow: clear a finished commit away: %w", err)
 	}
 	return nil

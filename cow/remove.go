@@ -33,7 +33,6 @@ func (t *Tree) Unlink(w *Walk, path string) error {
 	if err := t.tellGone(&e, func() error { return t.unlink(e) }); err != nil {
 		return err
 	}
-	delete(t.lists, e.inode)
 	e.dir.touch(true)
 	return nil
 }
@@ -116,6 +115,7 @@ func (t *Tree) Rmdir(w *Walk, path string) error {
 	if err := t.tellGone(&e, func() error { return t.unlink(e) }); err != nil {
 		return err
 	}
+	delete(t.lists, e.inode)
 	e.dir.touch(true)
 	return nil
 }

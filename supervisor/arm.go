@@ -71,8 +71,8 @@ func (t *tracer) start() error {
 		err = t.prepareRoot(pid, inside, userDeathSignal)
 	}
 	t.placed(inside)
-	t.s.placement.takeTurns(inside)
 	if err == nil {
+		t.s.placement.takeTurns(inside)
 		err = t.makeNice(inside)
 	}
 	if err != nil {

@@ -114,7 +114,7 @@
 // ordered would have to be asked for all the same. What only reads costs no call, as a program
 // looks names up in memory and opens the host's files itself.
 //
-// A program that is executed costs four stops, and the preparation of its memory. The start
+// A program that is executed costs three stops, and the preparation of its memory. The start
 // of a sandbox costs a process more, and with namespaces what the kernel takes for those of
 // the network and of mounts, which is a fourth of it.
 //

@@ -52,7 +52,8 @@ func (s *Sandbox) lock(c *Call) Answer {
 // detached opens the file anew that the call's descriptor is of, if that is a file of the
 // host's. Otherwise it returns nil and an answer.
 func (s *Sandbox) detached(c *Call) (*handover, Answer) {
-	st, flags, err := c.Process.look(int(c.n.PID), c.Int(0))
+	var flags int
+	st, err := c.Process.look(int(c.n.PID), c.Int(0), &flags)
 	if err != nil {
 		return nil, c.descriptorFailed(err)
 	}

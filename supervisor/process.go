@@ -120,21 +120,23 @@ func (p *Process) fd(tid int, fd int32) (int, error) {
 	return unix.PidfdGetfd(pidfd, int(fd), 0)
 }
 
-// look tells of an open file of the process's as fstat(2) and F_GETFL do. Nobody whom this
-// process starts gets the file open meanwhile: it would keep it locked, or from being
+// look tells of an open file of the process's as fstat(2) does, and F_GETFL unless flags is
+// nil. Nobody whom this process starts gets the file open meanwhile: it would keep it locked, or from being
 // executed.
-func (p *Process) look(tid int, fd int32) (st unix.Stat_t, flags int, err error) {
+func (p *Process) look(tid int, fd int32, flags *int) (st unix.Stat_t, err error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	own, err := p.fd(tid, fd)
 	if err != nil {
-		return st, 0, err
+		return st, err
 	}
 	defer unix.Close(own)
-	if flags, err = unix.FcntlInt(uintptr(own), unix.F_GETFL, 0); err == nil {
-		err = unix.Fstat(own, &st)
+	if flags != nil {
+		if *flags, err = unix.FcntlInt(uintptr(own), unix.F_GETFL, 0); err != nil {
+			return st, err
+		}
 	}
-	return st, flags, err
+	return st, unix.Fstat(own, &st)
 }
 
 // pidfdLocked returns a descriptor of the process (pidfd_open(2), Linux 5.3); p.mu is held.

@@ -14,6 +14,9 @@ import (
 // standIns knows what those of the supervisor's files stand for that programs have open: a text
 // in memory for a file that describes the machine, a socket for a random device. fstat(2)
 // tells of them what stat(2) tells of the others.
+//
+// What remains: of texts beyond so many paths (mostText), as of processes in a very long run, it
+// tells that they are memory, and of the host's time.
 type standIns struct {
 	mu      sync.Mutex
 	texts   []standIn

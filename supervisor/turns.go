@@ -114,7 +114,7 @@ func (s *Sandbox) schedSetscheduler(c *Call) Answer {
 	}
 	policy := uint32(c.Arg(1))
 	if policy&^resetOnFork != unix.SCHED_NORMAL || th.proc != c.Process || attr.Policy != unix.SCHED_NORMAL && attr.Policy != unix.SCHED_BATCH {
-		th.batch.Store(policy&^resetOnFork == unix.SCHED_BATCH)
+		th.asksFor(policy &^ resetOnFork)
 		return Continue()
 	}
 	var priority [4]byte
@@ -155,6 +155,14 @@ func (s *Sandbox) schedSetattr(c *Call) Answer {
 	if th.proc == c.Process && size == firstSchedAttr && policy == unix.SCHED_NORMAL && attr.Policy == unix.SCHED_NORMAL && flags == attr.Flags && nice == attr.Nice {
 		return Return(0)
 	}
-	th.batch.Store(policy == unix.SCHED_BATCH)
+	th.asksFor(policy)
 	return Continue()
+}
+
+// asksFor notes a policy, which the kernel may refuse. As long as the thread has another than
+// SCHED_BATCH, what it has asked for before doesn't matter.
+func (th *thread) asksFor(policy uint32) {
+	if policy == unix.SCHED_BATCH {
+		th.batch.Store(true)
+	}
 }

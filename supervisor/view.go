@@ -222,7 +222,6 @@ func (v *view) end() (err error) {
 	if !v.s.cfg.KeepLayer {
 		return v.discard()
 	}
-	v.tree.Rest()
 	if err := v.s.losePower(); err != nil {
 		return err
 	}

@@ -140,17 +140,9 @@ func (v *view) begin(th *thread, w *cow.Walk, dirfd int32, path string, flags wa
 
 // beginAt lets a path begin at a descriptor.
 func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string, flags walkFlags) (f *cow.Foreign, err error) {
-	seen, status, err := th.proc.look(th.tid, dirfd)
-	if err != nil {
-		return nil, err
-	}
-	if seen.Mode&unix.S_IFMT == unix.S_IFREG && (flags&forIO == 0 || status&unix.O_PATH == 0) {
-		if path != "" {
-			return nil, unix.ENOTDIR
-		}
-		if f := v.tree.Descriptor(&seen); f != nil && !f.Nameless() {
-			w.File, w.Base = f, f.Inode()
-			return nil, nil
+	if flags&forIO == 0 {
+		if done, err := v.beginAtOwn(th, w, dirfd, path); done || err != nil {
+			return nil, err
 		}
 	}
 	fd, err := th.proc.fd(th.tid, dirfd)
@@ -216,6 +208,31 @@ func (v *view) beginAt(th *thread, w *cow.Walk, dirfd int32, path string, flags 
 	}
 	w.Base = w.File.Inode()
 	return nil, nil
+}
+
+// beginAtOwn does so where that is a file or directory of the tree's with a name, which is most
+// often the case. It needs no descriptor for longer than a look.
+func (v *view) beginAtOwn(th *thread, w *cow.Walk, dirfd int32, path string) (done bool, err error) {
+	st, err := th.proc.look(th.tid, dirfd, nil)
+	if err != nil {
+		return false, err
+	}
+	kind := st.Mode & unix.S_IFMT
+	switch {
+	case kind == unix.S_IFREG && path != "":
+		return false, unix.ENOTDIR
+	case kind != unix.S_IFREG && kind != unix.S_IFDIR:
+		return false, nil
+	}
+	f := v.tree.Descriptor(&st)
+	if f == nil || f.Nameless() {
+		return false, nil
+	}
+	w.File, w.Base = f, f.Inode()
+	if w.Told && kind == unix.S_IFDIR && path != "" {
+		v.s.dcache.tellBase(w.Base)
+	}
+	return true, nil
 }
 
 // retain lets a walk have the descriptor of its file, if it needs that.

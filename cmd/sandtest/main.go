@@ -39,7 +39,9 @@ const (
 func main() { os.Exit(dispatch(os.Args[1:])) }
 
 func dispatch(args []string) int {
-	keepDescriptors()
+	if err := keepDescriptors(); err != nil {
+		return fail(exitSandbox, fmt.Errorf("keep the caller's descriptors from the command: %w", err))
+	}
 	if len(args) == 0 {
 		usage(os.Stderr)
 		return exitSandbox
