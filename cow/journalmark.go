@@ -28,14 +28,15 @@ func markDirs() (dirs []string) {
 	return append(dirs, filepath.Join(os.TempDir(), own))
 }
 
-// checkMarkDir makes sure that nobody else can write a directory.
-func checkMarkDir(dir string) error {
+// CheckOwnDir makes sure that a directory belongs to this user and nobody else can write it.
+// Errors: those of lstat(2), and one that says what is in the way.
+func CheckOwnDir(dir string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {
 		return &os.PathError{Op: "lstat", Path: dir, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
-		return fmt.Errorf("%s is in the way: want a directory that belongs to uid %d and that nobody else can write", dir, os.Geteuid())
+		return fmt.Errorf("%s is in the way: want a directory that belongs to uid %d and that nobody else can write; remove it", dir, os.Geteuid())
 	}
 	return nil
 }
@@ -57,7 +58,7 @@ func markJournal(home string, text []byte) error {
 	for _, dir := range markDirs() {
 		err := os.MkdirAll(dir, 0o700)
 		if err == nil {
-			err = checkMarkDir(dir)
+			err = CheckOwnDir(dir)
 		}
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), nil, 0o600)
@@ -78,7 +79,7 @@ func checkJournal(home string, text []byte) (mark string, err error) {
 	}
 	for _, dir := range markDirs() {
 		mark := filepath.Join(dir, name)
-		if _, err := os.Lstat(mark); err == nil && checkMarkDir(dir) == nil {
+		if _, err := os.Lstat(mark); err == nil && CheckOwnDir(dir) == nil {
 			return mark, nil
 		}
 	}

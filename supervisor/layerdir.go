@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
 )
 
@@ -174,14 +175,11 @@ func ownDir(dir string) error {
 
 // checkOwnDir makes sure that nobody else can write a directory.
 func checkOwnDir(dir string) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
-		return &os.PathError{Op: "lstat", Path: dir, Err: err}
+	err := cow.CheckOwnDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w, or set TMPDIR", err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
-		return fmt.Errorf("%s is in the way: want a directory that belongs to uid %d and that nobody else can write; remove it, or set TMPDIR", dir, os.Geteuid())
-	}
-	return nil
+	return err
 }
 
 // spreadOut has ext4 give each directory in dir a group of blocks of its own, as it does
