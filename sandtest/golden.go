@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,8 +54,10 @@ func updating() bool {
 // It is a txtar archive. Its comment says "exit N", or "signal NAME". The files
 // stdout, stderr and changes come first, the latter with a line for each change;
 // then each regular file that was added or modified, named by its path without the
-// leading slash. Names that a line can't hold are quoted ([cow.Quote]). A file that isn't text, or that txtar couldn't hold, stands as a
-// line with its SHA-256; one whose last line doesn't end says so in a line more.
+// leading slash (with it, if that is one of the three names before). Names that a line
+// can't hold are quoted ([cow.Quote]). A file that isn't text, that txtar couldn't hold,
+// or whose text could be taken for one of the lines that follow, stands as a line with
+// its SHA-256; one whose last line doesn't end says so in a line more.
 //
 // opts are options for comparing the texts, by [cmp.Equal] of two strings: one that
 // transforms them ([cmp.Transformer]) can leave out what differs.
@@ -111,11 +114,11 @@ func write(file string, text []byte) error {
 func archive(res *Result) (*txtar.Archive, error) {
 	a := &txtar.Archive{Comment: []byte(ending(res) + "\n")}
 	add := func(name, text string) {
-		a.Files = append(a.Files, txtar.File{Name: name, Data: []byte(holdable(text))})
+		a.Files = append(a.Files, txtar.File{Name: name, Data: []byte(text)})
 	}
-	add("stdout", res.Stdout)
-	add("stderr", res.Stderr)
-	add("changes", res.Changes.String())
+	add("stdout", holdable(res.Stdout))
+	add("stderr", holdable(res.Stderr))
+	add("changes", holdable(res.Changes.String()))
 	for i := range res.Changes {
 		c := &res.Changes[i]
 		if !c.Regular() {
@@ -130,27 +133,42 @@ func archive(res *Result) (*txtar.Archive, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", c.Path, err)
 		}
-		add(cow.Quote(strings.TrimPrefix(c.Path, "/")), text)
+		add(section(c.Path), text)
 	}
 	return a, nil
+}
+
+// section is the name under which a file stands in a golden file.
+func section(path string) string {
+	switch path {
+	case "/stdout", "/stderr", "/changes":
+		return path
+	}
+	return cow.Quote(strings.TrimPrefix(path, "/"))
 }
 
 // maxGolden is how long a file may be to stand in a golden file.
 const maxGolden = 1 << 20
 
-// contents reads a file that may be too long to be held.
+// contents reads a file as an archive can hold it.
 func contents(f *os.File) (string, error) {
 	head, err := io.ReadAll(io.LimitReader(f, maxGolden+1))
 	if err != nil || len(head) <= maxGolden {
-		return string(head), err
+		return holdable(string(head)), err
 	}
 	h := sha256.New()
 	h.Write(head)
 	if _, err := io.Copy(h, f); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("sha256 %x\n", h.Sum(nil)), nil
+	return hashLine(h.Sum(nil)), nil
 }
+
+// hashLine stands for a file that an archive doesn't hold.
+func hashLine(sum []byte) string { return fmt.Sprintf("sha256 %x\n", sum) }
+
+// stands finds texts that would be taken for what the lines of this file's own mean.
+var stands = regexp.MustCompile(`\Asha256 [0-9a-f]{64}\n?\z|(?m:^)` + regexp.QuoteMeta(unfinished) + `?\z`)
 
 // ending says how a command ended.
 func ending(res *Result) string {
@@ -165,8 +183,9 @@ const unfinished = "\\ no newline at end of file\n"
 // holdable returns a text as an archive can hold it.
 func holdable(text string) string {
 	parsed := txtar.Parse([]byte("-- x --\n" + text))
-	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) || len(parsed.Files) != 1 {
-		return fmt.Sprintf("sha256 %x\n", sha256.Sum256([]byte(text)))
+	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) || len(parsed.Files) != 1 || stands.MatchString(text) {
+		sum := sha256.Sum256([]byte(text))
+		return hashLine(sum[:])
 	}
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n" + unfinished

@@ -158,3 +158,48 @@ func TestGoldenNames(t *testing.T) {
 		}
 	}
 }
+
+// Nothing in a golden file can be taken for something else.
+func TestGoldenIsPlain(t *testing.T) {
+	golden := func(script string) string {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "golden")
+		t.Setenv("SANDTEST_UPDATE", "1")
+		sandtest.Golden(t, sandtest.Run(t, sh(script), sandtest.Options{}), file)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	long := golden("head -c 1100000 /dev/zero >/tmp/f")
+	line := regexp.MustCompile("(?m)^sha256 [0-9a-f]{64}$").FindString(long)
+	if line == "" {
+		t.Fatalf("a long file stands as:\n%.400s", long)
+	}
+	for _, script := range [][2]string{
+		{`printf x >/tmp/f`, `printf 'x\n\\ no newline at end of file\n' >/tmp/f`},
+		{`printf x`, `printf 'x\n\\ no newline at end of file\n'`},
+		{`head -c 1100000 /dev/zero >/tmp/f`, `echo ` + line + ` >/tmp/f`},
+		{`echo out`, `echo out >/tmp/out`},
+	} {
+		if a, b := golden(script[0]), golden(script[1]); a == b {
+			t.Errorf("%s and %s: the same golden file:\n%s", script[0], script[1], a)
+		}
+	}
+	cmd := sh("echo a; echo b >/stdout; echo c >/stderr; echo d >/changes")
+	if os.Getuid() != 0 {
+		return // who may not write there
+	}
+	file := filepath.Join(t.TempDir(), "golden")
+	sandtest.Golden(t, sandtest.Run(t, cmd, sandtest.Options{}), file)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"-- stdout --\na\n", "-- /stdout --\nb\n", "-- /stderr --\nc\n", "-- /changes --\nd\n"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -73,9 +75,34 @@ func TestChanges(t *testing.T) {
 	})
 	t.Run("diff", func(t *testing.T) {
 		o := run(t, "run", "--dir", setUp(t), "--diff", "sh", "-c", "sed -i s/b/B/ f; rm gone")
-		want := "M -rw-r--r-- /work/f\ndiff a/work/f b/work/f\n--- a/work/f\n+++ b/work/f\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\nD -rw-r--r-- /work/gone\n"
+		want := "M -rw-r--r-- /work/f\ndiff a/work/f b/work/f\n--- a/work/f\n+++ b/work/f\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n" +
+			"D -rw-r--r-- /work/gone\ndiff a/work/gone /dev/null\n--- a/work/gone\n+++ /dev/null\n@@ -1,1 +0,0 @@\n-x\n"
 		if o.stderr != want || o.status != 0 {
 			t.Errorf("status %d, standard error (-want +got):\n%s", o.status, cmp.Diff(want, o.stderr))
+		}
+	})
+	t.Run("diff is a patch", func(t *testing.T) {
+		const edit = `sed -i s/b/B/ f; rm gone; echo new >"new file"; mkdir d; printf 'no end' >d/f; echo more >>"$(printf 'q"u\\o\tt\377')"`
+		for _, apply := range [][]string{{"patch", "-s", "-p2"}, {"git", "apply", "-p2"}} {
+			t.Run(apply[0], func(t *testing.T) {
+				if _, err := exec.LookPath(apply[0]); err != nil {
+					t.Skip(err)
+				}
+				dir := setUp(t)
+				if err := os.WriteFile(filepath.Join(dir, "q\"u\\o\tt\xff"), []byte("text\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				o := run(t, "run", "--dir", dir, "--diff", "sh", "-c", edit)
+				cmd := exec.Command(apply[0], apply[1:]...)
+				cmd.Dir, cmd.Stdin = dir, strings.NewReader(o.stderr)
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s\n%s", err, out, o.stderr)
+				}
+				want := map[string]string{"f": "a\nB\nc\n", "new file": "new\n", "d/f": "no end", "q\"u\\o\tt\xff": "text\nmore\n"}
+				if diff := cmp.Diff(want, contents(t, dir)); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			})
 		}
 	})
 	t.Run("json", func(t *testing.T) {

@@ -22,7 +22,7 @@ func ShowDiff(w io.Writer, res *sandtest.Result, colour bool) error {
 	for i := range res.Changes {
 		c := &res.Changes[i]
 		text := c.String() + "\n"
-		if c.Regular() {
+		if c.Regular() || c.Kind == cow.Deleted {
 			lines, err := fileDiff(c)
 			if err != nil && !beyondReach(err) {
 				return err
@@ -39,37 +39,77 @@ func ShowDiff(w io.Writer, res *sandtest.Result, colour bool) error {
 	return nil
 }
 
+// fileDiff compares a file with the host's, in a form that patch(1) and git apply take.
 func fileDiff(c *cow.Change) (string, error) {
-	f, err := c.Open()
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	after, err := readText(f)
-	if err != nil || after == nil && c.Size > 0 {
-		return "", err
+	var after *os.File
+	if c.Kind != cow.Deleted {
+		f, err := c.Open()
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		after = f
 	}
 	before, err := c.Before()
 	if err != nil {
 		return "", err
 	}
-	var old []byte
 	if before != nil {
 		defer before.Close()
-		st, err := before.Stat()
-		if err != nil {
-			return "", err
+	}
+	oldText, oldName, err := side("a", c.Path, before)
+	if err != nil || oldName == "" {
+		return "", err
+	}
+	newText, newName, err := side("b", c.Path, after)
+	if err != nil || newName == "" {
+		return "", err
+	}
+	return string(diff.Diff(oldName, oldText, newName, newText)), nil
+}
+
+// side returns a file's text, and its name in a header; no name, if it can't be compared
+// line by line. The file is nil where there is none.
+func side(prefix, path string, f *os.File) (text []byte, name string, err error) {
+	if f == nil {
+		return nil, "/dev/null", nil
+	}
+	if text, err = readText(f); err != nil || text == nil {
+		return nil, "", err
+	}
+	return text, headerName(prefix + path), nil
+}
+
+// headerName writes a name as it stands after "---": in quotation marks with the escapes
+// of C where a line couldn't hold it, and with a tab behind it where a space would be taken
+// for its end.
+func headerName(name string) string {
+	if cow.Quote(name) == name && !strings.ContainsAny(name, `"\`) {
+		if strings.Contains(name, " ") {
+			return name + "\t"
 		}
-		if old, err = readText(before); err != nil || old == nil && st.Size() > 0 {
-			return "", err
+		return name
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ' || c >= 0x7f:
+			fmt.Fprintf(&b, "\\%03o", c)
+		default:
+			b.WriteByte(c)
 		}
 	}
-	return string(diff.Diff(cow.Quote("a"+c.Path), old, cow.Quote("b"+c.Path), after)), nil
+	b.WriteByte('"')
+	return b.String()
 }
 
 // readText returns what a file holds, nil if that isn't text or too long.
 func readText(f *os.File) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(f, maxDiff+1))
+	text, err := io.ReadAll(io.LimitReader(f, maxDiff+1)) // never nil
 	if err != nil || len(text) > maxDiff || !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
 		return nil, err
 	}
