@@ -155,14 +155,12 @@ func (f *File) Chmod(cred *Cred, mode uint32) error {
 func (f *File) Chown(cred *Cred, uid, gid int32) error {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
-	in, err := f.e.inode, error(nil)
-	if !cred.Chown {
-		if uid != -1 && (cred.UID != in.attr.UID || uint32(uid) != in.attr.UID) ||
-			gid != -1 && (cred.UID != in.attr.UID || uint32(gid) != in.attr.GID && !cred.inGroup(uint32(gid))) {
-			return unix.EPERM
-		}
+	in := f.e.inode
+	if err := cred.MayChown(in.attr.UID, in.attr.GID, uid, gid); err != nil {
+		return err
 	}
-	if in, err = f.own(); err != nil {
+	in, err := f.own()
+	if err != nil {
 		return err
 	}
 	if in.through {

@@ -34,6 +34,18 @@ func (c *Cred) inGroup(gid uint32) bool { return c.GID == gid || slices.Contains
 
 func (c *Cred) owns(in *Inode) bool { return c.Owner || c.UID == in.attr.UID }
 
+// MayChown reports whether c may give a file of an owner and group to others, -1 for what is
+// to stay: nil, or EPERM (chown_ok and chgrp_ok, fs/attr.c).
+func (c *Cred) MayChown(uid, gid uint32, toUID, toGID int32) error {
+	switch {
+	case c.Chown:
+	case toUID != -1 && (c.UID != uid || uint32(toUID) != uid),
+		toGID != -1 && (c.UID != uid || uint32(toGID) != gid && !c.inGroup(uint32(toGID))):
+		return unix.EPERM
+	}
+	return nil
+}
+
 // What may be asked for, as access(2) has it.
 const (
 	mayExec  = 1

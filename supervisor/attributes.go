@@ -33,13 +33,14 @@ func attributes(s *Sandbox) feature {
 			if int64(c.Arg(1)) < 0 {
 				return Errno(unix.EINVAL)
 			}
-			return c.done(c.lookup(cwd, c.Arg(0), 0, func(f *cow.File, cred *cow.Cred) error {
+			err := c.lookup(cwd, c.Arg(0), 0, func(f *cow.File, cred *cow.Cred) error {
 				if err := f.Truncate(cred, int64(c.Arg(1))); err != nil {
 					return err
 				}
 				c.catchUp(f)
 				return nil
-			}))
+			})
+			return c.changedOwn(err, Errno(unix.EPERM), allows(unix.W_OK), func(to string) error { return unix.Truncate(to, int64(c.Arg(1))) })
 		}},
 		{name: "utime", notify: func(c *Call) Answer { return c.utimes(cwd, c.Arg(0), c.Arg(1), time.Second, 8, 0) }},
 		{name: "utimes", notify: func(c *Call) Answer { return c.utimes(cwd, c.Arg(0), c.Arg(1), time.Microsecond, 16, 0) }},
@@ -81,24 +82,17 @@ func (c *Call) chmod(find bound, dirfd int32, path, mode uint64, flags int32) An
 	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
 		return Errno(unix.EINVAL)
 	}
-	return c.settable(find(dirfd, path, followFlag(flags), func(f *cow.File, cred *cow.Cred) error { return f.Chmod(cred, uint32(mode)) }))
+	err := find(dirfd, path, followFlag(flags), func(f *cow.File, cred *cow.Cred) error { return f.Chmod(cred, uint32(mode)) })
+	return c.changed(err, owns, func(to string) error { return unix.Chmod(to, uint32(mode)&0o7777) })
 }
 
 func (c *Call) chown(find bound, dirfd int32, path uint64, uid, gid, flags int32) Answer {
 	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
 		return Errno(unix.EINVAL)
 	}
-	return c.settable(find(dirfd, path, followFlag(flags), func(f *cow.File, cred *cow.Cred) error { return f.Chown(cred, uid, gid) }))
-}
-
-// settable is done for calls that set attributes: an open file without a name may
-// have its own, which nobody else sees.
-func (c *Call) settable(err error) Answer {
-	if o := isOutside(err); o != nil && o.path == "" && !o.readOnly {
-		unix.Close(o.fd)
-		return Return(0)
-	}
-	return c.done(err)
+	err := find(dirfd, path, followFlag(flags), func(f *cow.File, cred *cow.Cred) error { return f.Chown(cred, uid, gid) })
+	may := func(cred *cow.Cred, st *unix.Stat_t) error { return cred.MayChown(st.Uid, st.Gid, uid, gid) }
+	return c.changed(err, may, func(to string) error { return unix.Chown(to, int(uid), int(gid)) })
 }
 
 // utimes sets times, given in pairs of words, or for utime(2) in single words.
@@ -132,10 +126,36 @@ func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size 
 		return Errno(unix.EINVAL)
 	}
 	do := func(f *cow.File, cred *cow.Cred) error { return f.SetTimes(cred, set[0], set[1]) }
+	var err error
 	if path == 0 && dirfd != unix.AT_FDCWD && unit != time.Second {
-		return c.settable(c.lookupFD(dirfd, forIO, do))
+		if flags != 0 {
+			return Errno(unix.EINVAL) // do_utimes_fd, fs/utimes.c
+		}
+		err = c.lookupFD(dirfd, forIO, do)
+	} else {
+		err = c.lookup(dirfd, path, followFlag(flags), do)
 	}
-	return c.settable(c.lookup(dirfd, path, followFlag(flags), do))
+	may := owns
+	if set == [2]unix.Timespec{cow.TimeNow, cow.TimeNow} {
+		may = ownsOrWrites
+	}
+	return c.changed(err, may, func(to string) error {
+		return unix.UtimesNanoAt(unix.AT_FDCWD, to, kernelTimes(set), 0)
+	})
+}
+
+// kernelTimes are times as utimensat(2) has them. What is now for the kernel is told otherwise,
+// see unnamed.told.
+func kernelTimes(set [2]unix.Timespec) []unix.Timespec {
+	for i := range set {
+		switch set[i] {
+		case cow.TimeNow:
+			set[i] = unix.Timespec{Nsec: unix.UTIME_NOW}
+		case cow.TimeOmit:
+			set[i] = unix.Timespec{Nsec: unix.UTIME_OMIT}
+		}
+	}
+	return set[:]
 }
 
 type found = func(c *Call, do func(*cow.File, *cow.Cred) error) error
@@ -152,12 +172,20 @@ func (c *Call) attrName(at uint64) (string, Answer) {
 	return string(b), goOn
 }
 
-// give stores a value whose length is asked for with a size of 0.
-func (c *Call) give(err error, at, size uint64, value string) Answer {
+// give stores a value whose length is asked for with a size of 0. of reads that of what has no
+// name, to which its path leads.
+func (c *Call) give(err error, at, size uint64, value string, of func(to string) (string, error)) Answer {
+	if isOutside(err) != nil {
+		a := c.changedOwn(err, Errno(unix.EOPNOTSUPP), anybody, func(to string) (err error) {
+			value, err = of(to)
+			return err
+		})
+		if a != Return(0) {
+			return a
+		}
+		err = nil
+	}
 	switch {
-	case err != nil && isOutside(err) != nil:
-		unix.Close(isOutside(err).fd)
-		return Errno(unix.EOPNOTSUPP)
 	case err != nil:
 		return c.done(err)
 	case size == 0:
@@ -181,7 +209,9 @@ func (c *Call) getxattr(find found) Answer {
 		value, err = f.Getxattr(cred, name)
 		return err
 	})
-	return c.give(err, c.Arg(2), c.Arg(3), value)
+	return c.give(err, c.Arg(2), c.Arg(3), value, func(to string) (string, error) {
+		return grown(func(b []byte) (int, error) { return unix.Getxattr(to, name, b) })
+	})
 }
 
 func (c *Call) listxattr(find found) Answer {
@@ -193,7 +223,9 @@ func (c *Call) listxattr(find found) Answer {
 		}
 		return err
 	})
-	return c.give(err, c.Arg(1), c.Arg(2), list)
+	return c.give(err, c.Arg(1), c.Arg(2), list, func(to string) (string, error) {
+		return grown(func(b []byte) (int, error) { return unix.Listxattr(to, b) })
+	})
 }
 
 func (c *Call) setxattr(find found) Answer {
@@ -210,9 +242,12 @@ func (c *Call) setxattr(find found) Answer {
 	if err := c.Read(c.Arg(2), value); err != nil {
 		return c.failed(err)
 	}
-	return c.unsupported(find(c, func(f *cow.File, cred *cow.Cred) error {
+	err := find(c, func(f *cow.File, cred *cow.Cred) error {
 		return f.Setxattr(cred, name, string(value), int(c.Int(4)))
-	}))
+	})
+	return c.changedOwn(err, Errno(unix.EOPNOTSUPP), sets(name), func(to string) error {
+		return unix.Setxattr(to, name, value, int(c.Int(4)))
+	})
 }
 
 func (c *Call) removexattr(find found) Answer {
@@ -220,13 +255,35 @@ func (c *Call) removexattr(find found) Answer {
 	if a.kind != answerGoOn {
 		return a
 	}
-	return c.unsupported(find(c, func(f *cow.File, cred *cow.Cred) error { return f.Removexattr(cred, name) }))
+	err := find(c, func(f *cow.File, cred *cow.Cred) error { return f.Removexattr(cred, name) })
+	return c.changedOwn(err, Errno(unix.EOPNOTSUPP), sets(name), func(to string) error { return unix.Removexattr(to, name) })
 }
 
-func (c *Call) unsupported(err error) Answer {
-	if o := isOutside(err); o != nil {
-		unix.Close(o.fd)
-		return Errno(unix.EOPNOTSUPP)
+// sets says whether somebody may set an extended attribute (xattr_permission, fs/xattr.c).
+func sets(name string) mayChange {
+	return func(cred *cow.Cred, st *unix.Stat_t) error {
+		switch {
+		case strings.HasPrefix(name, "user.") && st.Mode&unix.S_IFMT != unix.S_IFREG:
+			return unix.EPERM
+		case strings.HasPrefix(name, "user."):
+			return allows(unix.W_OK)(cred, st)
+		case !cred.Admin && !strings.HasPrefix(name, "system."):
+			return unix.EPERM
+		}
+		return nil
 	}
-	return c.done(err)
+}
+
+// grown reads what has the length that it tells of itself.
+func grown(read func(b []byte) (int, error)) (string, error) {
+	for {
+		n, err := read(nil)
+		if err != nil || n == 0 {
+			return "", err
+		}
+		b := make([]byte, n)
+		if n, err = read(b); err != unix.ERANGE {
+			return string(b[:max(n, 0)]), err
+		}
+	}
 }

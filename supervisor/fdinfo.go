@@ -26,7 +26,7 @@ func (c *Call) fdinfoText(e *processEntry, n string) string {
 	var st unix.Stat_t
 	if err == nil {
 		defer unix.Close(fd)
-		if ino, err = c.s.inodeOf(fd); err == nil {
+		if ino, err = c.s.inodeOf(c.Process, fd); err == nil {
 			err = unix.Fstat(fd, &st)
 		}
 	}
@@ -85,12 +85,15 @@ func (c *Call) fdinfoLine(line string, ino uint64, th *thread, n string) string 
 }
 
 // inodeOf returns the number of an open file as fstat tells it.
-func (s *Sandbox) inodeOf(fd int) (uint64, error) {
+func (s *Sandbox) inodeOf(by *Process, fd int) (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return 0, err
 	}
 	f, err := s.view.fileOf(fd, &st, true)
+	if err == nil && f == nil {
+		err = s.statUnnamed(by, fd, &st)
+	}
 	if err != nil || f == nil {
 		return st.Ino, err
 	}

@@ -45,7 +45,10 @@ func (v *view) mayOpen(th *thread, o *outside, flags int) error {
 	if flags&unix.O_TRUNC != 0 {
 		want |= unix.W_OK
 	}
-	if o.path == "" || o.link {
+	switch {
+	case o.path == "":
+		return v.mayUseUnnamed(th, o.fd, want, true)
+	case o.link:
 		return nil
 	}
 	if other := v.threadOf(o.path); want&unix.W_OK != 0 && path.Base(o.path) == "mem" && other != nil && other.proc != th.proc {
@@ -57,6 +60,9 @@ func (v *view) mayOpen(th *thread, o *outside, flags int) error {
 // mayAccess answers access(2).
 func (v *view) mayAccess(th *thread, o *outside, mode uint32, effective bool) error {
 	if o.path == "" {
+		if err := v.mayUseUnnamed(th, o.fd, mode, effective); err != nil {
+			return err
+		}
 		return unix.Faccessat(unix.AT_FDCWD, fdName(o.fd), mode, unix.AT_EACCESS)
 	}
 	if o.link {
@@ -66,11 +72,29 @@ func (v *view) mayAccess(th *thread, o *outside, mode uint32, effective bool) er
 	if err != nil {
 		return err
 	}
-	who := own.real
-	if effective {
-		who = own.fs
+	return v.mayUseAs(th, own.who(effective), o.path, o.fd, mode)
+}
+
+// mayUseUnnamed decides whether a thread may do something to a file without a name. What the
+// command was given is the kernel's to decide.
+func (v *view) mayUseUnnamed(th *thread, fd int, want uint32, effective bool) error {
+	n, err := v.s.unnamed(fd)
+	if n == nil || err != nil {
+		return err
 	}
-	return v.mayUseAs(th, who, o.path, o.fd, mode)
+	own, err := v.creds(th)
+	if err != nil {
+		return err
+	}
+	return allows(want)(own.who(effective), &n.st)
+}
+
+// who are the ids that count: the effective ones, or those that a thread really has.
+func (c *credentials) who(effective bool) *cow.Cred {
+	if effective {
+		return c.fs
+	}
+	return c.real
 }
 
 // mayUse decides whether a thread may do something to a file in /proc.

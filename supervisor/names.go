@@ -3,6 +3,8 @@
 package supervisor
 
 import (
+	"fmt"
+
 	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
 )
@@ -93,12 +95,34 @@ func (s *Sandbox) unlink(c *Call, dirfd int32, path uint64, flags int32) Answer 
 	if flags&^unix.AT_REMOVEDIR != 0 {
 		return Errno(unix.EINVAL)
 	}
-	return c.done(c.at(dirfd, path, noFollow, func(w *cow.Walk, path string) error {
-		if flags&unix.AT_REMOVEDIR != 0 {
+	asDir := flags&unix.AT_REMOVEDIR != 0
+	err := c.at(dirfd, path, noFollow, func(w *cow.Walk, path string) error {
+		if asDir {
 			return s.view.tree.Rmdir(w, path)
 		}
 		return s.view.tree.Unlink(w, path)
-	}))
+	})
+	if o := isOutside(err); o != nil {
+		defer unix.Close(o.fd)
+		return s.notRemoved(o, asDir)
+	}
+	return c.done(err)
+}
+
+// notRemoved is why a file in /proc isn't removed. That it isn't of the kind that is meant
+// comes before that nothing there can be (may_delete, fs/namei.c).
+func (s *Sandbox) notRemoved(o *outside, asDir bool) Answer {
+	var st unix.Stat_t
+	if err := unix.Fstat(o.fd, &st); err != nil {
+		return Fatal(fmt.Errorf("look at %s: %w", o.name(), err))
+	}
+	switch isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR; {
+	case asDir && !isDir:
+		return Errno(unix.ENOTDIR)
+	case !asDir && isDir:
+		return Errno(unix.EISDIR)
+	}
+	return Errno(unix.EPERM)
 }
 
 func (s *Sandbox) rename(c *Call, oldfd int32, old uint64, newfd int32, path, flags uint64) Answer {

@@ -126,7 +126,29 @@ type socketEntry struct {
 // socketEntries lists the sandbox's own sockets of one of the kernel's tables. Those that
 // only wait for late packets are left out: how many there are is a matter of the host's
 // time.
-func (s *Sandbox) socketEntries(table string, p protocol) (list []socketEntry) {
+func (s *Sandbox) socketEntries(table string, p protocol) []socketEntry {
+	list := s.ownEntries(table, p)
+	for i := range list {
+		list[i].inode = s.socketNumber(&list[i])
+	}
+	return list
+}
+
+// socketNumber is the number of a socket as fstat tells it. If nobody has looked at it so far,
+// it follows from the addresses.
+func (s *Sandbox) socketNumber(e *socketEntry) string {
+	ino, err := strconv.ParseUint(e.inode, 10, 64)
+	if err != nil || ino == 0 { // closed
+		return e.inode
+	}
+	n := 0
+	return strconv.FormatUint(s.numbers.of("socket:[", ino, func() uint64 {
+		n++
+		return s.view.tree.Number(fmt.Sprintf("socket %s %s %s %d", e.local, e.remote, e.state, n))
+	}), 10)
+}
+
+func (s *Sandbox) ownEntries(table string, p protocol) (list []socketEntry) {
 	switch {
 	case s.netspace != nil:
 		return s.netspace.entries(table, p)

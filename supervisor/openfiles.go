@@ -161,7 +161,7 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 
 // openOutsideText answers the open of a synthetic file that isn't in the tree.
 func (c *Call) openOutsideText(o *outside, text func(*Call) string, flags uint64) Answer {
-	if err := c.s.statOutside(o, c.statBuf()); err != nil {
+	if err := c.s.statOutside(c.Process, o, c.statBuf()); err != nil {
 		return c.refusedWith(err)
 	}
 	return c.openText(o.path, text, flags, c.statBuf())

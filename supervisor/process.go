@@ -54,6 +54,8 @@ type Process struct {
 
 	loader atomic.Uint64 // where the dynamic linker lies, 0 if there is none
 
+	looked atomic.Uint64 // at how many files without a name it was the first to look
+
 	hidden atomic.Bool // it has asked that nobody looks into it
 	open   atomic.Bool // it has asked that others may, since it has executed its program
 

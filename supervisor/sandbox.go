@@ -38,6 +38,7 @@ type Sandbox struct {
 	netlinks     netlinkSockets
 	feeds        feeds // of random devices
 	standIns     standIns
+	numbers      unnamedNumbers
 	terminals    terminalSet
 	memory       memory
 	systemV      *systemVObjects

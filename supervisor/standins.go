@@ -89,25 +89,27 @@ func (s *standIns) socket(fd int, st *unix.Stat_t) (forget func(), err error) {
 }
 
 // stat replaces what the kernel tells of a descriptor, if that stands for something.
-func (s *standIns) stat(fd int, st *unix.Stat_t) error {
+func (s *standIns) stat(fd int, st *unix.Stat_t) (stands bool, err error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFSOCK:
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if as, ok := s.sockets[st.Ino]; ok {
 			*st = as
+			return true, nil
 		}
 	case unix.S_IFREG:
 		if st.Nlink != 0 || st.Mode&0o777 == textMode {
-			return nil
+			return false, nil
 		}
 		link, err := fdPath(fd)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if as, ok := s.text(link); ok {
 			*st = as.st
+			return true, nil
 		}
 	}
-	return nil
+	return false, nil
 }

@@ -17,8 +17,8 @@ import (
 // Eliminated: they are the tree's, see package cow. File systems are all of one
 // kind and size.
 //
-// What remains: pipes, sockets and other files without a name, and what the
-// command was given from outside, have the kernel's numbers and times.
+// What remains: the files that the command was given from outside have the host's numbers
+// and times. Pipes, sockets and memory: see unnamed.go.
 func statFiles(s *Sandbox) feature {
 	cwd := int32(unix.AT_FDCWD)
 	return feature{name: "stat", calls: []call{
@@ -52,17 +52,23 @@ func (s *Sandbox) stat(c *Call, dirfd int32, path, buf uint64, flags int32) Answ
 	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT|statxSync) != 0 {
 		return Errno(unix.EINVAL)
 	}
-	if path == 0 && flags&unix.AT_EMPTY_PATH != 0 && dirfd >= 0 { // as fstat, Linux 6.11
-		return s.fstat(c, dirfd, buf)
-	}
 	st := c.statBuf()
-	err := c.lookup(dirfd, path, followFlag(flags)|c.tellsAbout(dirfd), func(f *cow.File, _ *cow.Cred) error {
+	err := c.lookupStat(dirfd, path, flags, func(f *cow.File, _ *cow.Cred) error {
 		a, err := f.Stat()
 		s.view.saw(&a)
 		fillStat(st, &a)
 		return err
 	})
 	return s.statted(c, buf, st, err)
+}
+
+// lookupStat finds a file for calls that take no path for an empty one (Linux 6.11).
+func (c *Call) lookupStat(dirfd int32, path uint64, flags int32, do func(f *cow.File, cred *cow.Cred) error) error {
+	follow := followFlag(flags) | c.tellsAbout(dirfd)
+	if path == 0 && flags&unix.AT_EMPTY_PATH != 0 {
+		return c.lookupEmpty(dirfd, follow, do)
+	}
+	return c.lookup(dirfd, path, follow, do)
 }
 
 func (s *Sandbox) fstat(c *Call, fd int32, buf uint64) Answer {
@@ -81,7 +87,7 @@ func (s *Sandbox) fstat(c *Call, fd int32, buf uint64) Answer {
 func (s *Sandbox) statted(c *Call, buf uint64, st *unix.Stat_t, err error) Answer {
 	if o := isOutside(err); o != nil {
 		defer unix.Close(o.fd)
-		if err := s.statOutside(o, st); err != nil {
+		if err := s.statOutside(c.Process, o, st); err != nil {
 			return c.refusedWith(err)
 		}
 	} else if err != nil {
@@ -91,7 +97,7 @@ func (s *Sandbox) statted(c *Call, buf uint64, st *unix.Stat_t, err error) Answe
 }
 
 // statOutside asks the kernel. What is in /proc has the times of the start.
-func (s *Sandbox) statOutside(o *outside, st *unix.Stat_t) error {
+func (s *Sandbox) statOutside(by *Process, o *outside, st *unix.Stat_t) error {
 	if err := unix.Fstat(o.fd, st); err != nil {
 		return err
 	}
@@ -100,7 +106,7 @@ func (s *Sandbox) statOutside(o *outside, st *unix.Stat_t) error {
 		setStatLinks(st, few, block) // the host's processes are counted otherwise
 	}
 	if o.path == "" {
-		return s.standIns.stat(o.fd, st)
+		return s.statUnnamed(by, o.fd, st)
 	}
 	if isProc(o.path) {
 		st.Dev, st.Ino = procDev, s.procNumber(o.path)
@@ -149,17 +155,12 @@ func (s *Sandbox) statx(c *Call) Answer {
 		s.view.saw(&a)
 		return err
 	}
-	var err error
-	if path == 0 && flags&unix.AT_EMPTY_PATH != 0 && dirfd >= 0 {
-		err = c.lookupFD(dirfd, 0, find)
-	} else {
-		err = c.lookup(dirfd, path, followFlag(flags)|c.tellsAbout(dirfd), find)
-	}
+	err := c.lookupStat(dirfd, path, flags, find)
 	dev := uint64(cow.Dev)
 	if o := isOutside(err); o != nil {
 		defer unix.Close(o.fd)
 		st := c.statBuf()
-		if err := s.statOutside(o, st); err != nil {
+		if err := s.statOutside(c.Process, o, st); err != nil {
 			return c.refusedWith(err)
 		}
 		dev = st.Dev
@@ -264,6 +265,9 @@ func (v *view) readOutside(th *thread, o *outside) (string, error) {
 		return target, nil // what has no file behind it, such as a socket
 	}
 	defer unix.Close(fd)
+	if n, err := v.s.unnamed(fd); err != nil || n != nil && !n.text {
+		return n.name(v.s, th.proc), err
+	}
 	return v.pathInside(fd, target)
 }
 

@@ -488,8 +488,18 @@ func (p *passage) jump(name string) (back bool, path string, err error) {
 	case more:
 		err = unix.EACCES // a directory that the command was given
 	default:
-		// An open file without a name: what its descriptor may do, a new one may.
-		return false, "", &outside{fd: fd, magic: dir + "/" + name, readOnly: link.Mode&0o200 == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG}
+		// An open file without a name: of what the command was given a new descriptor may do
+		// what that one may.
+		o := &outside{fd: fd, magic: dir + "/" + name}
+		if link.Mode&0o200 == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			n, err := p.v.s.unnamed(fd)
+			if err != nil {
+				unix.Close(fd)
+				return false, "", err
+			}
+			o.readOnly = n == nil || n.text
+		}
+		return false, "", o
 	}
 	unix.Close(fd)
 	return err == nil, path, err
@@ -638,7 +648,12 @@ func (c *Call) lookupFD(fd int32, flags walkFlags, do func(f *cow.File, cred *co
 	if fd < 0 {
 		return unix.EBADF // AT_FDCWD is no descriptor
 	}
-	return c.s.view.at(c.thread, fd, "", emptyPath|flags, func(w *cow.Walk, path string) error {
+	return c.lookupEmpty(fd, flags, do)
+}
+
+// lookupEmpty finds what an empty path means: dirfd itself.
+func (c *Call) lookupEmpty(dirfd int32, flags walkFlags, do func(f *cow.File, cred *cow.Cred) error) error {
+	return c.s.view.at(c.thread, dirfd, "", emptyPath|flags, func(w *cow.Walk, path string) error {
 		f, err := c.s.view.tree.Lookup(w, path)
 		if err != nil {
 			return err
