@@ -4,6 +4,7 @@ package cow
 
 import (
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ type object struct {
 	size, mtime int64
 	notes       int64 // how often its time was set for that
 	told        bool  // somebody may watch it
+	stays       bool  // when it has no name any more, as there is no other way to it
 }
 
 // objectPath names the next object for bytes.
@@ -94,6 +96,29 @@ func (t *Tree) newOpenObject(in *Inode, flags int) (fd int, err error) {
 	return fd, nil
 }
 
+// newNamelessObject does so for a file that is opened without a name (O_TMPFILE), which its
+// descriptor tells (F_GETFL, fcntl(2)).
+func (t *Tree) newNamelessObject(in *Inode, flags int) (fd int, err error) {
+	o := &object{}
+	if o.path, err = t.objectPath(); err != nil {
+		return -1, err
+	}
+	fd, err = unix.Open(filepath.Dir(o.path), flags|unix.O_TMPFILE|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return t.newOpenObject(in, flags) // not every file system has that
+	}
+	var st unix.Stat_t
+	if err = unix.Linkat(unix.AT_FDCWD, heldPath(fd), unix.AT_FDCWD, o.path, unix.AT_SYMLINK_FOLLOW); err == nil {
+		err = unix.Fstat(fd, &st)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	t.has(in, o, &st)
+	return fd, nil
+}
+
 // materialise gives a file that so far is a text in memory its object.
 func (t *Tree) materialise(in *Inode) error {
 	if in.text == "" || in.object != nil {
@@ -123,6 +148,7 @@ func (t *Tree) materialise(in *Inode) error {
 func (t *Tree) drop(in *Inode) {
 	switch {
 	case in.object == nil || t.journal != nil:
+	case in.object.stays && !in.object.told:
 	case t.limited() && in.isRegular():
 		in.object.dropped = true
 		t.loseName(in)

@@ -150,7 +150,11 @@ func (o *opening) newObject(in *Inode) (err error) {
 		return o.t.newObject(in)
 	}
 	o.alone()
-	o.fd, err = o.t.newOpenObject(in, o.bytesFlags())
+	if o.has(unix.O_TMPFILE) {
+		o.fd, err = o.t.newNamelessObject(in, o.bytesFlags())
+	} else {
+		o.fd, err = o.t.newOpenObject(in, o.bytesFlags())
+	}
 	return err
 }
 
@@ -385,6 +389,7 @@ func (o *opening) special(e entry) error {
 	}
 	s.Flags = o.flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC|unix.O_NOFOLLOW) | unix.O_CLOEXEC | unix.O_NOCTTY
 	if in.object != nil && !s.Put {
+		in.object.stays = true // it may be opened again by who has it open
 		s.Host = in.object.path
 	}
 	if s.Host == "" && !s.Put {

@@ -10,8 +10,8 @@ import (
 // RENAME_EXCHANGE; RENAME_WHITEOUT isn't known. Both walks have the same
 // credentials.
 func (t *Tree) Rename(from *Walk, old string, to *Walk, path string, flags uint32) error {
-	const noReplace, exchange = unix.RENAME_NOREPLACE, unix.RENAME_EXCHANGE
-	if flags&^(noReplace|exchange) != 0 || flags == noReplace|exchange {
+	const noReplace, exchange, whiteout = unix.RENAME_NOREPLACE, unix.RENAME_EXCHANGE, unix.RENAME_WHITEOUT
+	if flags&^(noReplace|exchange|whiteout) != 0 || flags&exchange != 0 && flags != exchange {
 		return unix.EINVAL
 	}
 	t.mu.Lock()
@@ -25,7 +25,7 @@ func (t *Tree) Rename(from *Walk, old string, to *Walk, path string, flags uint3
 		return err
 	}
 	m := move{t: t, cred: from.Cred, src: src, dst: dst, exchange: flags == exchange}
-	if err := m.named(flags == noReplace); err != nil {
+	if err := m.named(flags&noReplace != 0); err != nil {
 		return err
 	}
 	if src.inode == dst.inode || dst.inode != nil && src.inode.attr.Ino == dst.inode.attr.Ino {
@@ -41,13 +41,24 @@ func (t *Tree) Rename(from *Walk, old string, to *Walk, path string, flags uint3
 		return m.through(flags)
 	}
 	t.begins()
-	if err := t.tellMove(&m.src, &m.dst, flags); err != nil {
+	if flags&whiteout != 0 {
+		if err := t.occupy(); err != nil { // before anything has moved
+			return err
+		}
+		t.inodes--
+	}
+	if err := t.tellMove(&m.src, &m.dst, flags&^whiteout); err != nil {
 		return err
 	}
 	if m.exchange {
 		return m.swap()
 	}
-	return m.run()
+	if err := m.run(); err != nil || flags&whiteout == 0 {
+		return err
+	}
+	// What another overlayfs takes for a removed file is a device like others here.
+	_, err = t.createAt(entry{dir: m.src.dir, name: m.src.name}, m.cred, unix.S_IFCHR, nil)
+	return err
 }
 
 // A move is a rename under way.

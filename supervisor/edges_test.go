@@ -170,3 +170,32 @@ for inherit in True, False:
 		t.Log(got)
 	}
 }
+
+// TestRarely: what is rarely done to files is as natively.
+func TestRarely(t *testing.T) {
+	t.Parallel()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3")
+	}
+	script, err := filepath.Abs("testdata/py/rarely.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := func() *exec.Cmd {
+		cmd := exec.Command(python, "-S", script)
+		cmd.Dir = t.TempDir()
+		return cmd
+	}
+	bare, err := command().CombinedOutput()
+	if err != nil {
+		t.Fatalf("bare: %v\n%s", err, bare)
+	}
+	want := string(bare)
+	if strings.Contains(want, "x to z, 4 EINVAL") {
+		t.Skip("the file system of ", t.TempDir(), " has no RENAME_WHITEOUT")
+	}
+	if diff := cmp.Diff(want, output(t, Config{}, command())); diff != "" {
+		t.Errorf("(-bare +sandbox):\n%s", diff)
+	}
+}
