@@ -26,14 +26,29 @@ var ErrHostChanged = errors.New("the host's file has changed since the sandbox b
 // are opened meanwhile. Files keep the extended attributes user.*, and as root the others
 // that the tree knows; a file that was replaced has lost those otherwise.
 //
+// What was changed by the tree's clock has been changed now, in the same order: what make(1)
+// looks at are times. Those that were set stay.
+//
 // Errors: [ErrHostChanged], and what the host says. Nothing has changed then, unless
-// the error says so. A commit that was killed is finished or forgotten by [Recover].
+// the error says so. A commit that was killed is finished or forgotten by [Recover], and
+// by the next one. Commits with the same home wait for each other.
 func (t *Tree) Commit(changes Changes, home string) error {
-	if err := Recover(home); err != nil {
+	return alone(home, func() error {
+		finished, err := recoverAt(home)
+		if err != nil {
+			return err
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		err = t.commit(changes, home)
+		if finished && errors.Is(err, ErrHostChanged) {
+			err = fmt.Errorf("%w; a commit that had been killed was finished before this one, and the command had seen the files from before: run it again", err)
+		}
 		return err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	})
+}
+
+func (t *Tree) commit(changes Changes, home string) error {
 	staging := filepath.Join(home, stagingName)
 	c := newCommitting(t, staging)
 	err := c.check(changes)
@@ -47,7 +62,8 @@ func (t *Tree) Commit(changes Changes, home string) error {
 		_ = os.RemoveAll(staging) // without a journal it means nothing
 		return fmt.Errorf("cow: commit: %w", err)
 	}
-	return Recover(home)
+	_, err = recoverAt(home)
+	return err
 }
 
 func newCommitting(t *Tree, staging string) *committing {
@@ -69,6 +85,7 @@ type committing struct {
 	files   map[identity]string    // where a file is found once the steps before are done
 	opened  map[string]uint32      // directories that are made writable, with their modes; 0 is one that needn't be
 	steps   []journalStep
+	now     map[unix.Timespec]unix.Timespec // the host's times for those of the tree's clock
 }
 
 type hostChange struct {
@@ -241,7 +258,16 @@ func (c *committing) inPlace(h *hostChange) bool {
 	case h.inode.isDir():
 		return true
 	}
-	return h.sameFile() && (!h.inode.rewritten() || h.was.Nlink > 1) && c.keepsLinks(h)
+	return h.sameFile() && (!h.inode.rewritten() || h.was.Nlink > 1 || h.isForeign()) && c.keepsLinks(h)
+}
+
+// isForeign reports whether the file belongs to somebody else, stays so, and may be written
+// to by this process, which can change nothing but its bytes.
+func (h *hostChange) isForeign() bool {
+	a := &h.inode.attr
+	return unix.Geteuid() != 0 && int(a.UID) != unix.Geteuid() &&
+		h.was != nil && a.UID == h.was.Uid && a.GID == h.was.Gid && a.Mode == h.was.Mode &&
+		unix.Faccessat(unix.AT_FDCWD, h.host, unix.W_OK, unix.AT_EACCESS|unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
 func (h *hostChange) sameType() bool {
@@ -273,7 +299,7 @@ func (h *hostChange) sameFile() bool {
 // mayOwn checks that this process may give the file its owner and mode.
 func (h *hostChange) mayOwn() error {
 	me := unix.Geteuid()
-	if me == 0 || h.Kind == Deleted || int(h.inode.attr.UID) == me {
+	if me == 0 || h.Kind == Deleted || int(h.inode.attr.UID) == me || h.sameFile() && h.isForeign() {
 		return nil
 	}
 	return fmt.Errorf("only root can make files of user %d: %w", h.inode.attr.UID, unix.EPERM)
@@ -311,6 +337,16 @@ func (t *Tree) Keep(changes Changes, dir string) error {
 	if err := os.MkdirAll(files, 0o755); err != nil {
 		return fmt.Errorf("cow: keep changes: %w", err)
 	}
+	err := t.keepAt(changes, dir, files)
+	if err != nil { // what is there in part is of no use, and would be in the way of the next try
+		for _, name := range []string{"files", "changes", "new"} {
+			_ = os.RemoveAll(filepath.Join(dir, name))
+		}
+	}
+	return err
+}
+
+func (t *Tree) keepAt(changes Changes, dir, files string) error {
 	if err := os.WriteFile(filepath.Join(dir, "changes"), []byte(changes.String()), 0o644); err != nil {
 		return fmt.Errorf("cow: keep changes: %w", err)
 	}

@@ -127,6 +127,15 @@ func (t *Tree) materialise(in *Inode) error {
 	if err := t.newObject(in); err != nil {
 		return err
 	}
+	err := t.writeText(in)
+	if err != nil { // on a full disk: there may be room later
+		_ = unix.Unlink(in.object.path)
+		in.object = nil
+	}
+	return err
+}
+
+func (t *Tree) writeText(in *Inode) error {
 	f, err := os.OpenFile(in.object.path, os.O_WRONLY, 0)
 	if err != nil {
 		return err

@@ -23,6 +23,9 @@ func (*Tree) Snapshot(string) error { return errors.ErrUnsupported }
 // Changes returns [errors.ErrUnsupported].
 func (*Tree) Changes() (Changes, error) { return nil, errors.ErrUnsupported }
 
+// Unfinished reports that nothing is.
+func Unfinished(string) (bool, error) { return false, nil }
+
 // Recover returns [errors.ErrUnsupported].
 func Recover(string) error { return errors.ErrUnsupported }
 

@@ -74,15 +74,61 @@ func (c *committing) writeJournal() error {
 }
 
 // Recover finishes a commit with the given home that was killed after it had
-// begun to change the host, or clears away one that had not.
+// begun to change the host, or clears away one that had not. It waits for one that is
+// under way.
 func Recover(home string) error {
+	return alone(home, func() error {
+		_, err := recoverAt(home)
+		return err
+	})
+}
+
+// Unfinished reports whether a commit of this user's with the given home was killed after it
+// had begun to change the host. It waits for one that is under way.
+func Unfinished(home string) (unfinished bool, err error) {
+	look := func() error {
+		text, err := os.ReadFile(filepath.Join(home, stagingName, journalName))
+		if err == nil {
+			_, err = checkJournal(home, text)
+		}
+		unfinished = err == nil
+		return nil
+	}
+	if _ = look(); unfinished {
+		err = alone(home, look)
+	}
+	return unfinished, err
+}
+
+// alone calls do while nobody else commits with the given home. The lock goes with the process
+// that has it.
+func alone(home string, do func() error) error {
+	dir, err := unix.Open(home, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.EACCES && unix.Faccessat(unix.AT_FDCWD, home, unix.W_OK, unix.AT_EACCESS) == unix.EACCES {
+		return do() // nobody who runs as this user commits anything there
+	}
+	if err != nil {
+		return fmt.Errorf("cow: commit: open %s: %w", home, err)
+	}
+	defer unix.Close(dir)
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Flock(dir, unix.LOCK_EX)
+	}
+	if err != nil {
+		return fmt.Errorf("cow: commit: lock %s, so that nobody else commits there: %w", home, err)
+	}
+	return do()
+}
+
+// recoverAt does what Recover does, and reports whether there was something to finish.
+func recoverAt(home string) (finished bool, err error) {
 	staging := filepath.Join(home, stagingName)
 	text, err := os.ReadFile(filepath.Join(staging, journalName))
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.RemoveAll(staging); err != nil {
-			return fmt.Errorf("cow: clear an unfinished commit away: %w", err)
+			return false, fmt.Errorf("cow: clear an unfinished commit away: %w", err)
 		}
-		return nil
+		return false, nil
 	}
 	var steps []journalStep
 	var mark string
@@ -93,21 +139,21 @@ func Recover(home string) error {
 		err = json.Unmarshal(text, &steps)
 	}
 	if err != nil {
-		return fmt.Errorf("cow: read the journal of a commit, %s: %w", filepath.Join(staging, journalName), err)
+		return false, fmt.Errorf("cow: read the journal of a commit, %s: %w", filepath.Join(staging, journalName), err)
 	}
 	for _, s := range steps {
 		if err := s.run(); err != nil {
-			return fmt.Errorf("cow: commit: the host's files are changed in part; %s says what is missing, and the next commit goes on with it: %s %s: %w",
+			return false, fmt.Errorf("cow: commit: the host's files are changed in part; %s says what is missing, and the next commit goes on with it: %s %s: %w",
 				filepath.Join(staging, journalName), s.Do, s.Path, err)
 		}
 	}
 	if err := os.RemoveAll(staging); err != nil {
-		return fmt.Errorf("cow: clear a finished commit away: %w", err)
+		return false, fmt.Errorf("cow: clear a finished commit away: %w", err)
 	}
 	if err := os.Remove(mark); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cow: clear a finished commit away: %w", err)
+		return false, fmt.Errorf("cow: clear a finished commit away: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 // run does a step, which may have been done before.
@@ -286,6 +332,9 @@ func setAttr(path string, s journalStep) error {
 	}
 	if err != nil {
 		return err
+	}
+	if int(st.Uid) != unix.Geteuid() && st.Mode&0o7777 == s.Mode&0o7777 && unix.Geteuid() != 0 {
+		return nil // somebody else's, that was written to: its time is that of the write
 	}
 	if err := unix.Chmod(path, s.Mode&0o7777); err != nil {
 		return err

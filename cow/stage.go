@@ -3,6 +3,7 @@
 package cow
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +21,7 @@ func (c *committing) stage() error {
 	if err := os.Mkdir(c.staging, 0o700); err != nil {
 		return err
 	}
+	c.date()
 	c.stageOpening()
 	// What is removed goes first, the deepest first; then everything comes in the
 	// order of paths, a directory before what is in it.
@@ -37,7 +40,34 @@ func (c *committing) stage() error {
 	if err := c.stageDirs(); err != nil {
 		return err
 	}
+	if err := c.hasRoom(); err != nil {
+		return err
+	}
 	return c.writeJournal()
+}
+
+// date finds out when, by the host's clock, what was changed by the tree's has been changed:
+// now, one after the other.
+func (c *committing) date() {
+	last, host := c.t.change(), time.Now().UnixNano()
+	if c.t.start > c.t.began-second && last <= host {
+		return // the tree's clock was the host's
+	}
+	var times []unix.Timespec
+	for _, h := range c.todo {
+		if h.Kind == Deleted {
+			continue
+		}
+		if ns := Nanoseconds(h.inode.attr.Mtime); ns > c.t.start && ns <= last {
+			times = append(times, h.inode.attr.Mtime)
+		}
+	}
+	slices.SortFunc(times, func(a, b unix.Timespec) int { return cmp.Or(cmp.Compare(a.Sec, b.Sec), cmp.Compare(a.Nsec, b.Nsec)) })
+	times = slices.Compact(times)
+	c.now = map[unix.Timespec]unix.Timespec{}
+	for i, ts := range times {
+		c.now[ts] = unix.NsecToTimespec(host - int64(len(times)-1-i))
+	}
 }
 
 // stageOpening opens directories that couldn't be entered otherwise: those that are closed
@@ -96,6 +126,27 @@ func (c *committing) stageDirs() error {
 	return nil
 }
 
+// hasRoom checks that the file system of the staging directory has an inode for everything
+// that the steps make.
+func (c *committing) hasRoom() error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(c.staging, &fs); err != nil || fs.Files == 0 { // it has no fixed number
+		return err
+	}
+	const more = 4 // the journal, and what replaces something for a moment
+	needs := uint64(more)
+	for _, s := range c.steps {
+		switch s.Do {
+		case "mkdir", "symlink", "mknod":
+			needs++
+		}
+	}
+	if fs.Ffree < needs {
+		return fmt.Errorf("%d inodes are needed and %d are free: %w", needs, fs.Ffree, unix.ENOSPC)
+	}
+	return nil
+}
+
 func (c *committing) do(s journalStep) { c.steps = append(c.steps, s) }
 
 // step returns a step that gives a file all its attributes.
@@ -105,6 +156,8 @@ func (c *committing) step(do string, h *hostChange) (s journalStep, err error) {
 	s = journalStep{Do: do, Path: rawName(h.host), Mode: a.Mode & 0o7777, UID: int(a.UID), GID: int(a.GID), Mtime: jsonTime(a.Mtime), Target: rawName(in.target), Rdev: a.Rdev}
 	if h.lower != nil && c.t.attrOf(h.lower).Mtime == a.Mtime { // it was never changed
 		s.Mtime = jsonTime(h.lower.Mtim)
+	} else if now, ok := c.now[a.Mtime]; ok {
+		s.Mtime = jsonTime(now)
 	}
 	if !in.isDir() && !in.isRegular() || in.own&ownXattrs == 0 && h.sameFile() {
 		return s, nil
@@ -186,8 +239,8 @@ func (c *committing) stageInode(i int, h *hostChange) (at string, err error) {
 	s.Path = rawName(kept)
 	if in.rewritten() {
 		s.Do, s.From = "rewrite", rawName(staged)
-		if err = c.write(s, in); err == nil {
-			err = errors.Join(unix.Chmod(staged, 0o600), canRewrite(kept)) // it is read once more
+		if err = c.writeBytes(staged, in); err == nil {
+			err = canRewrite(kept)
 		}
 	}
 	c.do(s)
@@ -231,10 +284,13 @@ func (c *committing) kept(h *hostChange, link string) (path string, same bool) {
 	if !same && (lost == 0 || lost == int(st.Nlink) || in.isSymlink()) {
 		return "", false
 	}
-	if unix.Link(in.lower, link) != nil {
-		return "", false // on another file system, say: it is copied
+	if unix.Link(in.lower, link) == nil {
+		return link, same
 	}
-	return link, same
+	if same && lost == 0 { // it is on another file system, and has this name in the end as well
+		return in.lower, true
+	}
+	return "", false // it is copied
 }
 
 // keepsLinks reports whether the host's file that an inode shows will have the inode's
@@ -247,31 +303,37 @@ func (c *committing) keepsLinks(h *hostChange) bool {
 // canRewrite checks that a file can be written to, as one that is executed can't.
 func canRewrite(path string) error {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == unix.EACCES {
-		return nil // it is this user's, and its mode is no hindrance
+	if err == nil {
+		return unix.Close(fd)
 	}
-	if err != nil {
-		return fmt.Errorf("it has several names, and can't be written to: %w", err)
+	var st unix.Stat_t
+	if err == unix.EACCES && unix.Lstat(path, &st) == nil && int(st.Uid) == unix.Geteuid() {
+		return nil // its mode is no hindrance
 	}
-	return unix.Close(fd)
+	return fmt.Errorf("it has several names or is somebody else's, and can't be written to: %w", err)
 }
 
-// write writes a file to where it is moved from.
-func (c *committing) write(s journalStep, in *Inode) error {
+// writeBytes writes what a file holds to a new one.
+func (c *committing) writeBytes(path string, in *Inode) error {
 	from, err := c.t.openToRead(in)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(from)
-	to, err := unix.Open(string(s.From), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	to, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(to)
-	if err := copyBytes(to, from); err != nil {
+	return copyBytes(to, from)
+}
+
+// write writes a file to where it is moved from.
+func (c *committing) write(s journalStep, in *Inode) error {
+	if err := c.writeBytes(string(s.From), in); err != nil {
 		return err
 	}
-	err = setAttr(string(s.From), s)
+	err := setAttr(string(s.From), s)
 	if errors.Is(err, unix.EOPNOTSUPP) { // where it belongs they can be set
 		s.Xattrs = nil
 		err = setAttr(string(s.From), s)

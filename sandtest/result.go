@@ -68,7 +68,8 @@ type Result struct {
 
 // Commit writes the changes to the host: all of them, or none with an error. Where
 // somebody else has changed a file meanwhile that is [cow.ErrHostChanged]. What the
-// command left in /tmp, /dev and other places of its own is left out.
+// command left in /tmp, /dev and other places of its own is left out. What it has changed
+// is dated now, as make(1) would have it, but for the times that it has set itself.
 func (r *Result) Commit() error { return r.sandbox.Layer().Commit(r.Changes, r.dir) }
 
 // CommitBelow does as Commit, with those of the changes that lie below a directory of the

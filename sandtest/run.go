@@ -3,6 +3,7 @@ package sandtest
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
@@ -87,6 +88,16 @@ type Process struct {
 	waited chan struct{} // holds a token while nobody waits
 }
 
+// checkCommit refuses a directory that a commit has changed in part: nothing that reads it
+// says anything.
+func checkCommit(dir string) error {
+	unfinished, err := cow.Unfinished(dir)
+	if err == nil && unfinished {
+		err = fmt.Errorf("%s is changed in part: a commit was killed there; to finish it, run: sandtest run --dir %s --changes commit -- true", dir, dir)
+	}
+	return err
+}
+
 func start(cmd *exec.Cmd, opts Options, deadline time.Time) (*Process, error) {
 	p := &Process{waited: make(chan struct{}, 1), started: make(chan struct{})}
 	p.waited <- struct{}{}
@@ -119,6 +130,9 @@ func start(cmd *exec.Cmd, opts Options, deadline time.Time) (*Process, error) {
 	}
 	var err error
 	if p.dir, err = filepath.Abs(cmd.Dir); err != nil {
+		return nil, err
+	}
+	if err := checkCommit(p.dir); err != nil {
 		return nil, err
 	}
 	if p.sandbox, err = supervisor.Start(cmd, cfg); err != nil {

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -72,6 +75,35 @@ func TestChanges(t *testing.T) {
 		if diff := cmp.Diff(want, contents(t, kept)); diff != "" {
 			t.Errorf("what was kept (-want +got):\n%s", diff)
 		}
+	})
+	t.Run("keep where something is", func(t *testing.T) {
+		for _, word := range []string{"keep", "snapshot"} {
+			kept := t.TempDir()
+			if err := os.WriteFile(filepath.Join(kept, "before"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			o := run(t, "run", "--dir", setUp(t), "--changes", word+"="+kept, "echo", "ran")
+			o.check(t, 125, "", "it isn't empty, it has before")
+		}
+	})
+	t.Run("commit after one that was killed", func(t *testing.T) {
+		dir := setUp(t)
+		// What it leaves behind, with the mark that it is this user's.
+		t.Setenv("XDG_CACHE_HOME", t.TempDir())
+		text := []byte(`[{"do":"remove","path":"` + filepath.Join(dir, "gone") + `"}]`)
+		sum := sha256.Sum256(append([]byte(dir+"\x00"), text...))
+		for _, make := range []error{
+			os.Mkdir(filepath.Join(dir, ".sandtest-commit"), 0o700), os.WriteFile(filepath.Join(dir, ".sandtest-commit", "journal"), text, 0o600),
+			os.MkdirAll(filepath.Join(os.Getenv("XDG_CACHE_HOME"), "sandtest-commits-"+strconv.Itoa(os.Getuid())), 0o700),
+			os.WriteFile(filepath.Join(os.Getenv("XDG_CACHE_HOME"), "sandtest-commits-"+strconv.Itoa(os.Getuid()), hex.EncodeToString(sum[:])), nil, 0o600),
+		} {
+			if make != nil {
+				t.Fatal(make)
+			}
+		}
+		run(t, "run", "--dir", dir, "ls").check(t, 125, "", "changed in part: a commit was killed there; to finish it, run: sandtest run --dir "+dir+" --changes commit -- true")
+		run(t, "run", "--dir", dir, "--changes", "commit", "ls").check(t, 0, "f\n")
+		run(t, "run", "--dir", dir, "ls", "-A").check(t, 0, "f\n")
 	})
 	t.Run("diff", func(t *testing.T) {
 		o := run(t, "run", "--dir", setUp(t), "--diff", "sh", "-c", "sed -i s/b/B/ f; rm gone")

@@ -36,9 +36,6 @@ func runMain(args []string) int {
 	if f.Opts.Timeout == 0 {
 		f.Opts.Timeout = -1 // no limit
 	}
-	if err := f.CheckFiles(); err != nil {
-		return fail(exitSandbox, err)
-	}
 	res, err := f.run(flags.Args())
 	if err != nil {
 		return fail(startStatus(err), err)
@@ -77,6 +74,9 @@ func (f *runFlags) run(args []string) (*sandtest.Result, error) {
 		if _, err := os.Stat(f.Dir + "/."); err != nil { // it can be entered
 			return nil, fmt.Errorf("--dir: %w", err)
 		}
+	}
+	if err := f.Prepare(f.Dir); err != nil {
+		return nil, err
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = f.Dir

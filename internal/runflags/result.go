@@ -1,6 +1,7 @@
 package runflags
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,9 +19,18 @@ import (
 	"github.com/sandtest/go-sandtest/supervisor"
 )
 
-// CheckFiles finds out before a command runs whether what Settle is to write can be
-// written. It leaves no trace of that.
-func (f *Flags) CheckFiles() error {
+// Prepare finds out before a command runs in a directory of the host whether what Settle is to
+// write can be written, without leaving a trace of that. If changes are to be committed, it
+// finishes what a commit that was killed has left.
+func (f *Flags) Prepare(dir string) error {
+	if f.Opts.Clock == det.Host && !f.Opts.Time.IsZero() {
+		return errors.New("--time with --clock host: the host's clock tells its own time; --clock running starts where --time says")
+	}
+	if f.Changes.Commit {
+		if err := cow.Recover(cmp.Or(dir, ".")); err != nil {
+			return err
+		}
+	}
 	for _, to := range []struct{ flag, file string }{{"trace", f.Trace}, {"json", f.JSON}} {
 		if to.file == "" || to.flag == "json" && to.file == "-" {
 			continue
@@ -29,7 +39,27 @@ func (f *Flags) CheckFiles() error {
 			return fmt.Errorf("--%s: %w: want a file that can be written", to.flag, err)
 		}
 	}
+	for _, to := range []struct{ word, dir string }{{"keep", f.Changes.Keep}, {"snapshot", f.Changes.Snapshot}} {
+		if to.dir == "" {
+			continue
+		}
+		if err := isEmpty(to.dir); err != nil {
+			return fmt.Errorf("--changes %s=%s: %w: want a directory that is empty, or none", to.word, to.dir, err)
+		}
+	}
 	return nil
+}
+
+// isEmpty checks that there is nothing at a path, or an empty directory.
+func isEmpty(dir string) error {
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && len(list) > 0 {
+		err = fmt.Errorf("it isn't empty, it has %s", list[0].Name())
+	}
+	return err
 }
 
 func canWrite(file string) error {

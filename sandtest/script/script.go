@@ -208,7 +208,7 @@ func (j *job) start(ts *testscript.TestScript) error {
 	if rel, err := filepath.Rel(cmd.Dir, program); err == nil && j.flags.Opts.Root == "" && strings.HasPrefix(program, ts.Getenv("WORK")+"/") {
 		cmd.Path = "." + string(filepath.Separator) + rel
 	}
-	if err := j.flags.CheckFiles(); err != nil {
+	if err := j.flags.Prepare(cmd.Dir); err != nil {
 		return err
 	}
 	if j.process, err = sandtest.Begin(cmd, j.flags.Opts); err != nil {
