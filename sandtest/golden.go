@@ -85,16 +85,29 @@ func Golden(t testing.TB, res *Result, file string, opts ...cmp.Option) {
 		if missing {
 			reason = fmt.Sprintf("has no golden file %s", file)
 		}
-		t.Errorf("sandtest: the result %s:\n%s%s\nto accept it, run: go test -run '^%s$' -sandtest.update (or SANDTEST_UPDATE=1 go test)",
-			reason, differs, keepGolden(t, filepath.Base(file), text), t.Name())
+		t.Errorf("sandtest: the result %s:\n%s%s\nto accept it, run: go test -run %s -sandtest.update (or SANDTEST_UPDATE=1 go test)",
+			reason, differs, keepGolden(t, file, text), runPattern(t.Name()))
 	}
 }
 
+// runPattern is what go test -run takes for one test alone, in quotation marks for a shell.
+func runPattern(name string) string {
+	parts := strings.Split(name, "/")
+	for i, part := range parts {
+		parts[i] = "^" + regexp.QuoteMeta(part) + "$"
+	}
+	return "'" + strings.ReplaceAll(strings.Join(parts, "/"), "'", `'\''`) + "'"
+}
+
 // keepGolden keeps a golden file that would be right, if that outlives the test, and says
-// where.
-func keepGolden(t testing.TB, name string, text []byte) string {
+// where: under the name that it has below the package's directory.
+func keepGolden(t testing.TB, file string, text []byte) string {
 	if f := flag.Lookup("test.artifacts"); f == nil || f.Value.String() != "true" {
 		return "with go test -artifacts it is kept"
+	}
+	name := file
+	if !filepath.IsLocal(file) {
+		name = filepath.Base(file)
 	}
 	kept := filepath.Join(t.ArtifactDir(), name)
 	if err := write(kept, text); err != nil {
@@ -193,12 +206,24 @@ func holdable(text string) string {
 	return text
 }
 
-// compare returns the difference between two archives, empty if there is none.
+// mostLines is how much a failure shows of one file.
+const mostLines = 400
+
+// cutShort leaves out what nobody reads of a difference.
+func cutShort(text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	if len(lines) <= mostLines {
+		return text
+	}
+	return strings.Join(lines[:mostLines], "") + fmt.Sprintf("... and %d lines more\n", len(lines)-mostLines-1)
+}
+
+// compareGolden returns the difference between two archives, empty if there is none.
 func compareGolden(want, got *txtar.Archive, opts []cmp.Option) string {
 	var out bytes.Buffer
 	show := func(name string, a, b []byte) {
 		if !cmp.Equal(string(a), string(b), opts...) {
-			out.Write(diff.Diff("want "+name, a, "got "+name, b))
+			out.WriteString(cutShort(string(diff.Diff("want "+name, a, "got "+name, b))))
 		}
 	}
 	show("exit status", want.Comment, got.Comment)

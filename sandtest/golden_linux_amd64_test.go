@@ -203,3 +203,37 @@ func TestGoldenIsPlain(t *testing.T) {
 		}
 	}
 }
+
+// The command that a failure shows runs that test alone, and what it keeps doesn't replace
+// what another golden file of the same name has left.
+func TestGoldenCommand(t *testing.T) {
+	was := flag.Lookup("test.artifacts").Value.String()
+	if err := flag.Set("test.artifacts", "true"); err != nil {
+		t.Fatal(err)
+	}
+	defer flag.Set("test.artifacts", was)
+	res := sandtest.Run(t, sh("echo out"), sandtest.Options{})
+	fake := &fakeTB{artifacts: t.TempDir(), name: "TestA/a+b (it's)/c"}
+	fake.run(func(t testing.TB) {
+		sandtest.Golden(t, res, "testdata/none/a/x.golden")
+		sandtest.Golden(t, res, "testdata/none/b/x.golden")
+	})
+	for _, want := range []string{
+		`go test -run '^TestA$/^a\+b \(it'\''s\)$/^c$' -sandtest.update`,
+		filepath.Join(fake.artifacts, "testdata/none/a/x.golden"), filepath.Join(fake.artifacts, "testdata/none/b/x.golden"),
+	} {
+		if !strings.Contains(fake.errors, want) {
+			t.Errorf("no %q in the failure:\n%s", want, fake.errors)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(fake.artifacts, "testdata/none/a/x.golden")); err != nil {
+		t.Error(err)
+	}
+	long := &fakeTB{artifacts: t.TempDir()}
+	long.run(func(t testing.TB) {
+		sandtest.Golden(t, sandtest.Run(t, sh("seq 100000"), sandtest.Options{}), "testdata/none/long.golden")
+	})
+	if n := strings.Count(long.errors, "\n"); n > 450 || !strings.Contains(long.errors, "... and 99604 lines more\n") {
+		t.Errorf("the failure has %d lines, and ends in:\n%s", n, long.errors[max(0, len(long.errors)-400):])
+	}
+}

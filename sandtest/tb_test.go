@@ -1,6 +1,7 @@
 package sandtest_test
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"testing"
@@ -16,12 +17,13 @@ type fakeTB struct {
 	fatal, skip string
 	errors      string
 	artifacts   string
+	name        string
 	cleanups    []func()
 }
 
 func (f *fakeTB) Helper()             {}
 func (f *fakeTB) Cleanup(fn func())   { f.cleanups = append(f.cleanups, fn) }
-func (f *fakeTB) Name() string        { return "fake" }
+func (f *fakeTB) Name() string        { return cmp.Or(f.name, "fake") }
 func (f *fakeTB) Logf(string, ...any) {}
 func (f *fakeTB) ArtifactDir() string { return f.artifacts }
 
