@@ -3,8 +3,10 @@
 package supervisor
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -135,7 +137,39 @@ func explainStart(cmd *exec.Cmd, err error, plain bool) error {
 			return fmt.Errorf("supervisor: start %s: %w: %v", cmd.Path, err, e)
 		}
 	}
+	if errors.Is(err, unix.ENOENT) {
+		if name := interpreterOf(cmd.Path); name != "" {
+			return fmt.Errorf("%w (it is there, but not its interpreter, %s)", err, name)
+		}
+	}
 	return err
+}
+
+// interpreterOf returns by what a program of the host's is executed, empty if it is by itself.
+func interpreterOf(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	head := make([]byte, scriptHead)
+	n, _ := f.ReadAt(head, 0)
+	if name, _, ok, err := parseScript(head[:n]); ok && err == nil {
+		return name
+	}
+	program, err := elf.NewFile(f)
+	if err != nil {
+		return ""
+	}
+	for _, p := range program.Progs {
+		if p.Type == elf.PT_INTERP && p.Filesz <= unix.PathMax {
+			name := make([]byte, p.Filesz)
+			if _, err := p.ReadAt(name, 0); err == nil {
+				return string(bytes.TrimRight(name, "\x00"))
+			}
+		}
+	}
+	return ""
 }
 
 // takeOver turns the stop at exec that os/exec arranged into a seized tracee,

@@ -61,7 +61,12 @@ func TestStatus(t *testing.T) {
 		{"no mount", []string{"--mount", "/nonexistent:/x", "true"}, 125, []string{"sandtest: ", "/nonexistent", "no such file"}},
 		{"nothing to read", []string{"--read", "/nonexistent", "true"}, 125, []string{"sandtest: ", "/nonexistent", "no such file"}},
 		{"no root", []string{"--chroot", "/nonexistent", "true"}, 125, []string{"sandtest: ", "/nonexistent", "no such file"}},
-		{"no interpreter", []string{noInterpreter}, 127, []string{"sandtest: ", noInterpreter, "no such file"}},
+		{"no interpreter", []string{noInterpreter}, 127, []string{"sandtest: ", noInterpreter, "no such file", "not its interpreter, /nonexistent/interpreter"}},
+		{"no seed", []string{"--seed", "x", "true"}, 125, []string{"want a number from 0 to 18446744073709551615"}},
+		{"seed too large", []string{"--seed", "18446744073709551616", "true"}, 125, []string{"want a number from 0 to 18446744073709551615"}},
+		{"no duration", []string{"--timeout", "5", "true"}, 125, []string{"want a duration such as 90s or 5m"}},
+		{"too much memory", []string{"--memory", "99999999999999999999G", "true"}, 125, []string{"want a size that 63 bits can hold"}},
+		{"the host's clock at another time", []string{"--time", "2020-01-01", "--clock", "host", "true"}, 125, []string{"--time with --clock host"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			run(t, append([]string{"run"}, tt.args...)...).check(t, tt.status, "", tt.stderr...)

@@ -7,9 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	units "github.com/docker/go-units"
 	"github.com/sandtest/go-sandtest/det"
@@ -83,7 +85,12 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 		f.Opts.Backend, err = supervisor.ParseBackend(s)
 		return err
 	})
-	fs.Uint64Var(&f.Opts.Seed, "seed", 0, "seed `N` of all random bytes (default 0)")
+	fs.Func("seed", "seed `N` of all random bytes (default 0)", func(s string) (err error) {
+		if f.Opts.Seed, err = strconv.ParseUint(s, 0, 64); err != nil {
+			return errors.New("want a number from 0 to 18446744073709551615")
+		}
+		return nil
+	})
 	fs.Func("hostname", "`NAME` of the machine (default sandtest)", func(s string) error {
 		f.Opts.Hostname = s
 		return det.Identity{Hostname: s, CPUs: 1, Memory: 1 << 30}.Check()
@@ -97,6 +104,9 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 	fs.Func("memory", "`SIZE` of memory, such as 512M or 4GiB: so much is reported, and more is not to be had (default: 4GiB are reported, and there is no limit)", func(s string) (err error) {
 		if f.Opts.Memory, err = units.RAMInBytes(s); err != nil {
 			return fmt.Errorf("want a size such as 512M or 4GiB")
+		}
+		if f.Opts.Memory == math.MinInt64 || f.Opts.Memory == math.MaxInt64 {
+			return fmt.Errorf("want a size that 63 bits can hold")
 		}
 		return det.Identity{Hostname: "x", CPUs: 1, Memory: f.Opts.Memory}.Check()
 	})
@@ -142,7 +152,13 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 		return err
 	})
 	fs.BoolVar(&f.Opts.PowerLoss, "power-loss", false, "when a fault kills, lose what isn't synced, as --seed draws it")
-	fs.DurationVar(&f.Opts.Timeout, "timeout", sandtest.DefaultTimeout, "real time `D` after which everything is ended, 0 for no limit")
+	f.Opts.Timeout = sandtest.DefaultTimeout
+	fs.Func("timeout", "real time `D` after which everything is ended, 0 for no limit", func(s string) (err error) {
+		if f.Opts.Timeout, err = time.ParseDuration(s); err != nil {
+			return errors.New("want a duration such as 90s or 5m, or 0")
+		}
+		return nil
+	})
 }
 
 // registerCommand declares the flags that are a matter of one command.
