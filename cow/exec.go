@@ -116,6 +116,22 @@ func (f *File) Bytes() (fd int, err error) {
 	return f.t.openToRead(f.e.inode)
 }
 
+// IsWritten reports whether somebody has the file open to write, of whom the tree knows; fd is
+// what Bytes has returned. The kernel grants no lease then (fcntl(2)).
+func (f *File) IsWritten(fd int) bool {
+	f.t.mu.Lock()
+	own := f.e.inode.object != nil
+	f.t.mu.Unlock()
+	if !own {
+		return false
+	}
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
+	if err == nil {
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
+	}
+	return err == unix.EAGAIN
+}
+
 func (t *Tree) openToRead(in *Inode) (int, error) {
 	switch {
 	case !in.isRegular():

@@ -177,6 +177,7 @@ func (o *opening) openTemporary(dir *Inode) (int, error) {
 	o.t.serial++
 	in := o.t.newInode(dir, "#"+strconv.FormatInt(o.t.serial, 10), unix.S_IFREG|o.mode, o.cred)
 	in.attr.Nlink = 0
+	in.parent, in.name = dir, "#"+strconv.FormatUint(in.attr.Ino, 10)
 	if !o.has(unix.O_EXCL) {
 		in.own |= unnamed
 	}

@@ -174,9 +174,9 @@ func (c *Call) attrName(at uint64) (string, Answer) {
 
 // give stores a value whose length is asked for with a size of 0. of reads that of what has no
 // name, to which its path leads.
-func (c *Call) give(err error, at, size uint64, value string, of func(to string) (string, error)) Answer {
+func (c *Call) give(err error, given Answer, at, size uint64, value string, of func(to string) (string, error)) Answer {
 	if isOutside(err) != nil {
-		a := c.changedOwn(err, Errno(unix.EOPNOTSUPP), anybody, func(to string) (err error) {
+		a := c.changedOwn(err, given, anybody, func(to string) (err error) {
 			value, err = of(to)
 			return err
 		})
@@ -209,7 +209,7 @@ func (c *Call) getxattr(find found) Answer {
 		value, err = f.Getxattr(cred, name)
 		return err
 	})
-	return c.give(err, c.Arg(2), c.Arg(3), value, func(to string) (string, error) {
+	return c.give(err, c.noXattrs(err, name, unix.ENODATA), c.Arg(2), c.Arg(3), value, func(to string) (string, error) {
 		return grown(func(b []byte) (int, error) { return unix.Getxattr(to, name, b) })
 	})
 }
@@ -223,7 +223,7 @@ func (c *Call) listxattr(find found) Answer {
 		}
 		return err
 	})
-	return c.give(err, c.Arg(1), c.Arg(2), list, func(to string) (string, error) {
+	return c.give(err, Return(0), c.Arg(1), c.Arg(2), list, func(to string) (string, error) {
 		return grown(func(b []byte) (int, error) { return unix.Listxattr(to, b) })
 	})
 }
@@ -245,7 +245,7 @@ func (c *Call) setxattr(find found) Answer {
 	err := find(c, func(f *cow.File, cred *cow.Cred) error {
 		return f.Setxattr(cred, name, string(value), int(c.Int(4)))
 	})
-	return c.changedOwn(err, Errno(unix.EOPNOTSUPP), sets(name), func(to string) error {
+	return c.changedOwn(err, c.noXattrs(err, name, unix.EPERM), sets(name), func(to string) error {
 		return unix.Setxattr(to, name, value, int(c.Int(4)))
 	})
 }
@@ -256,7 +256,20 @@ func (c *Call) removexattr(find found) Answer {
 		return a
 	}
 	err := find(c, func(f *cow.File, cred *cow.Cred) error { return f.Removexattr(cred, name) })
-	return c.changedOwn(err, Errno(unix.EOPNOTSUPP), sets(name), func(to string) error { return unix.Removexattr(to, name) })
+	return c.changedOwn(err, c.noXattrs(err, name, unix.EPERM), sets(name), func(to string) error { return unix.Removexattr(to, name) })
+}
+
+// noXattrs is why a file outside of the tree has no extended attribute: it could have none of
+// users' own if it is a link (xattr_permission, fs/xattr.c), and in /proc there are none at all.
+func (c *Call) noXattrs(err error, name string, ofLink unix.Errno) Answer {
+	switch o := isOutside(err); {
+	case o == nil || !strings.HasPrefix(name, "user."):
+	case o.link:
+		return Errno(ofLink)
+	case ofLink == unix.EPERM && o.path != "" && c.s.view.mayUse(c.thread, o.path, o.fd, unix.W_OK) == unix.EACCES:
+		return Errno(unix.EACCES)
+	}
+	return Errno(unix.EOPNOTSUPP)
 }
 
 // sets says whether somebody may set an extended attribute (xattr_permission, fs/xattr.c).

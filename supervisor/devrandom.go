@@ -21,14 +21,22 @@ import (
 // asked for is there, so that a read of a megabyte returns a megabyte, as from
 // the device. What is written to it is thrown away.
 //
-// What remains: it can't be sought or opened once more by /proc/PID/fd, and a program
-// that sets O_NONBLOCK on it (as Go's os package does) may get less than it asked
-// for. Opening with O_NONBLOCK has no effect, as on the device.
+// What remains: it can't be sought, nor be sent from (sendfile), and a program that sets
+// O_NONBLOCK on it (as Go's os package does) may get less than it asked for. Opening with
+// O_NONBLOCK has no effect, as on the device.
 
 // isRandomDevice reports whether a file is one of the kernel's random devices,
 // under whatever name (Documentation/admin-guide/devices.txt).
 func isRandomDevice(mode uint32, dev uint64) bool {
 	return mode&unix.S_IFMT == unix.S_IFCHR && (dev == unix.Mkdev(1, 8) || dev == unix.Mkdev(1, 9))
+}
+
+// randomDeviceName is where a random device is found.
+func randomDeviceName(st *unix.Stat_t) string {
+	if unix.Minor(st.Rdev) == 8 {
+		return "/dev/random"
+	}
+	return "/dev/urandom"
 }
 
 // randomReady is how much can be read as soon as the device is open.

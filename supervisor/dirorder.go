@@ -84,6 +84,9 @@ func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
 		return Fatal(fmt.Errorf("stat a directory: %w", err))
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_PATH != 0 {
+			return Errno(unix.EBADF)
+		}
 		return Errno(unix.ENOTDIR)
 	}
 	// One call at a time moves the offset of a directory, as the kernel's own lock

@@ -202,8 +202,19 @@
 //     that not every kernel has, such as memfd_secret, pkey_alloc, mbind and
 //     landlock_create_ruleset, fail with ENOSYS. ioctl knows terminals, sockets and shared
 //     extents (FICLONE) alone.
-//   - Files that the command was given open, pipes and sockets have the kernel's
-//     inode numbers and times.
+//   - Files of the host's that the command was given open have the host's inode numbers and
+//     times. Where processes look at a pipe or a socket for the first time at once, chance
+//     decides which of them its number follows from.
+//   - The host's file is what tells what may be read: without root, a file of the user's own
+//     that its mode closes stays closed when the program opens that (chmod), and one that may
+//     be written to and not read can't be written to.
+//   - /proc/PID/fd, maps and exe tell one of the names of a file that has several, which needn't
+//     be that by which it was opened. /proc apart, all is one file system: nothing fails with
+//     EXDEV but with --write and the directories that come with it. There are no ACLs
+//     (EOPNOTSUPP), and no leases (EINVAL).
+//   - A file of the host's that is later than the clock's start reads as the start. Programs
+//     that remember the times of others' files don't find them so: Python compiles its library
+//     anew, and as root writes that where it lies (PYTHONDONTWRITEBYTECODE).
 //   - A share of the CPU (Limits.CPU) is kept on the average of some tenths of a second,
 //     by stopping everything in between.
 //   - A policy's callback is told of neither the environment of a program nor what is

@@ -285,6 +285,9 @@ func (v *view) executable(th *thread, dirfd int32, name string, flags walkFlags)
 		head = make([]byte, pageSize)
 		n, err := unix.Pread(fd, head, 0)
 		head = head[:max(n, 0)]
+		if bytes.HasPrefix(head, []byte("#!")) && f.IsWritten(fd) { // of others the kernel says it
+			return unix.ETXTBSY
+		}
 		return err
 	})
 	return head, f, host, err
@@ -305,14 +308,17 @@ func parseScript(head []byte) (interpreter, argument string, ok bool, err error)
 		return "", "", false, unix.ENOEXEC // the interpreter's path may be cut off
 	}
 	line = bytes.TrimRight(line, " \t")
-	first, rest := line, []byte(nil)
-	if i := bytes.IndexAny(line, " \t"); i >= 0 {
-		first, rest = line[:i], bytes.TrimLeft(line[i:], " \t")
-	}
-	first, _, _ = bytes.Cut(first, []byte{0})
-	rest, _, _ = bytes.Cut(rest, []byte{0})
-	if len(first) == 0 {
+	if len(line) == 0 && (whole || len(head) == scriptHead) {
 		return "", "", false, unix.ENOEXEC
+	}
+	first, rest := line, []byte(nil)
+	if i := bytes.IndexAny(line, " \t\x00"); i >= 0 {
+		first, rest = line[:i], line[i:]
+	}
+	rest, _, _ = bytes.Cut(rest, []byte{0})
+	rest = bytes.TrimLeft(rest, " \t")
+	if len(first) == 0 {
+		return "", "", false, unix.EACCES // an empty path leads to the working directory
 	}
 	return string(first), string(rest), true, nil
 }

@@ -89,6 +89,10 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 		return Continue()
 	}
 	flags := int(int32(flagsArg))
+	if flags&unix.O_PATH != 0 {
+		flags &= cow.PathFlags // others mean nothing beside it (build_open_flags, fs/open.c)
+		flagsArg = uint64(flags)
+	}
 	name, err := c.String(c.Arg(argument))
 	if err != nil {
 		return c.failed(err)
@@ -147,6 +151,13 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 		}
 		if flags&unix.O_PATH != 0 {
 			return c.again(argument, o.name())
+		}
+		if st, ok, err := s.standIns.device(o.fd); err != nil || ok {
+			if err != nil {
+				return c.refusedWith(err)
+			}
+			*c.statBuf() = st
+			return s.openRandom(c, cloexec)
 		}
 		if fd, err = o.openAgain(flags); err != nil {
 			return c.refusedWith(err)

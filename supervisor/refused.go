@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"golang.org/x/sys/unix"
 )
@@ -69,9 +70,16 @@ func refused(s *Sandbox) feature {
 		}},
 		{name: "socket", errno: unix.EPERM, anyOf: [][]seccomp.Cond{rawSocket(unix.AF_INET), rawSocket(unix.AF_INET6)}},
 	}...)
-	for _, name := range []string{"sync", "syncfs"} { // what is written is thrown away, or synced when it is committed
-		f.calls = append(f.calls, call{name: name, notify: func(*Call) Answer { return Return(0) }})
-	}
+	f.calls = append(f.calls, // what is written is thrown away, or synced when it is committed
+		call{name: "sync", notify: func(*Call) Answer { return Return(0) }},
+		call{name: "syncfs", notify: func(c *Call) Answer {
+			err := c.lookupFD(c.Int(0), forIO, func(*cow.File, *cow.Cred) error { return nil })
+			if o := isOutside(err); o != nil {
+				unix.Close(o.fd)
+				return Return(0)
+			}
+			return c.done(err)
+		}})
 	return f
 }
 

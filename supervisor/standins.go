@@ -88,6 +88,18 @@ func (s *standIns) socket(fd int, st *unix.Stat_t) (forget func(), err error) {
 	}, nil
 }
 
+// device returns what a descriptor of a random device stands for.
+func (s *standIns) device(fd int) (as unix.Stat_t, ok bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return as, false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	as, ok = s.sockets[st.Ino]
+	return as, ok && st.Mode&unix.S_IFMT == unix.S_IFSOCK, nil
+}
+
 // stat replaces what the kernel tells of a descriptor, if that stands for something.
 func (s *standIns) stat(fd int, st *unix.Stat_t) (stands bool, err error) {
 	switch st.Mode & unix.S_IFMT {

@@ -265,6 +265,9 @@ func (v *view) readOutside(th *thread, o *outside) (string, error) {
 		return target, nil // what has no file behind it, such as a socket
 	}
 	defer unix.Close(fd)
+	if st, ok, err := v.s.standIns.device(fd); err != nil || ok {
+		return randomDeviceName(&st), err
+	}
 	if n, err := v.s.unnamed(fd); err != nil || n != nil && !n.text {
 		return n.name(v.s, th.proc), err
 	}

@@ -165,13 +165,16 @@ func (c *Call) changed(err error, may mayChange, do func(to string) error) Answe
 }
 
 // changedOwn lets a call do what it does to a file to what has no name: to is a path that
-// leads to it. What the command was given from outside is answered with given.
+// leads to it. What is in /proc, or the command was given from outside, is answered with given.
 func (c *Call) changedOwn(err error, given Answer, may mayChange, do func(to string) error) Answer {
 	o := isOutside(err)
-	if o == nil || o.path != "" {
+	if o == nil {
 		return c.done(err)
 	}
 	defer unix.Close(o.fd)
+	if o.path != "" {
+		return given
+	}
 	n, err := c.s.unnamed(o.fd)
 	switch {
 	case err != nil:

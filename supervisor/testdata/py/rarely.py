@@ -1,5 +1,5 @@
 # What is rarely done to files: whiteouts, and opens of what has lost its name.
-import ctypes, errno, fcntl, os, stat
+import ctypes, errno, fcntl, os, re, stat
 
 libc = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD, RENAMEAT2 = -100, 316
@@ -32,6 +32,20 @@ def again(fd, flags):
 
 
 os.umask(0o022)
+for name in "/proc/self/fd/0", "/proc/self/status", "/proc", "/proc/cpuinfo", "/proc/self/exe", "/dev/null":
+    for follow in True, False:
+        say("attributes of %s, %s" % (name, follow), lambda: os.listxattr(name, follow_symlinks=follow))
+        say("one", lambda: os.getxattr(name, "user.x", follow_symlinks=follow))
+        if name.startswith("/proc"):
+            say("set", lambda: os.setxattr(name, "user.x", b"v", follow_symlinks=follow) if name != "/proc/self/exe" else None)
+
+device = os.open("/dev/urandom", os.O_RDONLY)
+for flags in os.O_RDONLY, os.O_WRONLY, os.O_RDWR:
+    say("the device again, %o" % flags, lambda: kind("/proc/self/fd/%d" % again(device, flags))[1:])
+say("its bytes", lambda: len(os.read(again(device, os.O_RDONLY), 5000)))
+say("its name", lambda: os.readlink("/proc/self/fd/%d" % again(device, os.O_RDONLY)))
+say("another's", lambda: os.readlink("/proc/self/fd/%d" % os.open("/dev/random", os.O_RDONLY)))
+
 os.mkfifo("fifo")
 fifo = os.open("fifo", os.O_RDWR)
 os.unlink("fifo")
@@ -49,6 +63,47 @@ for excl in 0, os.O_EXCL:
     say("again", lambda: os.read(again(temporary, os.O_RDONLY), 9))
     say("linked", lambda: os.link("/proc/self/fd/%d" % temporary, "linked", follow_symlinks=True))
     say("files", files)
+
+say("its link", lambda: re.sub("#[0-9]+", "#", os.path.relpath(os.readlink("/proc/self/fd/%d" % temporary))))
+os.close(temporary)
+
+os.symlink("target", "link")
+for flags in os.O_EXCL | os.O_CREAT, os.O_CREAT, os.O_TRUNC | os.O_WRONLY, os.O_NOFOLLOW | os.O_EXCL | os.O_CREAT:
+    say("O_PATH and %o" % flags, lambda: os.path.basename(os.readlink("/proc/self/fd/%d" % os.open("link", os.O_PATH | flags))))
+os.mkdir("target")
+only = os.open("target", os.O_PATH)
+say("a directory's", lambda: os.listdir(only))
+for fd in only, -1, 99, 1:
+    print("syncfs", fd, libc.syncfs(fd), errno.errorcode.get(ctypes.get_errno()))
+    ctypes.set_errno(0)
+os.rmdir("target")
+os.unlink("link")
+
+
+def execute(text, open_to):
+    with open("script", "wb") as f:
+        f.write(text)
+    os.chmod("script", 0o755)
+    held = os.open("script", open_to)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.execv("./script", ["./script", "an argument"])
+        except OSError as e:
+            print(errno.errorcode[e.errno], flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(held)
+
+
+for first in (b"", b"\n", b"  ", b"  \n", b" \t\nx", b"\0", b"\0\n", b"x", b"/bin/echo", b"/bin/echo a", b"/bin/echo\0b c", b"/bin/echo b\0c\n",
+              b" /bin/echo  a  \n", b" " * 300, b" " * 252 + b"/x", b"x" * 300, b"/bin/echo " + b"y" * 300):
+    print(first[:20], len(first), flush=True)
+    execute(b"#!" + first, os.O_RDONLY)
+print("open to write", flush=True)
+execute(b"#!/bin/echo\n", os.O_WRONLY)
+execute(b"#!/bin/echo\n", os.O_RDWR)
+os.unlink("script")
 
 say("a whiteout", lambda: os.mknod("w", 0o20644, 0))
 say("files", files)
