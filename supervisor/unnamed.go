@@ -28,13 +28,14 @@ import (
 type unnamedKind struct {
 	prefix string // of its link in /proc/PID/fd
 	dev    uint64 // that which the kernel commonly gives it
+	shared bool   // by the whole host: nothing is changed
 }
 
 var unnamedKinds = []unnamedKind{
-	{"pipe:[", unix.Mkdev(0, 14)},
-	{"socket:[", unix.Mkdev(0, 8)},
-	{memoryLink, unix.Mkdev(0, 1)},
-	{"anon_inode:", unix.Mkdev(0, 15)},
+	{prefix: "pipe:[", dev: unix.Mkdev(0, 14)},
+	{prefix: "socket:[", dev: unix.Mkdev(0, 8)},
+	{prefix: memoryLink, dev: unix.Mkdev(0, 1)},
+	{prefix: "anon_inode:", dev: unix.Mkdev(0, 15), shared: true},
 }
 
 const memoryLink = "/memfd:"
@@ -99,8 +100,8 @@ func (s *Sandbox) statUnnamed(by *Process, fd int, st *unix.Stat_t) error {
 }
 
 func (n *unnamed) number(s *Sandbox, by *Process) uint64 {
-	if n.prefix == "anon_inode:" {
-		return 1 // all of them are the same
+	if n.shared {
+		return 1
 	}
 	return s.numbers.of(n.prefix, n.st.Ino, func() uint64 {
 		return s.view.tree.Number(fmt.Sprintf("%s%s %d", n.prefix, by.Lineage, by.looked.Add(1)))
@@ -181,6 +182,8 @@ func (c *Call) changedOwn(err error, given Answer, may mayChange, do func(to str
 		return c.refusedWith(err)
 	case n == nil || n.text:
 		return given
+	case n.shared:
+		return Errno(unix.EOPNOTSUPP) // as since Linux 6.15 (anon_inode_setattr, fs/anon_inodes.c)
 	}
 	own, err := c.s.view.creds(c.thread)
 	if err == nil {
