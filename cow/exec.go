@@ -165,11 +165,20 @@ func (in *Inode) where() string {
 	if in.parent == nil {
 		return "/" + in.name
 	}
-	p := joinPath(in.parent.path(), in.name)
-	if in.attr.Nlink == 0 {
-		p += " (deleted)"
+	p := joinPath(in.parent.lastPath(), in.name)
+	if in.attr.Nlink == 0 || in.hasLeft() {
+		p += deleted
 	}
 	return p
+}
+
+// hasLeft reports whether a file isn't any more where it was last entered or seen.
+func (in *Inode) hasLeft() bool {
+	if in.parent == nil {
+		return true
+	}
+	there, known := in.parent.entries[in.name]
+	return known && there != in
 }
 
 // File returns the inode as what a path has led to.

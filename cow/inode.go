@@ -109,10 +109,20 @@ func (in *Inode) isRegular() bool { return in.attr.Type() == unix.S_IFREG }
 // gone reports whether the directory was removed.
 func (in *Inode) gone() bool { return in.parent == nil }
 
-// path returns where a directory is.
+// path returns where a directory is. It ends in " (deleted)" if it was removed.
 func (in *Inode) path() string {
 	if in.above != nil {
-		return joinPath(in.above.path(), in.name) + " (deleted)"
+		return in.lastPath() + deleted
+	}
+	return in.lastPath()
+}
+
+const deleted = " (deleted)"
+
+// lastPath returns where a directory is, or was.
+func (in *Inode) lastPath() string {
+	if in.above != nil {
+		return joinPath(in.above.lastPath(), in.name)
 	}
 	if in.parent == nil {
 		return "(deleted)"

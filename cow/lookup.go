@@ -351,6 +351,9 @@ func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
 			in.refresh(&st)
 		case !in.isDir() && !dir.through:
 			dir.entries[name] = in
+			if in.hasLeft() {
+				in.parent, in.name = dir, name
+			}
 		}
 		return in, nil
 	}
@@ -372,6 +375,9 @@ func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
 		in.attr.Size = int64(len(target))
 		if !in.through {
 			dir.entries[name] = in
+			if st.Nlink > 1 {
+				t.known[idOf(&st)] = in
+			}
 		}
 	}
 	return in, nil

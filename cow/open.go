@@ -186,6 +186,7 @@ func (o *opening) openTemporary(dir *Inode) (int, error) {
 		return -1, err
 	}
 	o.isNew = true
+	in.losing = !o.cred.SetID
 	if o.t.limited() {
 		defer o.t.loseName(in) // once it is open
 	}
@@ -272,7 +273,7 @@ func (o *opening) ready(e entry) error {
 	if err := o.t.place(e.dir, e.name, in); err != nil {
 		return err
 	}
-	if !o.cred.SetID && !o.isNew {
+	if !o.cred.SetID {
 		in.losing = true
 	}
 	if truncates && in.object.told && !in.object.dropped { // opening and emptying are told in the kernel's order
@@ -352,6 +353,9 @@ type Special struct {
 	// where.
 	Put  bool
 	Path string
+	// Nameless says that its bytes have lost their name with it: Host is nothing, and who
+	// has opened it finds it by [Walk.HeldAt].
+	Nameless bool
 }
 
 // Open opens it, unless something of another kind has taken its place on the host: then
@@ -388,7 +392,7 @@ func (o *opening) special(e entry) error {
 	if s.Put {
 		s.Path = in.where()
 	}
-	s.Flags = o.flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC|unix.O_NOFOLLOW) | unix.O_CLOEXEC | unix.O_NOCTTY
+	s.Flags = o.flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC) | unix.O_CLOEXEC | unix.O_NOCTTY
 	if in.object != nil && !s.Put {
 		in.object.stays = true // it may be opened again by who has it open
 		s.Host = in.object.path
@@ -443,7 +447,7 @@ func (o *opening) openPath(e entry) error {
 		s.Flags &^= unix.O_NOFOLLOW
 	}
 	if in.object != nil {
-		s.Host = in.object.path
+		s.Host, s.Nameless = in.object.path, in.object.dropped
 	}
 	return s
 }

@@ -83,6 +83,10 @@ func (c *Call) chmod(find bound, dirfd int32, path, mode uint64, flags int32) An
 		return Errno(unix.EINVAL)
 	}
 	err := find(dirfd, path, followFlag(flags), func(f *cow.File, cred *cow.Cred) error { return f.Chmod(cred, uint32(mode)) })
+	if o := isOutside(err); o != nil && o.link {
+		unix.Close(o.fd)
+		return Errno(unix.EOPNOTSUPP)
+	}
 	return c.changed(err, owns, func(to string) error { return unix.Chmod(to, uint32(mode)&0o7777) })
 }
 
@@ -97,7 +101,7 @@ func (c *Call) chown(find bound, dirfd int32, path uint64, uid, gid, flags int32
 
 // utimes sets times, given in pairs of words, or for utime(2) in single words.
 func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size int, flags int32) Answer {
-	set := [2]unix.Timespec{cow.TimeNow, cow.TimeNow}
+	set, bad := [2]unix.Timespec{cow.TimeNow, cow.TimeNow}, false
 	if times != 0 {
 		b := c.scratch(2 * size)
 		if err := c.Read(times, b); err != nil {
@@ -113,7 +117,10 @@ func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size 
 			case unit == time.Nanosecond && rest == unix.UTIME_OMIT:
 				set[i] = cow.TimeOmit
 			case rest < 0 || rest >= int64(time.Second/unit) && size == 16:
-				return Errno(unix.EINVAL)
+				if unit != time.Nanosecond {
+					return Errno(unix.EINVAL)
+				}
+				bad = true // which comes after the path (vfs_utimes, fs/utimes.c)
 			default:
 				set[i] = unix.Timespec{Sec: sec, Nsec: rest * int64(unit)}
 			}
@@ -125,7 +132,12 @@ func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size 
 	case flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0:
 		return Errno(unix.EINVAL)
 	}
-	do := func(f *cow.File, cred *cow.Cred) error { return f.SetTimes(cred, set[0], set[1]) }
+	do := func(f *cow.File, cred *cow.Cred) error {
+		if bad {
+			return unix.EINVAL
+		}
+		return f.SetTimes(cred, set[0], set[1])
+	}
 	var err error
 	if path == 0 && dirfd != unix.AT_FDCWD && unit != time.Second {
 		if flags != 0 {
@@ -138,6 +150,10 @@ func (c *Call) utimes(dirfd int32, path, times uint64, unit time.Duration, size 
 	may := owns
 	if set == [2]unix.Timespec{cow.TimeNow, cow.TimeNow} {
 		may = ownsOrWrites
+	}
+	if isOutside(err) != nil && bad {
+		unix.Close(isOutside(err).fd)
+		return Errno(unix.EINVAL)
 	}
 	return c.changed(err, may, func(to string) error {
 		return unix.UtimesNanoAt(unix.AT_FDCWD, to, kernelTimes(set), 0)

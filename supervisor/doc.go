@@ -162,8 +162,12 @@
 //   - inotify doesn't tell that a directory is opened and read, a program of the host's
 //     executed, a terminal made, or that a write takes away set-id bits, and nothing of
 //     /proc. Its cookies are the kernel's. A file of the host's that is watched, or read in
-//     a directory of which that is to be told, is copied for it. Handles of files are
-//     refused (EOPNOTSUPP).
+//     a directory of which that is to be told, is copied for it. Of files without a name, of
+//     FIFOs, and with IN_EXCL_UNLINK less is told, and some of the end of what is still open
+//     comes early. Handles of files are refused (EOPNOTSUPP).
+//   - A position of a directory (telldir) is a number in the sorted list: once that has been
+//     read to its end, it means another name if names before it come or go. The directory that
+//     the command was started in can't be renamed or removed (EBUSY), as it is mounted.
 //   - A connection to a destination of AllowNet comes from the host's address. Groups
 //     can't be joined (ENODEV). TCP_INFO tells no times, and nothing that depends on them.
 //   - When the supervising process is killed by SIGKILL, a shell removes the sandbox's

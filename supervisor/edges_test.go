@@ -185,6 +185,12 @@ func TestRarely(t *testing.T) {
 	command := func() *exec.Cmd {
 		cmd := exec.Command(python, "-S", script)
 		cmd.Dir = t.TempDir()
+		at := func(name string) string { return filepath.Join(cmd.Dir, name) }
+		err := errors.Join(os.Symlink("target", at("s1")), os.Link(at("s1"), at("s2")), os.Link(at("s1"), at("s3")),
+			os.WriteFile(at("h1"), []byte("text"), 0o644), os.Link(at("h1"), at("h2")))
+		if err != nil {
+			t.Fatal(err)
+		}
 		return cmd
 	}
 	bare, err := command().CombinedOutput()

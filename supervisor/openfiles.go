@@ -110,10 +110,11 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 	var raised *cow.File
 	var dir *cow.Inode
 	var forkless bool
+	var heldAt string
 	err = s.view.atRestricted(c.thread, dirfd, string(name), follow, resolve, func(w *cow.Walk, path string) (err error) {
 		w.NoForks = true
 		fd, err = s.view.tree.Open(w, path, flags, c.mode(mode))
-		raised, dir, forkless = w.Raised, w.Opened, w.Forkless
+		raised, dir, forkless, heldAt = w.Raised, w.Opened, w.Forkless, w.HeldAt
 		return err
 	})
 	if forkless && raised != nil {
@@ -162,6 +163,8 @@ func (s *Sandbox) open(c *Call, dirfd int32, argument int, flagsArg, mode, resol
 		if fd, err = o.openAgain(flags); err != nil {
 			return c.refusedWith(err)
 		}
+	case errors.As(err, &special) && special.Nameless && heldAt != "":
+		return c.again(argument, heldAt) // the program's own descriptor
 	case errors.As(err, &special):
 		return s.openSpecial(c, special, flags)
 	default:

@@ -437,8 +437,7 @@ func (p *passage) jump(name string) (back bool, path string, err error) {
 			if at.dir == nil {
 				return true, strings.TrimSuffix(at.foreign+"/"+p.rest(), "/"), nil
 			}
-			p.w.Base = at.dir
-			return true, "./" + p.rest(), nil
+			return p.jumpToDir(at.dir.File())
 		}
 	}
 	fd, err := unix.Openat(p.cur, name, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -471,8 +470,8 @@ func (p *passage) jump(name string) (back bool, path string, err error) {
 	case more && !isDir:
 		err = unix.ENOTDIR
 	case file != nil && isDir:
-		p.w.Base = file.Inode()
-		path = "./" + p.rest()
+		unix.Close(fd)
+		return p.jumpToDir(file)
 	case file != nil:
 		if p.w.Check != nil {
 			if err = p.w.Check(file.Path()); err != nil {
@@ -503,6 +502,18 @@ func (p *passage) jump(name string) (back bool, path string, err error) {
 	}
 	unix.Close(fd)
 	return err == nil, path, err
+}
+
+// jumpToDir goes on at a directory of the tree. That itself needs no right to search it.
+func (p *passage) jumpToDir(dir *cow.File) (back bool, path string, err error) {
+	if p.w.Base = dir.Inode(); p.rest() != "" {
+		return true, "./" + p.rest(), nil
+	}
+	if p.w.Check != nil {
+		err = p.w.Check(dir.Path())
+	}
+	p.w.File = p.w.Base.File()
+	return err == nil, "", err
 }
 
 // fileOf finds the file of the tree that an open file is, nil if it is none.

@@ -117,3 +117,106 @@ for flags in WHITEOUT, WHITEOUT | NOREPLACE, WHITEOUT | EXCHANGE, WHITEOUT | NOR
     for old, new in ("x", "z"), ("y", "z"), ("z", "y"), ("w", "v"), ("dir", "e"), ("none", "n"), ("v", "dir"):
         say("%s to %s, %d" % (old, new, flags), lambda: rename(old, new, flags))
         say("files", files)
+
+# What is told of names that are gone.
+here = os.getcwd()
+
+
+def name_of(fd):
+    return os.readlink("/proc/self/fd/%d" % fd).replace(here, "W")
+
+
+os.makedirs("gone/below")
+with open("gone/below/file", "w"):
+    pass
+file, below = os.open("gone/below/file", os.O_RDONLY), os.open("gone/below", os.O_RDONLY)
+os.unlink("gone/below/file")
+os.rmdir("gone/below")
+os.rmdir("gone")
+print(name_of(file), name_of(below))
+say("opened as a path", lambda: name_of(again(file, os.O_PATH)))
+say("its links", lambda: os.fstat(again(file, os.O_PATH)).st_nlink)
+say("opened by that", lambda: os.read(again(again(file, os.O_PATH), os.O_RDONLY), 9))
+os.makedirs("gone/below")
+os.chdir("gone/below")
+os.rmdir("../below")
+os.rmdir("../../gone")
+print(os.readlink("/proc/self/cwd").replace(here, "W"))
+os.chdir(here)
+
+# The host's files with several names.
+links = lambda *names: [os.lstat(name).st_nlink for name in names]
+say("links to a link", lambda: links("s1", "s2", "s3"))
+os.unlink("s2")
+os.link("s1", "s4", follow_symlinks=False)
+say("links to a link", lambda: (links("s1", "s3", "s4"), len({os.lstat(name).st_ino for name in ("s1", "s3", "s4")})))
+os.rename("s1", "s5")
+os.unlink("s3")
+say("links to a link", lambda: (links("s4", "s5"), os.readlink("s5")))
+first = os.open("h1", os.O_RDONLY)
+os.unlink("h1")
+print(name_of(first), os.fstat(first).st_nlink)
+print(name_of(os.open("h2", os.O_RDONLY)))
+
+for name, flags in ("fifo2", os.O_RDWR), ("/dev/null", os.O_RDWR), ("/dev/zero", os.O_NONBLOCK):
+    if name[0] != "/":
+        os.mkfifo(name)
+    say("flags of %s" % name, lambda: oct(fcntl.fcntl(os.open(name, flags | os.O_NOFOLLOW), fcntl.F_GETFL)))
+UTIMENSAT, UTIMES = 280, 235
+wrong = (ctypes.c_long * 4)(1, 2000000000, 1, 1)
+for dirfd, name in (AT_FDCWD, b"missing"), (99, b"missing"), (AT_FDCWD, b"fifo2"), (first, None), (99, None):
+    ctypes.set_errno(0)
+    print("a wrong time", libc.syscall(UTIMENSAT, dirfd, name, wrong, 0), errno.errorcode.get(ctypes.get_errno()))
+libc.syscall(UTIMES, b"missing", wrong)
+print("a wrong time", errno.errorcode.get(ctypes.get_errno()))
+
+# Who writes loses set-id bits, unless they were set afterwards.
+mode = lambda fd: oct(os.fstat(fd).st_mode)
+for bits in 0o4755, 0o2755, 0o6777, 0o2745, 0o6666:
+    name = "%o" % bits
+    fd = os.open(name, os.O_CREAT | os.O_WRONLY, bits)
+    print(name, mode(fd), os.write(fd, b"x"), mode(fd))
+    os.fchmod(fd, 0o6777)
+    print(mode(fd), os.write(fd, b"x"), mode(fd))
+    os.fchmod(fd, 0o4711)
+    print(mode(fd), os.ftruncate(fd, 0), mode(fd))
+    os.write(fd, b"x")
+    os.fchmod(fd, 0o4711)
+    os.close(fd)
+    print(oct(os.stat(name).st_mode))
+    fd = os.open(name, os.O_WRONLY)
+    os.write(fd, b"xy")
+    os.chmod(name, 0o4755)
+    os.close(fd)
+    print(oct(os.stat(name).st_mode))
+fd = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o4755)
+print(mode(fd), os.write(fd, b"x"), mode(fd))
+
+# What a directory's own descriptor leads to needs no right to search it.
+for bits in 0, 0o600, 0o100:
+    os.mkdir("closed", 0o700)
+    fd = os.open("closed", os.O_RDONLY)
+    os.mkdir("closed/below")
+    path = "/proc/self/fd/%d" % fd
+    for what, do in [
+        ("stat", lambda: oct(os.stat(path).st_mode)), ("chmod", lambda: os.chmod(path, bits)), ("utime", lambda: os.utime(path)),
+        ("access", lambda: os.access(path, os.R_OK)), ("attributes", lambda: os.listxattr(path)), ("open", lambda: os.open(path, os.O_RDONLY) > 0),
+        ("as a path", lambda: os.open(path, os.O_PATH) > 0), ("list", lambda: os.listdir(path)), ("to write", lambda: os.open(path, os.O_RDWR)),
+        ("truncate", lambda: os.truncate(path, 0)), ("create", lambda: os.open(path, os.O_CREAT | os.O_WRONLY)), ("slash", lambda: os.stat(path + "/").st_nlink > 0),
+        ("dot", lambda: os.stat(path + "/.").st_nlink > 0), ("below", lambda: os.stat(path + "/below").st_nlink > 0), ("mkdir", lambda: os.mkdir(path)),
+        ("rmdir", lambda: os.rmdir(path)), ("rename", lambda: os.rename(path, "other")), ("rename to", lambda: os.rename("closed", path)),
+        ("link", lambda: os.link(path, "other")), ("unlink", lambda: os.unlink(path)), ("without a name", lambda: os.open(path, os.O_TMPFILE | os.O_RDWR) > 0),
+    ]:
+        os.chmod("closed", bits)
+        say("%s of %o" % (what, bits), do)
+    os.chmod("closed", 0o700)
+    os.rmdir("closed/below")
+    os.rmdir("closed")
+    os.mkdir("closed", 0o700)
+    os.chdir("closed")
+    os.chmod(".", bits)
+    for path in "/proc/self/cwd", "/proc/self/cwd/", "/proc/self/cwd/.", ".":
+        say(path, lambda: oct(os.stat(path).st_mode))
+    os.chmod("/proc/self/cwd", 0o700)
+    os.chdir(here)
+    os.rmdir("closed")
