@@ -20,7 +20,9 @@ import (
 // cmd keeps the meaning it has for os/exec: Path, Args, Dir, Stdin, ExtraFiles
 // and the context of exec.CommandContext. Stdout and Stderr are captured where
 // they are nil. Env is [Environ] where it is nil. cmd.ProcessState stays nil; the
-// Result has what it would say.
+// Result has what it would say, but for an error of cmd.Cancel's, which nobody hears of.
+// As with os/exec, descriptors of this process that aren't closed by exec(3) are the
+// command's as well.
 //
 // A command that fails, is killed or times out does not fail t: that is for the
 // test to judge. t fails at once if the sandbox can't be set up or the command

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/sandtest/go-sandtest/det"
+	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,8 +17,8 @@ import (
 // Source: the CPU time, memory peak, faults and switches that the kernel counts.
 // Normalised: CPU time is what busy waits have moved the virtual clock by, as for
 // the CPU-time clocks, or under the running clock the time since the process or
-// thread began, all of it in user mode; children
-// and the other figures read 0. What wait4 reports of a child is the host's.
+// thread began, all of it in user mode; children, for who waits for them as well, and the
+// other figures read 0.
 func cpuTime(s *Sandbox) feature {
 	f := feature{name: "cputime"}
 	if s.cfg.Clock == det.Host {
@@ -25,11 +27,27 @@ func cpuTime(s *Sandbox) feature {
 	f.calls = []call{
 		{name: "getrusage", notify: s.getrusage},
 		{name: "times", notify: s.times},
+		{name: "wait4", conds: []seccomp.Cond{pointer(3)}, stop: func(st *Stop) { st.hideUsage(3) }},
+		{name: "waitid", conds: []seccomp.Cond{pointer(4)}, stop: func(st *Stop) { st.hideUsage(4) }},
 	}
 	return f
 }
 
+const rusageSize = 144 // struct rusage
+
+// hideUsage lets a call that waits for a child tell nothing of what that has used, which it
+// writes to where an argument points.
+func (st *Stop) hideUsage(argument int) {
+	at := st.Arg(argument)
+	st.OnExit(func(st *Stop) {
+		if told := st.Result(); told > 0 || argument == 4 && told == 0 {
+			_, _ = tracee.WriteMem(st.th.tid, at, make([]byte, rusageSize)) // the kernel has written there, unless there was nobody
+		}
+	})
+}
+
 func (s *Sandbox) getrusage(c *Call) Answer {
+	c.countRead(false)
 	var used time.Duration
 	switch c.Int(0) {
 	case unix.RUSAGE_SELF:
@@ -40,8 +58,7 @@ func (s *Sandbox) getrusage(c *Call) Answer {
 	default:
 		return Errno(unix.EINVAL)
 	}
-	const size = 144 // struct rusage
-	b := c.scratch(size)
+	b := c.scratch(rusageSize)
 	clear(b)
 	binary.NativeEndian.PutUint64(b, uint64(used/time.Second))
 	binary.NativeEndian.PutUint64(b[8:], uint64(used%time.Second/time.Microsecond))

@@ -71,6 +71,9 @@ func (c *Call) waitFor(mu *sync.Mutex) {
 }
 
 func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
+	if c.Int(2) < 0 {
+		return Errno(unix.EINVAL) // no room, as the kernel counts with a sign
+	}
 	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
 	if err != nil {
 		if errors.Is(err, unix.EBADF) {

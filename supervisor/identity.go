@@ -37,6 +37,7 @@ func (s *Sandbox) uname(c *Call) Answer {
 }
 
 func (s *Sandbox) sysinfo(c *Call) Answer {
+	c.countRead(false)
 	b := c.scratch(112) // struct sysinfo, sysinfo(2)
 	clear(b)
 	put := binary.NativeEndian.PutUint64

@@ -134,6 +134,8 @@ func (c *Call) statText(e *processEntry) string {
 	if e.th == c.thread {
 		f[0] = "R" // it reads this, and waits for us
 		set(statWaits, 0)
+	} else if f[0] == "t" {
+		f[0] = e.stopped()[:1]
 	}
 	set(statTTY, c.s.terminals.shownAs(f[statTTY-statFirst]))
 	set(statStart, det.Ticks(det.Uptime+e.began()))
@@ -142,6 +144,14 @@ func (c *Call) statText(e *processEntry) string {
 		set(statResident, c.residentPages(e))
 	}
 	return named + ") " + strings.Join(f, " ") + "\n"
+}
+
+// stopped is the state of a thread that stands at a stop of the tracer's.
+func (e *processEntry) stopped() string {
+	if e.th != nil && e.th.listening.Load() {
+		return "T (stopped)" // by job control
+	}
+	return "R (running)" // it goes on at once
 }
 
 // residentPages is as much of a process's memory as statm shows as resident.
@@ -203,7 +213,9 @@ func (c *Call) statusText(e *processEntry) string {
 		if !knownStatus[name] {
 			continue
 		}
-		if instead, ok := statusLines[name]; !ok || name == "State" && e.th != c.thread {
+		if instead, ok := statusLines[name]; name == "State" && e.th != c.thread {
+			b.WriteString(strings.Replace(line, "t (tracing stop)", e.stopped(), 1))
+		} else if !ok {
 			b.WriteString(line)
 		} else {
 			b.WriteString(name + ":\t" + instead(st) + "\n")

@@ -20,13 +20,16 @@ import (
 
 // syntheticFiles is what stands at a canonical path.
 var syntheticFiles = map[string]func(*Call) string{
-	"/proc/version":     func(c *Call) string { return c.s.cfg.Identity.Version() },
-	"/proc/cpuinfo":     func(c *Call) string { return c.s.cfg.Identity.CPUInfo() },
-	"/proc/meminfo":     func(c *Call) string { return c.s.cfg.Identity.MemInfo() },
-	"/proc/loadavg":     func(c *Call) string { return c.s.cfg.Identity.LoadAvg() },
-	"/proc/swaps":       func(*Call) string { return "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n" },
-	"/proc/vmstat":      vmstat,
-	"/proc/uptime":      func(c *Call) string { return c.s.cfg.Identity.UptimeText(c.s.clock.elapsed()) },
+	"/proc/version": func(c *Call) string { return c.s.cfg.Identity.Version() },
+	"/proc/cpuinfo": func(c *Call) string { return c.s.cfg.Identity.CPUInfo() },
+	"/proc/meminfo": func(c *Call) string { return c.s.cfg.Identity.MemInfo() },
+	"/proc/loadavg": func(c *Call) string { return c.s.cfg.Identity.LoadAvg() },
+	"/proc/swaps":   func(*Call) string { return "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n" },
+	"/proc/vmstat":  vmstat,
+	"/proc/uptime": func(c *Call) string {
+		c.countRead(false)
+		return c.s.cfg.Identity.UptimeText(c.s.clock.elapsed())
+	},
 	"/proc/stat":        func(c *Call) string { return c.s.cfg.Identity.Stat(c.s.clock.start, c.s.clock.elapsed()) },
 	"/proc/filesystems": func(*Call) string { return fileSystems },
 }

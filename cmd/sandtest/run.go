@@ -18,7 +18,8 @@ import (
 const runAbout = `Runs COMMAND in a sandbox in which nothing differs from run to run. The exit
 status is the command's own, 128+N when signal N ended it, 124 on timeout or
 deadlock, 125 when the sandbox fails, 126 when the command can't be executed,
-127 when it isn't found.
+127 when it isn't found. COMMAND has standard input, output and error, and no
+other descriptor of the caller's.
 
 Flags:
 `
@@ -109,6 +110,8 @@ func startStatus(err error) int {
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return exitNotFound
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE): // the sandbox's own, even where they are the fork's
+		return exitSandbox
 	case !errors.As(err, &exe) && !(errors.As(err, &path) && isExecution(path.Op)), errors.Is(err, syscall.EPERM):
 		return exitSandbox
 	case errors.Is(err, fs.ErrNotExist):
