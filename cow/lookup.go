@@ -138,6 +138,14 @@ func (t *Tree) Where(w *Walk, path string) (string, error) {
 	return e.path(), nil
 }
 
+// Hidden reports whether the file is a directory that nobody may see ([Mount.Denied]), or lies
+// in such a one.
+func (f *File) Hidden() bool {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	return f.t.hides && f.e.inode.isDir() && f.e.inode.hidden()
+}
+
 // hidden reports whether a directory is one that nobody may see, or lies in such a one.
 func (in *Inode) hidden() bool {
 	for ; in != nil; in = in.parent {

@@ -71,6 +71,8 @@ var escapes = []escape{
 	{"a denied directory that was given, execveat", "EACCES"},
 	{"a denied directory that was given, fchdir", "EACCES"},
 	{"a denied directory that was given, magic link", "EACCES"},
+	{"a denied directory that was given, the link itself", "EACCES"},
+	{"a denied directory that was given, attributes", "EACCES"},
 	{"openat2, beneath", "EXDEV"},
 	{"openat2, beneath by a link", "EXDEV"},
 	{"openat2, in a root", "ENOENT"},

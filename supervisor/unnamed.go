@@ -24,7 +24,7 @@ import (
 // What remains: where several processes look at the same for the first time at once, chance
 // decides whose number it has.
 
-// A unnamedKind is what there is without a name.
+// An unnamedKind is what there is without a name.
 type unnamedKind struct {
 	prefix string // of its link in /proc/PID/fd
 	dev    uint64 // that which the kernel commonly gives it
@@ -116,8 +116,8 @@ func (n *unnamed) name(s *Sandbox, by *Process) string {
 	return n.prefix + strconv.FormatUint(n.number(s, by), 10) + "]"
 }
 
-// unnamedNumbers holds the numbers by which programs know what has no name. Those at which nobody has
-// looked for long are forgotten.
+// unnamedNumbers holds the numbers by which programs know what has no name. Those at which
+// nobody has looked for long are forgotten.
 type unnamedNumbers struct {
 	mu       sync.Mutex
 	now, old map[numberKey]uint64

@@ -509,6 +509,9 @@ func (p *passage) jumpToDir(dir *cow.File) (back bool, path string, err error) {
 	if p.w.Base = dir.Inode(); p.rest() != "" {
 		return true, "./" + p.rest(), nil
 	}
+	if dir.Hidden() {
+		return false, "", unix.EACCES
+	}
 	if p.w.Check != nil {
 		err = p.w.Check(dir.Path())
 	}

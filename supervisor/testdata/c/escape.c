@@ -1026,6 +1026,8 @@ static long attempt(const char *name, char **argv)
 	TRY("a denied directory that was given, execveat", raw(SYS_execveat, 6, "secret", 0, environ, 0));
 	TRY("a denied directory that was given, fchdir", raw(SYS_fchdir, 6) ?: opens("secret", O_RDONLY));
 	TRY("a denied directory that was given, magic link", opens("/proc/self/fd/6/secret", O_RDONLY));
+	TRY("a denied directory that was given, the link itself", opens("/proc/self/fd/6", O_RDONLY | O_DIRECTORY));
+	TRY("a denied directory that was given, attributes", raw(SYS_chmod, "/proc/self/fd/6", 0777));
 	TRY("openat2, beneath", restricted(in("sub"), "../file", RESOLVE_BENEATH));
 	TRY("openat2, beneath by a link", raw(SYS_symlink, "/etc/passwd", in("sub/link")) ?: restricted(in("sub"), "link", RESOLVE_BENEATH));
 	TRY("openat2, in a root", restricted(in("sub"), "/../../file", RESOLVE_IN_ROOT));
