@@ -36,7 +36,8 @@ var filePrograms = []fileProgram{
 		git rebase -q main && git gc -q && git fsck --no-progress --no-dangling && git status --short
 		git log --format='%H %s' && git ls-tree -r HEAD | sort | sha256sum && git stash list && ls .git/refs/heads`},
 	{"make and gcc", []string{"make", "gcc", "ar"}, `
-		i=0; while [ $i -lt 20 ]; do echo "int f$i(void) { return $i; }" >f$i.c; i=$((i+1)); done
+		n=20; [ $FILES -lt 1000 ] || n=100
+		i=0; while [ $i -lt $n ]; do echo "int f$i(void) { return $i; }" >f$i.c; i=$((i+1)); done
 		{ for i in 3 7 19; do echo "int f$i(void);"; done; echo 'int main(void) { return f3() + f7() + f19(); }'; } >main.c
 		printf 'OBJ = $(patsubst %%.c,%%.o,$(wildcard f*.c))\nprog: main.o libf.a\n\tgcc -o $@ main.o -L. -lf\nlibf.a: $(OBJ)\n\tar rcs $@ $^\n%%.o: %%.c\n\tgcc -O0 -c -o $@ $<\n' >Makefile
 		make -j2 >log 2>&1 || cat log; ./prog; echo $?; make; make -q && echo up to date
@@ -85,6 +86,11 @@ with tempfile.TemporaryDirectory() as d:
     except BlockingIOError: print("locked")
     shutil.copytree(d, "copied"); os.rename("copied", "moved"); print(os.listdir("moved")); shutil.rmtree("moved")
 '; ls`},
+	{"venv", []string{"python3"}, `
+		[ $FILES -ge 1000 ] || without=--without-pip
+		python3 -m venv $without v && v/bin/python -c 'import sys; print(sys.prefix != sys.base_prefix, sys.prefix.endswith("/v"))'
+		[ -n "$without" ] || v/bin/pip --version | cut -d' ' -f1,2
+		find v ! -name '*.pyc' | sort | sha256sum; sed '/^home\|^version\|^exec\|^command/d' v/pyvenv.cfg`},
 	{"program without a name", []string{"python3"}, `
 		python3 -c '
 import os
