@@ -169,8 +169,9 @@ func (c *committing) check(changes Changes) error {
 	for i := range c.todo {
 		h := &c.todo[i]
 		c.at[h.host] = h
-		err := h.mayOwn()
-		if c.inPlace(h) {
+		inPlace := c.inPlace(h)
+		err := h.mayOwn(inPlace)
+		if inPlace {
 			if _, ok := c.stays[h.identity()]; !ok {
 				c.stays[h.identity()] = h.host
 			}
@@ -261,11 +262,11 @@ func (c *committing) inPlace(h *hostChange) bool {
 	return h.sameFile() && (!h.inode.rewritten() || h.was.Nlink > 1 || h.isForeign()) && c.keepsLinks(h)
 }
 
-// isForeign reports whether the file belongs to somebody else, stays so, and may be written
-// to by this process, which can change nothing but its bytes.
+// isForeign reports whether a regular file belongs to somebody else, stays so, and may be
+// written to by this process, which can change nothing but its bytes.
 func (h *hostChange) isForeign() bool {
 	a := &h.inode.attr
-	return unix.Geteuid() != 0 && int(a.UID) != unix.Geteuid() &&
+	return unix.Geteuid() != 0 && h.inode.isRegular() && int(a.UID) != unix.Geteuid() &&
 		h.was != nil && a.UID == h.was.Uid && a.GID == h.was.Gid && a.Mode == h.was.Mode &&
 		unix.Faccessat(unix.AT_FDCWD, h.host, unix.W_OK, unix.AT_EACCESS|unix.AT_SYMLINK_NOFOLLOW) == nil
 }
@@ -296,10 +297,10 @@ func (h *hostChange) sameFile() bool {
 	return h.was != nil && h.lower != nil && idOf(h.lower) == idOf(h.was)
 }
 
-// mayOwn checks that this process may give the file its owner and mode.
-func (h *hostChange) mayOwn() error {
+// mayOwn checks that this process may give the file its owner and mode, or that it needn't.
+func (h *hostChange) mayOwn(inPlace bool) error {
 	me := unix.Geteuid()
-	if me == 0 || h.Kind == Deleted || int(h.inode.attr.UID) == me || h.sameFile() && h.isForeign() {
+	if me == 0 || h.Kind == Deleted || int(h.inode.attr.UID) == me || inPlace && h.isForeign() {
 		return nil
 	}
 	return fmt.Errorf("only root can make files of user %d: %w", h.inode.attr.UID, unix.EPERM)

@@ -104,8 +104,12 @@ func (t *Tree) newNamelessObject(in *Inode, flags int) (fd int, err error) {
 		return -1, err
 	}
 	fd, err = unix.Open(filepath.Dir(o.path), flags|unix.O_TMPFILE|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return t.newOpenObject(in, flags) // not every file system has that
+	switch err {
+	case nil:
+	case unix.EOPNOTSUPP, unix.EISDIR: // not every file system has that; then F_GETFL doesn't tell it
+		return t.newOpenObject(in, flags)
+	default:
+		return -1, err
 	}
 	var st unix.Stat_t
 	if err = unix.Linkat(unix.AT_FDCWD, heldPath(fd), unix.AT_FDCWD, o.path, unix.AT_SYMLINK_FOLLOW); err == nil {

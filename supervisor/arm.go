@@ -138,7 +138,7 @@ func explainStart(cmd *exec.Cmd, err error, plain bool) error {
 		}
 	}
 	if errors.Is(err, unix.ENOENT) {
-		if name := interpreterOf(cmd.Path); name != "" {
+		if name := interpreterOf(cmd.Path); name != "" && unix.Access(name, unix.F_OK) == unix.ENOENT {
 			return fmt.Errorf("%w (it is there, but not its interpreter, %s)", err, name)
 		}
 	}

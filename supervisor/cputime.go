@@ -36,13 +36,19 @@ func cpuTime(s *Sandbox) feature {
 const rusageSize = 144 // struct rusage
 
 // hideUsage lets a call that waits for a child tell nothing of what that has used, which it
-// writes to where an argument points.
+// would write to where an argument points: the kernel isn't asked for it.
 func (st *Stop) hideUsage(argument int) {
 	at := st.Arg(argument)
+	st.regs.SetArg(argument, 0)
+	_ = st.regs.Store(st.th.tid) // it fails only when the thread was killed
 	st.OnExit(func(st *Stop) {
-		if told := st.Result(); told > 0 || argument == 4 && told == 0 {
-			_, _ = tracee.WriteMem(st.th.tid, at, make([]byte, rusageSize)) // the kernel has written there, unless there was nobody
+		st.regs.SetArg(argument, at)
+		if told := st.Result(); told > 0 || argument == 4 && told == 0 { // unless there was nobody
+			if _, err := tracee.WriteMem(st.th.tid, at, make([]byte, rusageSize)); err != nil {
+				st.regs.SetResult(-int64(unix.EFAULT))
+			}
 		}
+		_ = st.regs.Store(st.th.tid)
 	})
 }
 

@@ -71,9 +71,6 @@ func (c *Call) waitFor(mu *sync.Mutex) {
 }
 
 func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
-	if c.Int(2) < 0 {
-		return Errno(unix.EINVAL) // no room, as the kernel counts with a sign
-	}
 	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
 	if err != nil {
 		if errors.Is(err, unix.EBADF) {
@@ -119,7 +116,7 @@ func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
 // listDir stores the next entries in the caller's memory. It returns how many
 // bytes, and the position after them.
 func (s *Sandbox) listDir(c *Call, fd int, st *unix.Stat_t, mark, pos int64, add appendDirent) (int, int64, Answer) {
-	limit := int(min(uint64(uint32(c.Arg(2))), maxDirBuffer))
+	limit := int(min(max(c.Int(2), 0), maxDirBuffer)) // the kernel counts with a sign
 	buf, a := s.fillDirents(c, fd, st, mark, pos, c.scratch(limit)[:0], limit, add)
 	if a.kind != answerGoOn {
 		return 0, pos, a
