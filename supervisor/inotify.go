@@ -120,6 +120,7 @@ func (ws *watches) instance(c *Call) (int, error) {
 	ws.began.Do(func() {
 		ws.s.view.tree.Quiet(ws.quietly)
 		ws.s.watching.Store(true)
+		ws.s.receivers.closed() // or the end of what was opened before would be told late
 	})
 	ws.mu.Lock()
 	defer ws.mu.Unlock()

@@ -387,7 +387,7 @@ func (rs *receivers) answer(c *Call, a Answer) {
 // closed waits until the supervisor has closed its descriptors for what it has put into
 // processes so far: a program that has written a file and closed it goes on before that.
 // Nobody can execute a file that somebody has open to write (ETXTBSY), and a lock lasts
-// until nobody has the file open.
+// until nobody has the file open, nor is a watch told before that it was closed.
 func (rs *receivers) closed() {
 	rs.injecting.Lock()
 	defer rs.injecting.Unlock()
