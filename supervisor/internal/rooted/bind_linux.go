@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 
+	"github.com/sandtest/go-sandtest/supervisor/internal/tsc"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,11 +36,8 @@ func Bind(fd int, addr []byte, root, dir string, privileged bool) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	// A handler must not run in the child: it has this thread's stack.
-	all, old := unix.Sigset_t{}, unix.Sigset_t{}
-	for i := range all.Val {
-		all.Val[i] = ^uint64(0)
-	}
-	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
+	var old unix.Sigset_t
+	if err := tsc.BlockSignals(&old); err != nil {
 		return fmt.Errorf("block signals: %w", err)
 	}
 	pid := int(bindIn(flags, rootAt, dirAt, uintptr(fd), &addr[0], uintptr(len(addr))))

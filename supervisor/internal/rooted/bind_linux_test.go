@@ -5,11 +5,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/rooted"
+	"github.com/sandtest/go-sandtest/supervisor/internal/tsc"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,6 +60,40 @@ func TestBind(t *testing.T) {
 		}
 		if f, err := os.Lstat(filepath.Join(root, tt.at)); err != nil || f.Mode()&os.ModeSocket == 0 {
 			t.Errorf("at %s: %v, %v, want a socket", tt.at, f, err)
+		}
+	}
+}
+
+// TestBindWithoutCounter: a thread that is kept from the time-stamp counter makes way for
+// other goroutines, which reads the clock, while signals are blocked.
+func TestBindWithoutCounter(t *testing.T) {
+	if !tsc.Dear() {
+		t.Skip("threads aren't kept from the counter on this machine")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	tsc.Forbid()
+	defer tsc.Allow()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	done := make(chan struct{})
+	defer close(done)
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				runtime.GC() // has them all make way
+			}
+		}
+	})
+	root := t.TempDir()
+	for range 1000 {
+		if _, err := bind(t, "/none/x", root, "/"); isDenied(err) {
+			t.Skip("no user namespaces: ", err)
+		} else if err != unix.ENOENT {
+			t.Fatal(err)
 		}
 	}
 }

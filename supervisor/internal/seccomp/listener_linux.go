@@ -3,6 +3,7 @@ package seccomp
 import (
 	"runtime"
 
+	"github.com/sandtest/go-sandtest/supervisor/internal/tsc"
 	"golang.org/x/sys/unix"
 )
 
@@ -143,17 +144,12 @@ func (l *Listener) Valid(id uint64) bool { return ioctl(l.fd, ioctlValid, &id) =
 // at that moment would restart it, and with AddFDSend the first try has ended the
 // call already, without a result (seccomp_notify_addfd in kernel/seccomp.c): the
 // program would take 0 for its descriptor. So signals stay blocked meanwhile; Go
-// sends itself some for preemption. Not SIGSEGV, which nobody sends: a thread that is
-// kept from the time-stamp counter needs it to read the clock.
+// sends itself some for preemption.
 func (l *Listener) AddFD(a *AddFD) (int, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var all, old unix.Sigset_t
-	for i := range all.Val {
-		all.Val[i] = ^all.Val[i]
-	}
-	all.Val[0] &^= 1 << (unix.SIGSEGV - 1)
-	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
+	var old unix.Sigset_t
+	if err := tsc.BlockSignals(&old); err != nil {
 		return -1, err
 	}
 	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
