@@ -20,8 +20,13 @@ func credentialsSet(s *Sandbox) feature {
 	single := s.spaces != nil && s.spaces.single
 	for _, set := range setsIDs {
 		f.calls = append(f.calls, call{name: set.name, notify: func(c *Call) Answer {
-			if single && set.ids > 0 && !c.namesOnly(set.own(s.spaces), set.ids) {
+			if single && set.ids > 0 && !c.namesOnly(set.own.only(s.spaces), set.ids) {
 				return Errno(unix.EPERM)
+			}
+			if creds, err := s.view.creds(c.thread); err == nil && set.ids > 0 {
+				if id, same := set.own.all(creds); same && c.namesOnly(id, set.ids) {
+					return Continue() // it stays who it is, as make and shells see to
+				}
 			}
 			c.thread.creds.Store(nil)
 			s.dcache.differs()
@@ -40,15 +45,29 @@ func credentialsSet(s *Sandbox) feature {
 var setsIDs = []struct {
 	name string
 	ids  int
-	own  func(*namespaces) uint32
+	own  *idKind
 }{
 	{"setuid", 1, theUser}, {"setreuid", 2, theUser}, {"setresuid", 3, theUser}, {"setfsuid", 0, nil},
 	{"setgid", 1, theGroup}, {"setregid", 2, theGroup}, {"setresgid", 3, theGroup}, {"setfsgid", 0, nil},
 	{"setgroups", 0, nil}, {"capset", 0, nil},
 }
 
-func theUser(n *namespaces) uint32  { return n.uid }
-func theGroup(n *namespaces) uint32 { return n.gid }
+// An idKind is one of users or of groups.
+type idKind struct {
+	only func(*namespaces) uint32                      // which a sandbox without privilege knows
+	of   func(*credentials) (ids [3]uint32, fs uint32) // which a thread has
+}
+
+var (
+	theUser  = &idKind{func(n *namespaces) uint32 { return n.uid }, func(c *credentials) ([3]uint32, uint32) { return c.uids, c.fs.UID }}
+	theGroup = &idKind{func(n *namespaces) uint32 { return n.gid }, func(c *credentials) ([3]uint32, uint32) { return c.gids, c.fs.GID }}
+)
+
+// all returns the id that a thread has, if it has one alone.
+func (k *idKind) all(c *credentials) (id uint32, same bool) {
+	ids, fs := k.of(c)
+	return fs, ids == [3]uint32{fs, fs, fs}
+}
 
 // namesOnly reports whether the first arguments are an id, or -1, which is none.
 func (c *Call) namesOnly(id uint32, n int) bool {

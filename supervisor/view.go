@@ -310,8 +310,8 @@ func (v *view) creds(th *thread) (*credentials, error) {
 	return c, nil
 }
 
-// A threadStatus is what the kernel tells of a thread (proc_pid_status(5)): the fields of a
-// line by its name.
+// A threadStatus is what the kernel tells of who a thread is (proc_pid_status(5)): the fields of
+// a line by its name.
 type threadStatus map[string][]string
 
 func readStatus(taskDir string) (threadStatus, error) {
@@ -322,8 +322,10 @@ func readStatus(taskDir string) (threadStatus, error) {
 func parseStatus(text string) threadStatus {
 	fields := threadStatus{}
 	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(line, ":")
-		fields[name] = strings.Fields(value)
+		switch name, value, _ := strings.Cut(line, ":"); name {
+		case "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd":
+			fields[name] = strings.Fields(value)
+		}
 	}
 	return fields
 }
