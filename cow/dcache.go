@@ -4,6 +4,7 @@ package cow
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,27 +14,28 @@ import (
 // change. So a tree can tell somebody what names mean ([Tree.Tell]), who then answers without
 // asking it, and takes back in time what is about to change.
 //
-// What is told of is what nobody has changed: a file of the host's with one name, in
-// directories that may be searched. What the host does to it later is not seen. Of a
+// What is told of is what nobody has changed: a file of the host's in directories that may be
+// searched. What is told of a file with several names is taken back of all of them. What the host does to it later is not seen. Of a
 // directory all names are told once several have been asked about, so that it is known as well
 // what isn't there.
 
 // A Dcache is told what names mean. Directories have numbers, which it chooses; 0 says that it
 // has no room, and nothing is told it about what is in there. An [Attr] that is nil is one to
 // ask for, and may are those of R_OK and X_OK that whoever asks has (access(2)). Regular files
-// and directories may be opened for reading by a path of the host, host, unless that is empty.
+// and directories may be opened for reading by a path of the host, host, unless that is empty;
+// an open file is one of them if the host's dev and ino are its.
 // Its methods are called with the tree locked.
 type Dcache interface {
 	Root(dir *Inode, a *Attr, may uint32, host string) uint32
 	Dir(parent uint32, name string, dir *Inode, a *Attr, may uint32, host string) uint32
-	File(parent uint32, name string, a *Attr, may uint32, target, host string) uint32
+	File(parent uint32, name string, a *Attr, may uint32, target, host string, dev, ino uint64) uint32
 	Nothing(parent uint32, name string)        // there is no such name
 	Unknown(parent uint32, name string) uint32 // the tree is to be asked about the name
 	Leads(link, end uint32)                    // a symbolic link leads there
 	Complete(dir uint32)                       // there are no other names in it
 
-	// Closes says that a path of the host is no file's or directory's any more. It may be
-	// called for any path.
+	// Closes says that a path of the host is no file's or directory's any more, and that its
+	// file isn't what it was. It may be called for any path.
 	Closes(host string)
 	Ask(parent uint32, name string) // the name is about to mean something else
 	Touched(dir uint32)             // its attributes are about to change
@@ -176,8 +178,12 @@ func (t *Tree) tellEntry(e *entry) {
 		return
 	}
 	if d.all {
-		if e.inode != nil && e.inode.isDir() && e.inode.parent == e.dir && e.inode.name == e.name {
-			t.tellDir(e.inode) // which wasn't known before
+		switch { // what wasn't known before
+		case e.inode == nil:
+		case e.inode.isDir() && e.inode.parent == e.dir && e.inode.name == e.name:
+			t.tellDir(e.inode)
+		case e.inode.isRegular() && e.inode.attr.Nlink > 1 && e.inode.unchanged() != nil:
+			t.tellName(d, e.dir, e.name, e.inode)
 		}
 		return
 	}
@@ -227,7 +233,7 @@ func (t *Tree) tellDir(dir *Inode) *told {
 
 // unchanged returns the attributes of what is the host's, nil if they are the tree's own.
 func (in *Inode) unchanged() *Attr {
-	if in.own != 0 || in.lower == "" || in.object != nil || in.attr.Nlink != 1 || in.attr.Rdev != 0 {
+	if in.own != 0 || in.lower == "" || in.object != nil || in.attr.Nlink != 1 && !in.isRegular() || in.attr.Rdev != 0 {
 		return nil
 	}
 	return &in.attr
@@ -261,7 +267,13 @@ func (t *Tree) tellFile(d *told, dir *Inode, name string, in *Inode) uint32 {
 		host = in.lower
 		t.see(in.id, dir, name).told = true
 	}
-	return t.telling.to.File(d.number, name, &in.attr, may, in.target, host)
+	if in.attr.Nlink > 1 {
+		s, as := t.see(in.id, dir, name), toldName{dir, name}
+		if !slices.Contains(s.names, as) {
+			s.names = append(s.names, as)
+		}
+	}
+	return t.telling.to.File(d.number, name, &in.attr, may, in.target, host, in.id.dev, in.id.ino)
 }
 
 // tellLink tells where a symbolic link leads.
@@ -270,7 +282,7 @@ func (t *Tree) tellLink(link *Inode) {
 	if d == nil || link.unchanged() == nil {
 		return
 	}
-	end := t.tellEnd(link)
+	end := t.tellEnd(link, 1)
 	if end == 0 {
 		return
 	}
@@ -279,10 +291,13 @@ func (t *Tree) tellLink(link *Inode) {
 	}
 }
 
+// mostLinks is how many links may lead to each other.
+const mostLinks = 8
+
 // tellEnd tells of where a symbolic link leads, and returns its number. It is 0 unless the link
 // leads down from its directory, one above or the root, by names that are where they are in
-// the tree, to what is no other link.
-func (t *Tree) tellEnd(link *Inode) uint32 {
+// the tree, to what is no other link, or to one of which that is so.
+func (t *Tree) tellEnd(link *Inode, links int) uint32 {
 	cur, down := link.parent, false
 	if strings.HasPrefix(link.target, "/") {
 		cur = t.root
@@ -308,7 +323,13 @@ func (t *Tree) tellEnd(link *Inode) uint32 {
 		down = true
 		in, err := t.child(cur, name)
 		switch {
-		case err != nil || in == nil || in.through || in.denied || in.isSymlink():
+		case err != nil || in == nil || in.through || in.denied:
+			return 0
+		case in.isSymlink():
+			// Where that leads holds as long as both do: all are taken back with one.
+			if i == last && links < mostLinks && in.unchanged() != nil && t.tellFile(d, cur, name, in) != 0 {
+				return t.tellEnd(in, links+1)
+			}
 			return 0
 		case !in.isDir():
 			if in.unchanged() != nil && i == last {
@@ -386,7 +407,7 @@ func (t *Tree) tellLower(d *told, fd int, dir *Inode, name string) (bool, error)
 	seen := t.seen.get(idOf(&st))
 	here := seen != nil && seen.dir == dir && seen.name == name
 	switch {
-	case (isDir || st.Nlink > 1) && !here:
+	case isDir && !here, !isDir && st.Nlink > 1 && (seen == nil || t.known[idOf(&st)] != nil || st.Mode&unix.S_IFMT != unix.S_IFREG):
 		return t.telling.to.Unknown(d.number, name) != 0, nil
 	case isDir || st.Mode&unix.S_IFMT == unix.S_IFLNK:
 		in, err := t.child(dir, name)
@@ -416,6 +437,11 @@ func (t *Tree) differs(dir *Inode, name string, in *Inode) {
 		t.renames(dir, name)
 		t.renames(in.parent, in.name)
 		t.telling.to.Closes(in.lower)
+		if s := t.seen.get(in.id); s != nil {
+			for _, as := range s.names {
+				t.renames(as.dir, as.name)
+			}
+		}
 	}
 }
 

@@ -1,7 +1,9 @@
 package cow_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -34,6 +36,7 @@ type note struct {
 	known, isDir, walks, isNot bool
 	complete                   bool
 	target, host               string
+	dev, ino                   uint64 // of a file of the host
 	leads                      uint32
 }
 
@@ -67,8 +70,8 @@ func (n *notebook) Root(_ *cow.Inode, a *cow.Attr, may uint32, host string) uint
 func (n *notebook) Dir(dir uint32, name string, _ *cow.Inode, a *cow.Attr, may uint32, host string) uint32 {
 	return n.add(dir, name, note{isDir: true, walks: true, host: host}, a, may)
 }
-func (n *notebook) File(dir uint32, name string, a *cow.Attr, may uint32, target, host string) uint32 {
-	return n.unlessThere(dir, name, note{target: target, host: host}, a, may)
+func (n *notebook) File(dir uint32, name string, a *cow.Attr, may uint32, target, host string, dev, ino uint64) uint32 {
+	return n.unlessThere(dir, name, note{target: target, host: host, dev: dev, ino: ino}, a, may)
 }
 func (n *notebook) Shut()              { n.shut = true }
 func (n *notebook) Closes(host string) { n.closed[host] = len(n.notes) }
@@ -126,6 +129,9 @@ func (n *notebook) wrong() string {
 	}
 	for at := 1; at < len(n.notes); at++ {
 		e := n.notes[at]
+		if wrong := n.isOther(at); wrong != "" {
+			return wrong
+		}
 		path, ok := n.path(uint32(at))
 		if !ok || !e.known && !e.isNot && !e.walks {
 			continue
@@ -183,6 +189,108 @@ func (n *notebook) wrong() string {
 		}
 	}
 	return ""
+}
+
+// isOther says what is wrong if an open file of the host's isn't the tree's that it is said to
+// be.
+func (n *notebook) isOther(at int) string {
+	e := &n.notes[at]
+	if !e.known || e.isDir || e.host == "" || at < n.closed[e.host] {
+		return ""
+	}
+	var theirs unix.Stat_t
+	if err := unix.Lstat(e.host, &theirs); err != nil || theirs.Dev != e.dev || theirs.Ino != e.ino {
+		return fmt.Sprintf("%s is said to have number %d of device %d, and has %d of %d, %v", e.host, e.ino, e.dev, theirs.Ino, theirs.Dev, err)
+	}
+	f := n.tree.Descriptor(&theirs)
+	if f == nil {
+		return e.host + " is no file of the tree"
+	}
+	if a, err := f.Stat(); err != nil || a != e.attr {
+		return fmt.Sprintf("%s when it is open: %+v, and the tree says %+v, %v", e.host, e.attr, a, err)
+	}
+	return ""
+}
+
+// TestToldOpen: what is told of an open file is taken back although its directory, by which it
+// was told of, has gone elsewhere.
+func TestToldOpen(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "sub"), 0o755), os.WriteFile(filepath.Join(dir, "sub/file"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	l := layer(t, dir, "/")
+	n := newNotebook(l.t, l.cred)
+	for range 3 {
+		if _, err := l.Stat("/sub/file", false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := slices.IndexFunc(n.notes, func(e note) bool { return e.name == "file" && e.known })
+	if at < 0 || n.closed[n.notes[at].host] > 0 {
+		t.Fatalf("the file wasn't told of: %+v", n.notes)
+	}
+	if err := l.Rename("/sub", "/moved", 0); err != nil {
+		t.Fatal(err)
+	}
+	if wrong := n.isOther(at); wrong != "" {
+		t.Error(wrong)
+	}
+	if err := l.Link("/moved/file", "/moved/twin", 0); err != nil {
+		t.Fatal(err)
+	}
+	if wrong := n.isOther(at); wrong != "" {
+		t.Error(wrong)
+	}
+}
+
+// TestToldNames: what changes by one name of a file is taken back of all.
+func TestToldNames(t *testing.T) {
+	dir := t.TempDir()
+	file, twin := filepath.Join(dir, "file"), filepath.Join(dir, "sub/twin")
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "sub"), 0o755), os.WriteFile(file, []byte("text"), 0o644), os.Link(file, twin)); err != nil {
+		t.Fatal(err)
+	}
+	for what, do := range map[string]func(l layered) error{
+		"chmod":    func(l layered) error { return l.Chmod("/sub/twin", 0o600) },
+		"unlink":   func(l layered) error { return l.Unlink("/sub/twin") },
+		"truncate": func(l layered) error { return l.Truncate("/sub/twin", 1) },
+		"link":     func(l layered) error { return l.Link("/sub/twin", "/third", 0) },
+		"rename":   func(l layered) error { return l.Rename("/sub/twin", "/third", 0) },
+		"replace": func(l layered) error {
+			return errors.Join(l.Mkdir("/new", 0o755), l.Link("/file", "/new/f", 0), l.Rename("/new/f", "/sub/twin", 0))
+		},
+		"rename a directory": func(l layered) error {
+			return errors.Join(l.Rename("/sub", "/moved", 0), l.Chmod("/moved/twin", 0o600))
+		},
+	} {
+		l := layer(t, dir, "/")
+		n := newNotebook(l.t, l.cred)
+		for range 3 {
+			for _, path := range []string{"/file", "/sub/twin", "/sub/none"} {
+				if _, err := l.Stat(path, false); err != nil && err != unix.ENOENT {
+					t.Fatal(path, err)
+				}
+			}
+		}
+		told := func(e note) bool { return e.known && !e.isDir }
+		for _, name := range []string{"file", "twin"} {
+			if !slices.ContainsFunc(n.notes, func(e note) bool { return told(e) && e.name == name }) {
+				t.Fatalf("%s wasn't told of: %+v", name, n.notes)
+			}
+		}
+		if err := do(l); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if wrong := n.wrong(); wrong != "" {
+			t.Errorf("%s: %s", what, wrong)
+		}
+		for at := range n.notes {
+			if path, ok := n.path(uint32(at)); ok && told(n.notes[at]) {
+				t.Errorf("%s: %s is still said to be as it was", what, path)
+			}
+		}
+	}
 }
 
 // opensOther says what is wrong if a path of the host opens something else than the tree's.

@@ -9,6 +9,13 @@ type sight struct {
 	dir    *Inode
 	name   string
 	told   bool // somebody who was told of it may have it open to read, see File.Outdated
+	names  []toldName
+}
+
+// A toldName is one by which a file with several was told of.
+type toldName struct {
+	dir  *Inode
+	name string
 }
 
 // sights are the files of the host that were seen. Those of a directory often have numbers

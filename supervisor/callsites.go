@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +18,9 @@ import (
 // becomes a jump to code that knows answers (internal/dcache), which executes what lies
 // between the two as well; the second stays where it is, and is where that code goes on
 // without one. Only a process that runs alone in its memory is changed, while it waits for an
-// answer to a call made there. Children inherit it, and programs that are executed begin anew.
+// answer to a call made there. Children inherit it, and programs that are executed begin anew:
+// but where the first of a library's calls is changed, so are all of it that any other program
+// has made, and in the dynamic linker all are before it runs (directLinker).
 //
 // A program that doesn't lie within 2 GiB of that code, which static ones of C don't, is left
 // alone. Programs of Go have threads from the beginning, and make all calls at one place, which is
@@ -38,7 +41,7 @@ func (d *dcaching) direct(c *Call) bool {
 		return p.asks.some
 	}
 	p.asks.sites = append(p.asks.sites, at)
-	if d.patch(c, at, region-vdso.NamesSize) {
+	if d.patchLike(c, at, region-vdso.NamesSize) {
 		p.asks.some = true
 	}
 	return p.asks.some
@@ -50,30 +53,76 @@ func (p *Process) isAlone() bool {
 	return !p.asks.threads.Load() || !p.asks.beside.Load() && p.alive.Load() == 1
 }
 
-// patch changes the place at which the caller makes its call. What it can't change stays as it
-// is, and asks.
-func (d *dcaching) patch(c *Call, at, base uint64) bool {
-	var text [dcache.SiteText]byte
-	pid := int(c.n.PID)
-	if tracee.ReadMem(pid, at-dcache.SiteText, text[:]) != nil || !c.Process.asks.isText(c, at) {
-		return false
-	}
-	var patch dcache.Patch
-	ok := false
-	d.site(func(t *dcache.Table) { patch, ok = t.Site(at-base, int(c.n.Nr), text[:]) })
-	if !ok || c.stillThere() != nil {
-		return false
-	}
-	return tracee.Overwrite(pid, at-uint64(patch.Before), patch.Text) == nil
+var syscallText = []byte{0x0f, 0x05}
+
+// A callSite is a place in a file's text at which programs ask.
+type callSite struct {
+	offset uint64 // in the file
+	nr     int
+	text   [dcache.SiteText]byte // before it
 }
 
-// isText reports whether an address is in a program's text or a library's, which is a file's,
-// mapped for the process alone and not to be written to. It is nowhere else that the program
-// itself doesn't deal with it. a.mu is held.
-func (a *asks) isText(c *Call, at uint64) bool {
-	if at >= a.text[0] && at < a.text[1] {
-		return true
+// patchLike changes the place at which the caller makes its call, and those in the same file's
+// text at which others have made theirs. What it can't change stays as it is, and asks. The lock
+// of the process's asks is held.
+func (d *dcaching) patchLike(c *Call, at, base uint64) bool {
+	a := &c.Process.asks
+	known := a.text.holds(at)
+	if !known && !a.findText(c, at) {
+		return false
 	}
+	text := a.text
+	site := callSite{offset: at - text.start + text.offset, nr: int(c.n.Nr)}
+	if tracee.ReadMem(int(c.n.PID), at-dcache.SiteText, site.text[:]) != nil || !d.patch(c, at, base, &site) {
+		return false
+	}
+	others := d.others(fileKey{text.dev, text.ino}, &site)
+	for i := range others {
+		o := &others[i]
+		at := text.start + o.offset - text.offset
+		if !known && text.holds(at) && text.holds(at-dcache.SiteText) && !slices.Contains(a.sites, at) && len(a.sites) < mostSitesOfOne && d.patchAgain(c, at, base, o) {
+			a.sites = append(a.sites, at)
+		}
+	}
+	return true
+}
+
+// others returns the places that are known in a file, and remembers one.
+func (d *dcaching) others(file fileKey, site *callSite) []callSite {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := d.known[file]
+	if slices.Contains(known, *site) || len(known) == mostSitesOfOne {
+		return known
+	}
+	if d.known == nil {
+		d.known = map[fileKey][]callSite{}
+	}
+	d.known[file] = append(known[:len(known):len(known)], *site) // others may be looking at what there was
+	return known
+}
+
+// patchAgain changes a place that looks as it did in another process.
+func (d *dcaching) patchAgain(c *Call, at, base uint64, site *callSite) bool {
+	return looksLike(int(c.n.PID), at, &site.text) && d.patch(c, at, base, site)
+}
+
+// looksLike reports whether a call is made at an address of a process, after a text.
+func looksLike(pid int, at uint64, text *[dcache.SiteText]byte) bool {
+	var is [dcache.SiteText + tracee.CallSize]byte
+	return tracee.ReadMem(pid, at-dcache.SiteText, is[:]) == nil && bytes.Equal(is[:], append(text[:len(text):len(text)], syscallText...))
+}
+
+// patch changes one place of the caller's.
+func (d *dcaching) patch(c *Call, at, base uint64, site *callSite) bool {
+	patch, ok := d.site(at-base, site.nr, site.text[:])
+	return ok && c.stillThere() == nil && tracee.Overwrite(int(c.n.PID), at-uint64(patch.Before), patch.Text) == nil
+}
+
+// findText looks for the text that holds an address: of a program or a library, which is a
+// file's, mapped for the process alone and not to be written to. It is nowhere else that the
+// program itself doesn't deal with it. a.mu is held.
+func (a *asks) findText(c *Call, at uint64) bool {
 	maps, err := readKernelFile(c.thread.taskDir() + "/maps")
 	if err != nil {
 		return false
@@ -86,10 +135,53 @@ func (a *asks) isText(c *Call, at uint64) bool {
 		if m.perms != "r-xp" || m.ino == 0 {
 			return false
 		}
-		a.text = [2]uint64{m.start, m.end}
+		a.text = textRange{m.start, m.end, m.offset, m.dev, m.ino}
 		return true
 	}
 	return false
+}
+
+// A textRange is where a file's text is mapped.
+type textRange struct{ start, end, offset, dev, ino uint64 }
+
+func (t *textRange) holds(at uint64) bool { return at >= t.start && at < t.end }
+
+type fileKey struct{ dev, ino uint64 }
+
+// fewPrograms is how many programs a sandbox executes before what is asked is worth preparing
+// for; fewAsks is how often the later ones ask before they are told.
+const (
+	fewPrograms = 2
+	fewAsks     = 1
+)
+
+// directLinker changes the dynamic linker of a program, before it runs.
+func (s *Sandbox) directLinker(im *image) error {
+	d, p := s.dcache, im.th.proc
+	if d == nil || !p.asks.mapped.Load() || d.programs.Add(1) <= fewPrograms || d.begin(im.th) == nil {
+		return nil
+	}
+	p.asks.mu.Lock()
+	defer p.asks.mu.Unlock()
+	p.asks.n.Store(askPatience - fewAsks)
+	table := p.region.Load() - vdso.NamesSize
+	base, linker := im.linker()
+	for i := range linker.calls {
+		call := &linker.calls[i]
+		at := base + call.at
+		if !looksLike(im.th.tid, at, &call.text) {
+			continue // it was known by its beginning alone
+		}
+		patch, ok := d.site(at-table, call.nr, call.text[:])
+		if !ok {
+			continue
+		}
+		if err := im.sys.Poke(at-uint64(patch.Before), patch.Text); err != nil {
+			return err
+		}
+		p.asks.sites, p.asks.some = append(p.asks.sites, at), true
+	}
+	return nil
 }
 
 // A goText is where a Go program makes its calls, and where there is room near them, from the
@@ -126,10 +218,9 @@ func (s *Sandbox) directGo(im *image) error {
 	if !ok {
 		return nil
 	}
-	var jump, hop []byte
-	d.site(func(t *dcache.Table) {
-		jump, hop, ok = t.GoSite(region-vdso.NamesSize, start+text.call, start+text.hop)
-	})
+	d.mu.Lock()
+	jump, hop, ok := d.table.GoSite(region-vdso.NamesSize, start+text.call, start+text.hop)
+	d.mu.Unlock()
 	if !ok {
 		return nil
 	}

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -46,7 +47,7 @@ func ownAnswers(s *Sandbox) feature {
 		}
 		return nil
 	})
-	f.load = s.directGo
+	f.load = func(im *image) error { return errors.Join(s.directLinker(im), s.directGo(im)) }
 	is := func(op uint64) []seccomp.Cond { return []seccomp.Cond{{Arg: 0, Mask: 1<<32 - 1, Value: op}} }
 	f.calls = []call{
 		{name: "seccomp", notify: filtersItself, anyOf: [][]seccomp.Cond{is(unix.SECCOMP_SET_MODE_STRICT), is(unix.SECCOMP_SET_MODE_FILTER)}},
@@ -119,10 +120,13 @@ type dcaching struct {
 	cwds  sync.Mutex // held by who changes what processes know of their working directories
 	opens bool       // programs may open files themselves, see opens.go
 
+	programs atomic.Int32 // that were executed
+
 	mu     sync.Mutex
 	begun  bool
 	table  *dcache.Table // nil where it can't be had; its entries are guarded by the tree's lock
 	differ bool          // not everybody has the rights that the command has
+	known  map[fileKey][]callSite
 
 	marking sync.Mutex // the last that is held
 	marks   map[int64]*markedDir
@@ -170,11 +174,11 @@ func (d *dcaching) differs() {
 	d.differ = true
 }
 
-// site changes with the table what a place becomes.
-func (d *dcaching) site(do func(*dcache.Table)) {
+// site returns what the place of a call becomes, by its distance from the table.
+func (d *dcaching) site(at uint64, nr int, text []byte) (dcache.Patch, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	do(d.table)
+	return d.table.Site(at, nr, text)
 }
 
 // A dcacheTable translates what the tree tells.
@@ -193,8 +197,8 @@ func (n dcacheTable) Dir(parent uint32, name string, dir *cow.Inode, a *cow.Attr
 	host, mark := n.d.opening(dir, host)
 	return n.Table.Dir(parent, name, toldAttr(a, may), host, mark)
 }
-func (n dcacheTable) File(parent uint32, name string, a *cow.Attr, may uint32, target, host string) uint32 {
-	return n.Table.File(parent, name, toldAttr(a, may), target, host)
+func (n dcacheTable) File(parent uint32, name string, a *cow.Attr, may uint32, target, host string, dev, ino uint64) uint32 {
+	return n.Table.File(parent, name, toldAttr(a, may), target, host, dcache.Identity{Dev: dev, Ino: ino})
 }
 func (n dcacheTable) Shut() { n.Table.Opens(false) }
 
@@ -202,7 +206,7 @@ func toldAttr(a *cow.Attr, may uint32) *dcache.Attr {
 	if a == nil {
 		return nil
 	}
-	return &dcache.Attr{Ino: a.Ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Size: a.Size, Mtime: dcache.Time(a.Mtime), Ctime: dcache.Time(a.Ctime), May: may}
+	return &dcache.Attr{Ino: a.Ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Links: a.Nlink, Size: a.Size, Mtime: dcache.Time(a.Mtime), Ctime: dcache.Time(a.Ctime), May: may}
 }
 
 // asks is what a process has asked, and what it has of the answers.
@@ -220,7 +224,7 @@ type asks struct {
 	mu    sync.Mutex
 	sites []uint64  // from where it has asked, as far as it is to be looked at no more
 	some  bool      // some of them are patched
-	text  [2]uint64 // where, at last, there was a program's text
+	text  textRange // where there was a program's text that it asked from at last
 
 	cwd atomic.Uint32 // what it knows of its working directory; dcaching.cwds is held to change it
 }
@@ -242,7 +246,7 @@ func (a *asks) begin() {
 	a.split.Store(false)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.sites, a.some, a.text = nil, false, [2]uint64{}
+	a.sites, a.some, a.text = nil, false, textRange{}
 	a.cwd.Store(0)
 }
 

@@ -158,3 +158,19 @@ func init() {
 		})
 	}
 }
+
+// Programs that begin alike ask little, once some have begun like that: the dynamic linker knows
+// the answers, and so does the C library from its first call on.
+func TestProgramsAskSeldom(t *testing.T) {
+	dir := askedFiles(t)
+	asked := func(programs int) (n uint64) {
+		cmd := sh(fmt.Sprintf("i=0; while [ $i -lt %d ]; do cat sub/in; i=$((i+1)); done", programs))
+		cmd.Dir = dir
+		stats := succeedsWith(t, Config{}, cmd).Stats.Notifications
+		return stats["openat"] + stats["newfstatat"] + stats["fstat"] + stats["access"]
+	}
+	const some, more, each = 5, 25, 3 // the first of the C library's, and the two that are written to
+	if few, many := asked(some), asked(more); many > few+each*(more-some) {
+		t.Errorf("%d programs have asked %d times, and %d have %d times: more than %d times each", some, few, more, many, each)
+	}
+}

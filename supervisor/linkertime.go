@@ -4,12 +4,6 @@ package supervisor
 
 import (
 	"bytes"
-	"debug/elf"
-	"encoding/binary"
-	"fmt"
-	"io"
-	"math"
-	"sync"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
 )
@@ -33,15 +27,11 @@ var (
 	readCounter = []byte{0x0f, 0x31}             // rdtsc
 	extendSign  = []byte{0x99, 0x90}             // cdq; nop: sets edx alone, and no flag
 	joinHalves  = []byte{0x48, 0xc1, 0xe2, 0x20} // shl rdx, 32: what follows where all 64 bits are wanted
-	statistics  = []byte("total startup time in dynamic loader")
 )
 
 func skipLinkerTime(im *image) error {
-	base, _ := im.auxv.Get(tracee.ATBase)
-	if base == 0 {
-		return nil
-	}
-	sites := linkerSites(im.th.tid, base)
+	base, linker := im.linker()
+	sites := linker.reads
 	if len(sites) == 0 || im.asksLinker() {
 		return nil
 	}
@@ -92,86 +82,6 @@ func (im *image) asksLinker() bool {
 	environ := make([]byte, 1+end-args-size) // the first byte ends what is before
 	name := []byte("\x00LD_DEBUG=")
 	return tracee.ReadMem(im.th.tid, args+size, environ[1:]) != nil || bytes.Contains(environ, name)
-}
-
-// linkerHead is so much of a linker that its build ID is among it.
-const linkerHead = 1024
-
-// knownLinkers remembers where those seen read the counter, by their heads: there is one
-// on most machines.
-var knownLinkers struct {
-	sync.Mutex
-	sites map[[linkerHead]byte][]uint64
-}
-
-const mostLinkers = 16
-
-// linkerSites returns where the program interpreter at base reads the counter, none if it
-// isn't the C library's.
-func linkerSites(tid int, base uint64) []uint64 {
-	var head [linkerHead]byte
-	if tracee.ReadMem(tid, base, head[:]) != nil {
-		return nil
-	}
-	knownLinkers.Lock()
-	defer knownLinkers.Unlock()
-	sites, ok := knownLinkers.sites[head]
-	if !ok {
-		sites = findLinkerSites(head[:], func(at uint64, buf []byte) error { return tracee.ReadMem(tid, base+at, buf) })
-		if knownLinkers.sites == nil || len(knownLinkers.sites) == mostLinkers {
-			knownLinkers.sites = map[[linkerHead]byte][]uint64{}
-		}
-		knownLinkers.sites[head] = sites
-	}
-	return sites
-}
-
-// findLinkerSites looks through a program in memory, by addresses from its beginning.
-func findLinkerSites(head []byte, read func(at uint64, buf []byte) error) (sites []uint64) {
-	segments, err := loadedSegments(head)
-	if err != nil {
-		return nil
-	}
-	isLinker := false
-	for _, seg := range segments {
-		text := make([]byte, seg.Filesz)
-		if read(seg.Vaddr, text) != nil {
-			return nil
-		}
-		isLinker = isLinker || bytes.Contains(text, statistics)
-		if elf.ProgFlag(seg.Flags)&elf.PF_X != 0 {
-			for _, at := range counterReads(text) {
-				sites = append(sites, seg.Vaddr+uint64(at))
-			}
-		}
-	}
-	if !isLinker {
-		return nil
-	}
-	return sites
-}
-
-// loadedSegments returns the read-only segments that a program header table names.
-func loadedSegments(head []byte) (list []elf.Prog64, err error) {
-	const most = 4 << 20 // bytes of one: the C library's linker has some hundred thousand
-	var h elf.Header64
-	if _, err := binary.Decode(head, binary.LittleEndian, &h); err != nil {
-		return nil, err
-	}
-	size := binary.Size(elf.Prog64{})
-	if h.Machine != uint16(elf.EM_X86_64) || int(h.Phentsize) != size || h.Phoff > math.MaxInt32 || int(h.Phoff)+int(h.Phnum)*size > len(head) {
-		return nil, fmt.Errorf("its program headers: %w", io.ErrUnexpectedEOF)
-	}
-	for i := range int(h.Phnum) {
-		var p elf.Prog64
-		if _, err := binary.Decode(head[int(h.Phoff)+i*size:], binary.LittleEndian, &p); err != nil {
-			return nil, err
-		}
-		if elf.ProgType(p.Type) == elf.PT_LOAD && elf.ProgFlag(p.Flags)&elf.PF_W == 0 && p.Filesz <= most {
-			list = append(list, p)
-		}
-	}
-	return list, nil
 }
 
 // counterReads returns the offsets of reads of the counter whose halves are joined soon.

@@ -33,13 +33,18 @@ import (
 // one, the kernel is asked what the program has mapped; a program that hasn't the paths is
 // killed then. Nor may others write to its memory meanwhile (/proc/PID/mem).
 //
+// That memory begins where the program has the kernel tell open files apart: an fstat(2) that
+// the filter lets through has room for a device and a number there, and fails at what follows,
+// which can't be written to.
+//
 // A file's path is taken back before the file changes, and whoever gives its new bytes to those
 // who read it (catchup.go) waits for those who are just opening something.
 //
 // What remains: a program that doesn't look the name up, but makes the call by itself with a
 // path that it has found there, may open what it could open before a directory above was moved
 // or got other permissions. A file that the host shows at two places, by a bind mount, has the
-// inode number of that which was told of first.
+// inode number of that which was told of first. A program that makes an fstat like that by
+// itself learns a file's number of the host's.
 func ownOpens(s *Sandbox) feature {
 	f := feature{name: "opens"}
 	f.checks = append(f.checks, func(t *table) error {
@@ -48,6 +53,7 @@ func ownOpens(s *Sandbox) feature {
 		}
 		s.dcache.opens = true
 		t.passes(seccomp.Rule{Nr: dcache.Opener, Conds: knownPath, Action: seccomp.Allow})
+		t.passes(seccomp.Rule{Nr: dcache.Identifier, Conds: knownPlace, Action: seccomp.Allow})
 		return nil
 	})
 	f.calls = []call{
@@ -62,6 +68,9 @@ var knownPath = []seccomp.Cond{
 	{Arg: 2, Mask: ^uint64((dcache.HowSlots - 1) * dcache.PathSlot), Value: dcache.PathsAt},
 	{Arg: 3, Mask: ^uint64(0), Value: dcache.HowSize},
 }
+
+// knownPlace selects what tells an open file apart.
+var knownPlace = []seccomp.Cond{{Arg: 1, Mask: ^uint64(0), Value: dcache.IdentityAt}}
 
 // onlyOpens reports whether a call is wanted by the opening of files, and nobody else.
 func (t *table) onlyOpens(nr int) bool {
@@ -78,7 +87,7 @@ func (s *Sandbox) keepsPaths(c *Call) Answer {
 	const end = dcache.PathsAt + dcache.PathsSize
 	const untagged = 1<<57 - 1 // the kernel may ignore what is above (LAM)
 	from, size := c.Arg(0)&untagged, c.Arg(1)
-	if s.dcache != nil && s.dcache.opens && from < end && (from+size > dcache.PathsAt || from+size < from) {
+	if s.dcache != nil && s.dcache.opens && from < end && (from+size > dcache.OwnAt || from+size < from) {
 		return Errno(unix.EINVAL) // as of memory of a device
 	}
 	return Continue()
@@ -113,17 +122,26 @@ func (d *dcaching) mayOpen(p *Process) bool {
 	return d != nil && d.opens && !p.asks.guarded.Load() && (p.asks.off.Load() || hasRoomForAll(p))
 }
 
-// mapPaths makes a program map the paths, of which fd is the file.
+// mapPaths makes a program map the paths, of which fd is the file, and a page of its own before
+// them, where the kernel is told to tell open files apart.
 func (im *image) mapPaths(calls *tracee.List, fd *tracee.Pending) (mapped, sealed *tracee.Pending) {
-	mapped = calls.Add("map the paths", unix.SYS_MMAP, dcache.PathsAt, dcache.PathsSize, unix.PROT_READ,
-		unix.MAP_SHARED|unix.MAP_FIXED_NOREPLACE, 0, dcache.PathsOffset)
+	const own = dcache.PathsAt - dcache.OwnAt
+	mapped = calls.Add("map the paths", unix.SYS_MMAP, dcache.OwnAt, own+dcache.PathsSize, unix.PROT_READ,
+		unix.MAP_SHARED|unix.MAP_FIXED_NOREPLACE, 0, dcache.PathsOffset-own)
 	mapped.MayFail() // something of the program's may lie there
 	fd.Feed(mapped, 4)
-	sealed = calls.Add("seal the paths", sysMseal, 0, dcache.PathsSize, 0, 0, 0, callMark)
+	page := calls.Add("map the page before the paths", unix.SYS_MMAP, 0, own, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED, noFD, 0)
+	page.MayFail() // where it can't be written to nothing is told
+	mapped.Feed(page, 0)
+	sealed = calls.Add("seal the paths", sysMseal, 0, own+dcache.PathsSize, 0, 0, 0, callMark)
 	sealed.MayFail()
 	mapped.Feed(sealed, 0)
 	return mapped, sealed
 }
+
+// noFD is the descriptor of memory that has no file (mmap(2)).
+const noFD = ^uint64(0)
 
 // havePaths sees to it that a program has the paths, if it is to have them, or can't open them.
 // mapped and sealed are nil if it has not tried.
@@ -211,7 +229,11 @@ func (im *image) guardPaths() error {
 // guard are the rules of a filter that refuses what the first one lets through, and nothing
 // else.
 func (d *dcaching) guard() []seccomp.Rule {
-	rules := []seccomp.Rule{{Nr: dcache.Opener, Conds: knownPath, Action: seccomp.Errno(uint16(unix.EACCES))}}
+	refused := seccomp.Errno(uint16(unix.EACCES))
+	rules := []seccomp.Rule{
+		{Nr: dcache.Opener, Conds: knownPath, Action: refused},
+		{Nr: dcache.Identifier, Conds: knownPlace, Action: refused},
+	}
 	for _, r := range d.s.table.rules {
 		if r.Nr > seccomp.Native.Last { // which would be unknown
 			rules = append(rules, seccomp.Rule{Nr: r.Nr, Action: seccomp.Allow})

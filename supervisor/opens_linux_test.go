@@ -123,6 +123,8 @@ attached: errno 1
 arranged otherwise: errno 22
 dropped: errno 2
 cut out: errno 13
+told: errno 14
+replaced where it is told: errno 1
 without it for children: errno 22
 in a child: errno 17
 `
@@ -131,14 +133,14 @@ in a child: errno 17
 	}
 	// Natively it would be opened there.
 	native, err := cmdC(path, "map", secret).Output()
-	if got := string(native); err != nil || got != "mapped: 0\n" {
+	if got := string(native); err != nil || got != "mapped: 0\ntold: 0\n" {
 		t.Errorf("natively: %q, %v", got, err)
 	}
-	if got := output(t, cfg, cmdC(path, "limited", secret)); got != "mapped: errno 13\n" {
+	if got := output(t, cfg, cmdC(path, "limited", secret)); got != "mapped: errno 13\ntold: errno 13\n" {
 		t.Errorf("with a limit to its address space, which has no room for the paths: %q", got)
 	}
 	// Filters of its own pretend that calls succeed which it is made to make.
-	for what, want := range map[string]string{"maps": "", "guard": "mapped: errno 17\n", "nothing": "mapped: errno 17\n"} {
+	for what, want := range map[string]string{"maps": "", "guard": "mapped: errno 17\ntold: errno 17\n", "nothing": "mapped: errno 17\ntold: errno 17\n"} {
 		state, got := run(t, cfg, cmdC(path, "filtered", secret, what))
 		if got != want || state.Signal != 0 != (want == "") {
 			t.Errorf("with a filter that answers %s itself: %q, signal %v, want %q", what, got, state.Signal, want)

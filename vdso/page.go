@@ -53,7 +53,7 @@ const (
 	ExecOffset = SlotOffset + OwnSize
 	ExecSize   = 1025 * PageSize
 	// NamesSize bytes before the region may hold, for every process, what a supervisor lets
-	// programs know of names of files, and code that looks there. Twelve bytes from NamesSlot
+	// programs know of names of files, and code that looks there. Sixteen bytes from NamesSlot
 	// on, in the slot page, belong to that.
 	NamesSize = 48 << 20
 	NamesSlot = SlotOffset + 8

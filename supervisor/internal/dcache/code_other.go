@@ -10,6 +10,9 @@ import (
 // Makes is no call.
 const Makes = 1 << 30
 
+// Identifier is none either.
+const Identifier = Makes
+
 // Calls are those that the table may answer: none.
 var Calls []int
 
@@ -21,6 +24,9 @@ func (t *Table) placeCode() error {
 
 // Site knows none.
 func (t *Table) Site(uint64, int, []byte) (p Patch, ok bool) { return Patch{}, false }
+
+// FindCalls finds none.
+func FindCalls([]byte) []FoundCall { return nil }
 
 // GoSite knows none.
 func (t *Table) GoSite(base, at, hop uint64) (jump, hopText []byte, ok bool) { return nil, nil, false }

@@ -30,14 +30,20 @@ const (
 
 	answered = 16
 
+	// told is the error with which fstat fails that has told what there is room for.
+	told = uintptr(unix.EFAULT)
+
 	// frameSize is how much of the program's stack is used: below it lies what a function
 	// without a frame may have there, and then fourteen registers.
 	frameSize = 128 + 8*14
 )
 
-// Makes is a call that the code makes itself, lseek, to see where a directory stands. The other
-// is Opener.
+// Makes is a call that the code makes itself, lseek, to see where a directory stands. The others
+// are Opener and Identifier.
 const Makes = sysLseek
+
+// Identifier is the call that tells an open file apart, fstat.
+const Identifier = sysFstat
 
 // Calls are those that the table may answer.
 var Calls = []int{sysOpen, sysStat, sysLstat, sysAccess, sysReadlink, sysOpenat, sysNewfstatat, sysReadlinkat, sysFaccessat, sysStatx, sysFaccessat2, sysFstat, sysGetdents64}
@@ -46,6 +52,8 @@ var Calls = []int{sysOpen, sysStat, sysLstat, sysAccess, sysReadlink, sysOpenat,
 func walk()
 
 var _ = walk // only copied
+
+const _ = told // by the code alone
 
 // walkStart returns where it lies.
 func walkStart() *byte

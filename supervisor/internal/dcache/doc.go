@@ -14,8 +14,9 @@
 // open directory that ask for its attributes, or for more names when there are none. It follows
 // a path through directories that whoever asks may search, and leaves to the kernel whatever it
 // doesn't know. It makes few calls of its own. A path that begins at a descriptor begins at the
-// directory whose mark its position (lseek(2)) says, which was set when it was opened. Nothing
-// else that a process is told for nothing tells open files apart. And what may be opened is
+// directory whose mark its position (lseek(2)) says, which was set when it was opened. What
+// regular file a descriptor is the kernel tells (fstat(2)), in memory that has room for no more
+// than what tells files apart. And what may be opened is
 // opened by a path of the host that lies in the table, in the way that lies there (openat2(2)),
 // which a filter can tell from all other opens by where these are.
 //

@@ -34,6 +34,12 @@ const (
 	// system calls can know. It is below what the kernel maps by itself, and where programs
 	// with shadow memory (sanitizers) expect others'.
 	PathsAt = 0x7e90_0000_0000
+	// IdentityAt is where, before them, the kernel is told to put what fstat(2) says: the
+	// device and the number of a file, which tell it apart. There is no room for more, as
+	// what follows can't be written to, so that nothing else of the host's is told. It is at
+	// the end of a page of the program's own, at OwnAt.
+	IdentityAt = PathsAt - 16
+	OwnAt      = PathsAt - 4096
 
 	// CwdOffset is where, behind the table, a program has a uint32 of its own: the entry of
 	// its working directory, 0 if that isn't known.
@@ -42,6 +48,8 @@ const (
 	OffOffset = CwdOffset + 4
 	// OpeningOffset is where it counts its threads that open something at the moment.
 	OpeningOffset = CwdOffset + 8
+	// IdentifyingOffset is where it has one that isn't 0 while a thread uses IdentityAt.
+	IdentifyingOffset = CwdOffset + 12
 )
 
 // A directory that a program has open stands at a position by which it is known: above
@@ -76,7 +84,8 @@ const (
 	entLeads     = 84 // uint32: where a symbolic link leads, 0 if that isn't known
 	entOpens     = 84 // uint32: of anything else, where its path begins behind PathsAt, 0 if it has none
 	entMark      = 88 // uint32: of a directory, where it is to stand when it was opened
-	entName      = 92
+	entLinks     = 92 // uint32
+	entName      = 96
 )
 
 // What flags say. An entry without any is one to ask about.
@@ -92,7 +101,8 @@ const (
 )
 
 const (
-	markParent = 1 // the directory of entries that say what a mark means; there is none
+	markParent     = 1 // the directory of entries that say what a mark means; there is none
+	identityParent = 2 // and of those that say what file of the host's it is, by entIno and its device in entSize
 
 	nameMax  = 255        // limits.h
 	longPath = 4000       // paths that are longer are left to the kernel
@@ -112,6 +122,9 @@ type Patch struct {
 	Before int
 	Text   []byte
 }
+
+// A FoundCall is a system call in a program's text, which can be patched.
+type FoundCall struct{ At, Nr int }
 
 // SiteText is how many bytes before a system call decide whether it can be patched.
 const SiteText = 1 + moveSize + mostMoves

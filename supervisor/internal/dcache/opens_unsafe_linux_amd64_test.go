@@ -1,9 +1,12 @@
 package dcache_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +29,11 @@ func newOpener(t *testing.T) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, errno := unix.Syscall6(unix.SYS_MMAP, dcache.PathsAt, dcache.PathsSize, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_FIXED_NOREPLACE, uintptr(fd), dcache.PathsOffset); errno != 0 {
+	const own = dcache.PathsAt - dcache.OwnAt
+	if _, _, errno := unix.Syscall6(unix.SYS_MMAP, dcache.OwnAt, own+dcache.PathsSize, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_FIXED_NOREPLACE, uintptr(fd), dcache.PathsOffset-own); errno != 0 {
+		t.Fatal(errno)
+	}
+	if _, _, errno := unix.Syscall6(unix.SYS_MMAP, dcache.OwnAt, own, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED, ^uintptr(0), 0); errno != 0 {
 		t.Fatal(errno)
 	}
 	table, err := dcache.New(mem)
@@ -35,7 +42,7 @@ func newOpener(t *testing.T) *program {
 	}
 	t.Cleanup(func() {
 		unix.Munmap(mem)
-		unix.Syscall(unix.SYS_MUNMAP, dcache.PathsAt, dcache.PathsSize, 0)
+		unix.Syscall(unix.SYS_MUNMAP, dcache.OwnAt, own+dcache.PathsSize, 0)
 	})
 	return &program{table, mem, make([]byte, 2*pathRoom)}
 }
@@ -56,12 +63,12 @@ func TestOpens(t *testing.T) {
 	const mark = 1<<(dcache.MarkBits-1) | 77
 	root := p.Root(nil, "", 0)
 	sub := p.Dir(root, "dir", aDir, dir, mark)
-	file := p.File(sub, "file", aFile, "", host)
-	link := p.File(root, "link", aLink, "dir/file", "")
+	file := p.File(sub, "file", aFile, "", host, dcache.Identity{})
+	link := p.File(root, "link", aLink, "dir/file", "", dcache.Identity{})
 	p.Leads(link, file)
-	p.File(root, "long", aFile, "", "/"+string(make([]byte, dcache.PathSlot-1)))
-	p.File(root, "hidden", aFile, "", "")
-	p.File(root, "gone", aFile, "", filepath.Join(dir, "none"))
+	p.File(root, "long", aFile, "", "/"+string(make([]byte, dcache.PathSlot-1)), dcache.Identity{})
+	p.File(root, "hidden", aFile, "", "", dcache.Identity{})
+	p.File(root, "gone", aFile, "", filepath.Join(dir, "none"), dcache.Identity{})
 
 	check := func(path string, flags int, want string) {
 		t.Helper()
@@ -139,7 +146,7 @@ func TestOpens(t *testing.T) {
 	check("/dir/file", 0, "")
 	p.Forget(sub)
 	check("/dir", 0, "")
-	another := p.File(root, "another", aFile, "", host)
+	another := p.File(root, "another", aFile, "", host, dcache.Identity{})
 	check("/another", 0, host)
 	p.Opens(false)
 	check("/another", 0, "")
@@ -158,7 +165,7 @@ func TestPathsTakenBack(t *testing.T) {
 	}
 	p.Opens(true)
 	root := p.Root(nil, "", 0)
-	file := p.File(root, "file", aFile, "", host)
+	file := p.File(root, "file", aFile, "", host, dcache.Identity{})
 	const first = dcache.PathsAt + dcache.HowSlots*dcache.PathSlot
 	open := func() unix.Errno {
 		fd, _, errno := unix.Syscall6(dcache.Opener, ^uintptr(0), first, dcache.PathsAt, dcache.HowSize, 0, 0)
@@ -177,5 +184,87 @@ func TestPathsTakenBack(t *testing.T) {
 	_ = file
 	if errno := open(); errno != unix.ENOENT {
 		t.Errorf("the path of a file that has changed: %v, want ENOENT", errno)
+	}
+}
+
+// TestIdentities: what is open is what the kernel says, and nothing else of that is there.
+func TestIdentities(t *testing.T) {
+	p := newOpener(t)
+	p.Opens(true)
+	root := p.Root(nil, "", 0)
+	dir := t.TempDir()
+	open := func(name string) (fd int, id dcache.Identity) {
+		t.Helper()
+		fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+		var st unix.Stat_t
+		if err != nil || unix.Fstat(fd, &st) != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		return fd, dcache.Identity{Dev: st.Dev, Ino: st.Ino}
+	}
+	fd, id := open("file")
+	other, otherID := open("other")
+	unknown, _ := open("unknown")
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	defer writer.Close()
+	file := p.File(root, "file", aFile, "", filepath.Join(dir, "file"), id)
+	p.File(root, "other", aTool, "", filepath.Join(dir, "other"), otherID)
+	p.File(root, "again", aTool, "", filepath.Join(dir, "again"), id) // the first counts
+
+	const statIno, statxIno = 8, 32
+	check := func(what string, fd, want int, a *dcache.Attr) {
+		t.Helper()
+		number := func(call string, got, at int) {
+			t.Helper()
+			ino := binary.NativeEndian.Uint64(p.out()[at:])
+			if clear(p.out()); got != want || want == 0 && ino != a.Ino {
+				t.Errorf("%s of %s = %d, number %d, want %d, %+v", call, what, got, ino, want, a)
+			}
+		}
+		number("fstat", p.call(unix.SYS_FSTAT, uintptr(fd), p.outAt()), statIno)
+		number("statx", p.call(unix.SYS_STATX, uintptr(fd), p.path(""), unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, p.outAt()), statxIno)
+		if got := p.call(unix.SYS_NEWFSTATAT, uintptr(fd), p.path("file"), p.outAt(), unix.AT_EMPTY_PATH); got != left {
+			t.Errorf("newfstatat of a name in %s = %d, want it left to the kernel", what, got)
+		}
+	}
+	check("a file", fd, 0, aFile)
+	check("another", other, 0, aTool)
+	check("one that isn't known", unknown, left, nil)
+	check("a pipe", int(reader.Fd()), left, nil)
+	check("nothing", 999, left, nil)
+	if _, err := unix.Seek(fd, 3, unix.SEEK_SET); err != nil {
+		t.Fatal(err)
+	}
+	check("a file, elsewhere in it", fd, 0, aFile)
+	busy := (*uint32)(unsafe.Pointer(&p.mem[dcache.IdentifyingOffset]))
+	*busy = 1
+	check("a file, while a thread asks", fd, left, nil)
+	*busy = 0
+	check("a file, after that", fd, 0, aFile)
+	p.Opens(false)
+	check("a file that may not be opened", fd, left, nil)
+	p.Opens(true)
+	p.Forget(file)
+	check("a file whose name means something else", fd, left, nil)
+	p.Closes(filepath.Join(dir, "other"))
+	check("a file that has changed", other, left, nil)
+
+	var st unix.Stat_t
+	_, _, errno := unix.Syscall(unix.SYS_FSTAT, uintptr(other), dcache.IdentityAt, 0)
+	if err := unix.Fstat(other, &st); err != nil || errno != unix.EFAULT {
+		t.Errorf("fstat says %v, %v", errno, err)
+	}
+	own, place := dcache.OwnAt, make([]byte, dcache.PathsAt-dcache.OwnAt)
+	if _, err := unix.ProcessVMReadv(os.Getpid(), []unix.Iovec{{Base: &place[0], Len: uint64(len(place))}}, []unix.RemoteIovec{{Base: uintptr(own), Len: len(place)}}, 0); err != nil {
+		t.Fatal(err)
+	}
+	want := binary.NativeEndian.AppendUint64(make([]byte, dcache.IdentityAt-dcache.OwnAt), st.Dev)
+	if want = binary.NativeEndian.AppendUint64(want, st.Ino); !bytes.Equal(place, want) {
+		t.Errorf("the kernel tells %x, want %x", place, want)
 	}
 }

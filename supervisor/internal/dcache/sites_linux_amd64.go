@@ -73,6 +73,22 @@ func afterNumber(text []byte, nr int) (moves []byte, ok bool) {
 	return moves, ok
 }
 
+// FindCalls returns the calls in a program's text that can be patched, in their order.
+func FindCalls(text []byte) (list []FoundCall) {
+	for at := SiteText; ; at += syscallSize {
+		n := bytes.Index(text[min(at, len(text)):], syscallText)
+		if n < 0 {
+			return list
+		}
+		at += n
+		for _, nr := range Calls {
+			if _, ok := afterNumber(text[at-SiteText:at], nr); ok {
+				list = append(list, FoundCall{at, nr})
+			}
+		}
+	}
+}
+
 // areMoves reports whether code is such moves, none of them to EAX.
 func areMoves(text []byte) bool {
 	const rexMask, rex = 0xf0, 0x40

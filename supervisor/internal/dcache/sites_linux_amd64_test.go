@@ -2,6 +2,7 @@ package dcache_test
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -36,5 +37,33 @@ func TestMovesBeforeACall(t *testing.T) {
 		if ok != (tt.before != 0) || ok && patch.Before != tt.before {
 			t.Errorf("%s: %+v, %v, want a jump %d bytes before", tt.what, patch, ok, tt.before)
 		}
+	}
+}
+
+// TestFindCalls: what is found is what can be patched.
+func TestFindCalls(t *testing.T) {
+	call := func(nr byte, moves ...byte) []byte {
+		return append(append([]byte{0xb8, nr, 0, 0, 0}, moves...), 0x0f, 0x05)
+	}
+	text := append(call(unix.SYS_STAT), bytes.Repeat([]byte{0x90}, dcache.SiteText)...) // too close to the beginning
+	var want []dcache.FoundCall
+	for _, tt := range []struct {
+		text []byte
+		nr   int
+	}{
+		{call(unix.SYS_ACCESS), unix.SYS_ACCESS},
+		{call(unix.SYS_OPEN, 0x89, 0xfa), unix.SYS_OPEN},
+		{call(unix.SYS_READ), 0},
+		{call(unix.SYS_OPEN, 0x31, 0xd2), 0}, // xor edx, edx
+		{[]byte{0x0f, 0x05, 0x0f, 0x05}, 0},
+	} {
+		text = append(append(text, tt.text...), 0xc3)
+		if tt.nr != 0 {
+			want = append(want, dcache.FoundCall{At: len(text) - 3, Nr: tt.nr})
+		}
+	}
+	text = append(text, 0x0f) // half a call
+	if got := dcache.FindCalls(text); !slices.Equal(got, want) {
+		t.Errorf("found %v, want %v", got, want)
 	}
 }

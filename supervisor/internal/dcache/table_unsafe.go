@@ -15,6 +15,7 @@ type Table struct {
 	links []uint32 // those that lead somewhere
 	paths uint32   // where the next path will lie, behind PathsOffset
 	slots map[string]uint32
+	files map[string]uint32 // by their paths, those that the kernel can tell apart
 
 	ready, readyPaths uint32 // up to where there is memory already
 }
@@ -29,11 +30,12 @@ func New(mem []byte) (*Table, error) {
 	return t, t.placeCode()
 }
 
-// Attr is what stat(2) tells of a file with one name that is no device.
+// Attr is what stat(2) tells of a file that is no device.
 type Attr struct {
 	Ino          uint64
 	Mode         uint32 // with its type
 	UID, GID     uint32
+	Links        uint32 // names
 	Size         int64
 	Mtime, Ctime Time   // the time of access is Mtime, that of birth the earlier
 	May          uint32 // which of R_OK and X_OK whoever asks has
@@ -118,6 +120,7 @@ func (t *Table) enterAt(h, dir uint32, name string, flags uint32, a *Attr, targe
 		put.PutUint32(m[entMode:], a.Mode)
 		put.PutUint32(m[entUID:], a.UID)
 		put.PutUint32(m[entGID:], a.GID)
+		put.PutUint32(m[entLinks:], a.Links)
 		put.PutUint64(m[entIno:], a.Ino)
 		put.PutUint64(m[entSize:], uint64(a.Size))
 		for _, at := range [...]struct {
@@ -165,11 +168,11 @@ func (t *Table) Dir(parent uint32, name string, a *Attr, host string, mark uint3
 	return e
 }
 
-// File enters what is no directory and has one name, unless it is there. Of a symbolic link
+// File enters what is no directory, unless it is there and known. Of a symbolic link
 // target is where it leads. A regular file may be opened for reading by the path of the host
-// that host is, if it isn't empty.
-func (t *Table) File(parent uint32, name string, a *Attr, target, host string) uint32 {
-	if e := t.find(parent, name); e != 0 {
+// that host is, if it isn't empty, and is what is open with the host's device and number then.
+func (t *Table) File(parent uint32, name string, a *Attr, target, host string, id Identity) uint32 {
+	if e := t.find(parent, name); e != 0 && t.load(e+entFlags) != 0 {
 		return e
 	}
 	const typeMask, link = 0o170000, 0o120000
@@ -180,7 +183,33 @@ func (t *Table) File(parent uint32, name string, a *Attr, target, host string) u
 	if len(target) > longPath {
 		return t.enter(parent, name, 0, nil, "")
 	}
-	return t.enterAt(hashOf(parent, name), parent, name, flags, a, target, opening{t.path(host), 0})
+	o := opening{t.path(host), 0}
+	e := t.enterAt(hashOf(parent, name), parent, name, flags, a, target, o)
+	if e != 0 && o.path != 0 {
+		t.identify(id, host, e)
+	}
+	return e
+}
+
+// An Identity tells a file of the host's apart: its device and its number (st_dev, st_ino).
+type Identity struct{ Dev, Ino uint64 }
+
+// identify says what a file is that is open, until its path is closed. Of two names of one, as
+// bind mounts make them, the first counts.
+func (t *Table) identify(id Identity, host string, e uint32) {
+	h := uint32(id.Ino)*hashSeed ^ uint32(id.Dev)
+	for at := t.load(bucketOf(h)); at != 0; at = t.load(at + entNext) {
+		m := t.mem[at:]
+		if t.load(at+entHash) == h && t.load(at+entParent) == identityParent &&
+			binary.LittleEndian.Uint64(m[entIno:]) == id.Ino && binary.LittleEndian.Uint64(m[entSize:]) == id.Dev {
+			return
+		}
+	}
+	if t.files == nil {
+		t.files = map[string]uint32{}
+	}
+	t.files[host] = e
+	t.enterAt(h, identityParent, "", 0, &Attr{Ino: id.Ino, Size: int64(id.Dev)}, "", opening{path: e}) // where entLeads is
 }
 
 // Nothing enters that there is no such name, unless it is entered.

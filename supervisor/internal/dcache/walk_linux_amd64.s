@@ -176,9 +176,13 @@ statx:
 	JLT	ask
 	MOVL	DX, AX
 	MOVL	DX, R15
-	ANDL	$~(NOFOLLOW|NO_AUTOMOUNT), AX
+	ANDL	$~(NOFOLLOW|NO_AUTOMOUNT|EMPTY_PATH), AX
 	JNE	ask
-	ANDL	$NOFOLLOW, R15
+	ANDL	$(NOFOLLOW|EMPTY_PATH), R15
+	BTRL	$12, R15 // EMPTY_PATH
+	JCC	notEmptyX
+	ORL	$EMPTY, R15
+notEmptyX:
 	ORL	$(OP_STATX|AT), R15
 	MOVQ	SI, R12
 	MOVQ	R8, R14
@@ -244,12 +248,14 @@ descriptor: // where it stands says which directory it is
 	MOVQ	R11, R13
 	SYSCALL
 	MOVQ	R13, R11
+	TESTQ	AX, AX
+	JLT	ask
 	MOVWLZX	AX, R13 // where in the directory
 	SHRQ	$const_PositionBits, AX
 	MOVQ	AX, BP
 	SHRQ	$(const_MarkBits-1), AX
 	CMPQ	AX, $1
-	JNE	ask // also of an error
+	JNE	file
 	BUCKET
 marked:
 	TESTL	R9, R9
@@ -274,6 +280,59 @@ marked:
 unmarked:
 	MOVL	const_entNext(R11)(R9*1), R9
 	JMP	marked
+
+	// What is no directory that is known by where it stands the kernel tells apart.
+file:
+	CMPB	(R12), $0
+	JNE	ask
+	MOVL	R15, AX
+	ANDL	$OP_MASK, AX
+	CMPL	AX, $OP_STAT
+	JEQ	identify
+	CMPL	AX, $OP_STATX
+	JNE	ask
+identify:
+	CMPL	const_opensOffset(R11), $0
+	JEQ	ask
+	MOVL	$1, AX
+	XCHGL	AX, const_IdentifyingOffset(R11)
+	TESTL	AX, AX
+	JNE	ask // another thread is just doing this
+	MOVL	$const_sysFstat, AX
+	MOVQ	$const_IdentityAt, SI
+	MOVQ	R11, R13
+	SYSCALL
+	MOVQ	R13, R11
+	CMPQ	AX, $-const_told
+	JNE	identified
+	MOVQ	0(SI), DX // its device
+	MOVQ	8(SI), R13 // its number
+identified:
+	MOVL	$0, const_IdentifyingOffset(R11)
+	CMPQ	AX, $-const_told
+	JNE	ask
+	MOVL	R13, BP
+	IMUL3L	$const_hashSeed, BP, BP
+	XORL	DX, BP
+	BUCKET
+identity:
+	TESTL	R9, R9
+	JEQ	ask
+	CMPL	BP, const_entHash(R11)(R9*1)
+	JNE	other
+	CMPL	const_entParent(R11)(R9*1), $const_identityParent
+	JNE	other
+	CMPQ	R13, const_entIno(R11)(R9*1)
+	JNE	other
+	CMPQ	DX, const_entSize(R11)(R9*1)
+	JNE	other
+	MOVL	const_entLeads(R11)(R9*1), R9
+	MOVL	const_entFlags(R11)(R9*1), DI
+	JMP	itself
+other:
+	MOVL	const_entNext(R11)(R9*1), R9
+	JMP	identity
+
 here:
 	MOVL	const_CwdOffset(R11), BX
 begun:
@@ -515,7 +574,8 @@ fillStat: // struct stat (asm/stat.h)
 	MOVQ	$const_Device, 0(R14)
 	MOVQ	const_entIno(R11)(R9*1), AX
 	MOVQ	AX, 8(R14)
-	MOVQ	$1, 16(R14) // links
+	MOVL	const_entLinks(R11)(R9*1), AX
+	MOVQ	AX, 16(R14)
 	MOVL	const_entMode(R11)(R9*1), BX
 	MOVL	BX, 24(R14)
 	MOVL	const_entUID(R11)(R9*1), AX
@@ -548,7 +608,8 @@ fillStatx: // struct statx (linux/stat.h)
 	MOVL	$STATX_ALL, 0(R14)
 	MOVL	$const_BlockSize, 4(R14)
 	MOVQ	$0, 8(R14)
-	MOVL	$1, 16(R14) // links
+	MOVL	const_entLinks(R11)(R9*1), AX
+	MOVL	AX, 16(R14)
 	MOVL	const_entUID(R11)(R9*1), AX
 	MOVL	AX, 20(R14)
 	MOVL	const_entGID(R11)(R9*1), AX

@@ -66,10 +66,10 @@ func (p *program) stat(path string) int  { return p.call(unix.SYS_STAT, p.path(p
 func (p *program) lstat(path string) int { return p.call(unix.SYS_LSTAT, p.path(path), p.outAt()) }
 
 var (
-	aDir  = &dcache.Attr{Ino: 1<<47 | 11, Mode: unix.S_IFDIR | 0o755, UID: 1, GID: 2, Size: 4096, Mtime: dcache.Time{Sec: 5, Nsec: 6}, Ctime: dcache.Time{Sec: 7}}
-	aFile = &dcache.Attr{Ino: 1<<47 | 22, Mode: unix.S_IFREG | 0o640, UID: 3, GID: 4, Size: 5000, Mtime: dcache.Time{Sec: -1, Nsec: 999_999_999}, Ctime: dcache.Time{Sec: 1 << 40, Nsec: 9}}
-	aTool = &dcache.Attr{Ino: 1<<47 | 33, Mode: unix.S_IFREG | 0o755, Mtime: dcache.Time{Sec: 4, Nsec: 2}, Ctime: dcache.Time{Sec: 4, Nsec: 1}, May: unix.R_OK | unix.X_OK}
-	aLink = &dcache.Attr{Ino: 1<<47 | 44, Mode: unix.S_IFLNK | 0o777, Size: 6}
+	aDir  = &dcache.Attr{Ino: 1<<47 | 11, Mode: unix.S_IFDIR | 0o755, UID: 1, GID: 2, Links: 1, Size: 4096, Mtime: dcache.Time{Sec: 5, Nsec: 6}, Ctime: dcache.Time{Sec: 7}}
+	aFile = &dcache.Attr{Ino: 1<<47 | 22, Mode: unix.S_IFREG | 0o640, UID: 3, GID: 4, Links: 2, Size: 5000, Mtime: dcache.Time{Sec: -1, Nsec: 999_999_999}, Ctime: dcache.Time{Sec: 1 << 40, Nsec: 9}}
+	aTool = &dcache.Attr{Ino: 1<<47 | 33, Mode: unix.S_IFREG | 0o755, Links: 1, Mtime: dcache.Time{Sec: 4, Nsec: 2}, Ctime: dcache.Time{Sec: 4, Nsec: 1}, May: unix.R_OK | unix.X_OK}
+	aLink = &dcache.Attr{Ino: 1<<47 | 44, Mode: unix.S_IFLNK | 0o777, Links: 1, Size: 6}
 )
 
 // tree is /usr/bin/{tool,file}, /lib -> usr/bin; /usr is complete, and so is the root.
@@ -77,9 +77,9 @@ func tree(p *program) (root, usr, bin, lib uint32) {
 	root = p.Root(nil, "", 0)
 	usr = p.Dir(root, "usr", aDir, "", 0)
 	bin = p.Dir(usr, "bin", aDir, "", 0)
-	lib = p.File(root, "lib", aLink, "usr/bin", "")
-	p.File(bin, "tool", aTool, "", "")
-	p.File(bin, "file", aFile, "", "")
+	lib = p.File(root, "lib", aLink, "usr/bin", "", dcache.Identity{})
+	p.File(bin, "tool", aTool, "", "", dcache.Identity{})
+	p.File(bin, "file", aFile, "", "", dcache.Identity{})
 	p.Nothing(bin, "none")
 	p.Complete(root)
 	p.Complete(usr)
@@ -132,13 +132,13 @@ func TestPaths(t *testing.T) {
 	check("/lib", found)
 	check("/lib/tool", found)
 	check("/lib/", found)
-	self := p.File(bin, "dot", aLink, ".", "")
+	self := p.File(bin, "dot", aLink, ".", "", dcache.Identity{})
 	p.Leads(self, bin)
 	check("/usr/bin/"+strings.Repeat("dot/", 40)+"tool", found)
 	check("/usr/bin/"+strings.Repeat("dot/", 41)+"tool", left)
 	check("/usr/bin/"+strings.Repeat("dot/", 40)+"dot", left)
-	alias := p.File(bin, "alias", aLink, "tool", "")
-	p.Leads(alias, p.File(bin, "tool", aTool, "", ""))
+	alias := p.File(bin, "alias", aLink, "tool", "", dcache.Identity{})
+	p.Leads(alias, p.File(bin, "tool", aTool, "", "", dcache.Identity{}))
 	check("/usr/bin/alias", found)
 	check("/usr/bin/alias/", left)
 	check("/usr/bin/alias/more", left)
@@ -164,7 +164,7 @@ func TestAttributes(t *testing.T) {
 		if a.Mode&unix.S_IFMT == unix.S_IFREG {
 			blocks = (a.Size + 4095) / 4096 * 8
 		}
-		want := unix.Stat_t{Dev: 100, Ino: a.Ino, Nlink: 1, Mode: a.Mode, Uid: a.UID, Gid: a.GID, Size: a.Size, Blksize: 4096, Blocks: blocks, Atim: mtime, Mtim: mtime, Ctim: ctime}
+		want := unix.Stat_t{Dev: 100, Ino: a.Ino, Nlink: uint64(a.Links), Mode: a.Mode, Uid: a.UID, Gid: a.GID, Size: a.Size, Blksize: 4096, Blocks: blocks, Atim: mtime, Mtim: mtime, Ctim: ctime}
 		if got := *(*unix.Stat_t)(unsafe.Pointer(&p.out()[0])); got != want {
 			t.Errorf("lstat(%q):\n got %+v\nwant %+v", path, got, want)
 		}
@@ -174,7 +174,7 @@ func TestAttributes(t *testing.T) {
 		ts := func(ts unix.Timespec) unix.StatxTimestamp {
 			return unix.StatxTimestamp{Sec: ts.Sec, Nsec: uint32(ts.Nsec)}
 		}
-		wantx := unix.Statx_t{Mask: unix.STATX_BASIC_STATS | unix.STATX_BTIME, Blksize: 4096, Nlink: 1, Uid: a.UID, Gid: a.GID, Mode: uint16(a.Mode), Ino: a.Ino, Size: uint64(a.Size), Blocks: uint64(blocks),
+		wantx := unix.Statx_t{Mask: unix.STATX_BASIC_STATS | unix.STATX_BTIME, Blksize: 4096, Nlink: a.Links, Uid: a.UID, Gid: a.GID, Mode: uint16(a.Mode), Ino: a.Ino, Size: uint64(a.Size), Blocks: uint64(blocks),
 			Atime: ts(mtime), Btime: ts(btime), Ctime: ts(ctime), Mtime: ts(mtime), Dev_minor: 100}
 		copy(p.out(), bytes.Repeat([]byte{0xa5}, pathRoom))
 		fdcwd := unix.AT_FDCWD

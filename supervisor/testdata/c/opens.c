@@ -40,6 +40,18 @@ static long maps(int fixed)
 	return raw(SYS_mmap, PATHS, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
 }
 
+// told has the kernel say of a file where only what tells it apart is to be said.
+static long told(void)
+{
+	return raw(SYS_fstat, 0, PATHS - 16);
+}
+
+static long toldElsewhere(void)
+{
+	long at = raw(SYS_mmap, PATHS - 4096, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	return at < 0 ? at : told();
+}
+
 static long own(void)
 {
 	static char path[4096];
@@ -133,6 +145,7 @@ int main(int argc, char **argv)
 	wanted = argv[2];
 	if (argc == 3 && !strcmp(argv[1], "map")) {
 		say("mapped", taken(maps(MAP_FIXED_NOREPLACE)));
+		say("told", toldElsewhere());
 		return 0;
 	}
 	if (argc == 3 && !strcmp(argv[1], "limited")) {
@@ -162,6 +175,8 @@ int main(int argc, char **argv)
 	say("arranged otherwise", raw(SYS_remap_file_pages, PATHS, 4096, 0, 1, 0));
 	say("dropped", raw(SYS_madvise, PATHS, SIZE, MADV_DONTNEED) ?: opened(PATHS + SIZE - SLOT, PATHS));
 	say("cut out", raw(SYS_madvise, PATHS, SIZE, MADV_REMOVE));
+	say("told", told());
+	say("replaced where it is told", raw(SYS_munmap, PATHS - 4096, 4096) ?: toldElsewhere());
 	say("in a child", inChild());
 	return 0;
 }
