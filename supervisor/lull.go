@@ -19,12 +19,13 @@ import (
 //
 // There is none in virtual time, whose detector looks for the receiver in the kernel.
 type lull struct {
-	conn  syscall.RawConn // of the listener, nil where there are no lulls
-	file  *os.File
-	ready func(fd uintptr) bool
-	on    bool
-	calls int // that came after since
-	since time.Time
+	listener *seccomp.Listener // nil where there are no lulls
+	ready    func(fd uintptr) bool
+	file     *os.File // of the listener, nil outside of a lull: the poller's thread is woken with each call
+	conn     syscall.RawConn
+	on       bool
+	calls    int // that came after since
+	since    time.Time
 }
 
 // When calls come seldom, on the average of so many.
@@ -33,31 +34,41 @@ const (
 	lullEach  = 2 * time.Millisecond
 )
 
-// watch lets wait know of the listener. Where that can't be had, there are no lulls.
+// watch lets wait know of the listener.
 func (l *lull) watch(listener *seccomp.Listener) {
-	fd, err := listener.Dup()
-	if err != nil {
-		return
-	}
-	if err := unix.SetNonblock(fd, true); err != nil { // which the poller wants, and nobody else heeds
-		unix.Close(fd)
-		return
-	}
-	l.file = os.NewFile(uintptr(fd), "listener")
+	l.listener, l.since = listener, time.Now()
 	l.ready = func(uintptr) bool { return listener.Ready() }
-	l.since = time.Now()
-	l.conn, _ = l.file.SyscallConn()
 }
 
 // wait waits for a call in a lull, and otherwise leaves that to who receives it. Whoever has
 // the baton calls it before each call.
 func (l *lull) wait() {
-	if l.conn == nil {
+	if l.listener == nil {
 		return
 	}
-	if l.count(time.Now); l.on {
+	if l.count(time.Now); !l.on {
+		l.close()
+	} else if l.open() {
 		_ = l.conn.Read(l.ready)
 	}
+}
+
+// open gives the runtime's poller the listener. Where that can't be had, there are no lulls.
+func (l *lull) open() bool {
+	if l.file != nil {
+		return l.conn != nil
+	}
+	fd, err := l.listener.Dup()
+	if err != nil {
+		return false
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // which the poller wants, and nobody else heeds
+		unix.Close(fd)
+		return false
+	}
+	l.file = os.NewFile(uintptr(fd), "listener")
+	l.conn, err = l.file.SyscallConn()
+	return err == nil
 }
 
 // count finds out whether calls come seldom.
@@ -73,5 +84,6 @@ func (l *lull) count(clock func() time.Time) {
 func (l *lull) close() {
 	if l.file != nil {
 		_ = l.file.Close()
+		l.file, l.conn = nil, nil
 	}
 }
