@@ -46,7 +46,12 @@ func (t *Tree) Descriptor(st *unix.Stat_t) *File {
 		return nil
 	}
 	e := entry{dir: s.dir, name: s.name, inode: s.dir.entries[s.name]}
-	if e.inode == nil || e.inode.id != idOf(st) {
+	switch {
+	case e.inode != nil && e.inode.id == idOf(st):
+		if e.inode.through && e.inode.isRegular() {
+			e.inode.refresh(st)
+		}
+	default:
 		e.inode = t.fromLower(s.dir, s.name, joinPath(s.dir.lower, s.name), st)
 		if e.inode.isSymlink() {
 			e.inode.target, _ = readLink(e.inode.lower) // there is none if somebody has taken it away

@@ -67,7 +67,7 @@ func (t *Tree) newObject(in *Inode) (err error) {
 func (t *Tree) has(in *Inode, o *object, st *unix.Stat_t) {
 	t.note(o, st)
 	in.object = o
-	t.known[idOf(st)] = in
+	t.knows(idOf(st), in)
 }
 
 // newOpenObject gives a new regular file an empty object, and returns it open.

@@ -15,9 +15,11 @@ import (
 // asking it, and takes back in time what is about to change.
 //
 // What is told of is what nobody has changed: a file of the host's in directories that may be
-// searched. What is told of a file with several names is taken back of all of them. What the host does to it later is not seen. Of a
-// directory all names are told once several have been asked about, so that it is known as well
-// what isn't there.
+// searched, but for one that the command was given, or that is in a directory that shows the
+// host itself, and may change by other ways than the tree's. What is told of a file with several
+// names is taken back of all of them. What the host does to it later is not seen. Of a directory
+// all names are told once several have been asked about, so that it is known as well what isn't
+// there.
 
 // A Dcache is told what names mean. Directories have numbers, which it chooses; 0 says that it
 // has no room, and nothing is told it about what is in there. An [Attr] that is nil is one to
@@ -34,13 +36,14 @@ type Dcache interface {
 	Leads(link, end uint32)                    // a symbolic link leads there
 	Complete(dir uint32)                       // there are no other names in it
 
-	// Closes says that a path of the host is no file's or directory's any more, and that its
-	// file isn't what it was. It may be called for any path.
+	// Closes says that a path of the host is no file's or directory's any more. It may be
+	// called for any path.
 	Closes(host string)
 	Ask(parent uint32, name string) // the name is about to mean something else
 	Touched(dir uint32)             // its attributes are about to change
 	Forget(dir uint32)              // it is about to go elsewhere, or to have other permissions
 	Shut()                          // no file may be opened by its path any more
+	Other(dev, ino uint64)          // what has these is no file that was told of
 }
 
 // telling is what a tree has told.
@@ -51,6 +54,7 @@ type telling struct {
 	scans    int      // directories of which the names were asked about in their order; halved by each other one
 	followed []*Inode // symbolic links of the walk that is told of
 	file     Inode    // that is just told of
+	given    map[fileID]bool
 }
 
 // told is what is known of a directory.
@@ -122,7 +126,7 @@ func (t *Tree) Tell(c Dcache, who *Cred) {
 		t.telling.to.Forget(d.number)
 		t.telling.to.Closes(dir.lower)
 	}
-	t.telling = telling{to: c, who: who, dirs: map[*Inode]*told{}}
+	t.telling = telling{to: c, who: who, dirs: map[*Inode]*told{}, given: t.telling.given}
 }
 
 // rights returns which of R_OK and X_OK who asks has.
@@ -182,7 +186,7 @@ func (t *Tree) tellEntry(e *entry) {
 		case e.inode == nil:
 		case e.inode.isDir() && e.inode.parent == e.dir && e.inode.name == e.name:
 			t.tellDir(e.inode)
-		case e.inode.isRegular() && e.inode.attr.Nlink > 1 && e.inode.unchanged() != nil:
+		case e.inode.isRegular() && e.inode.attr.Nlink > 1 && t.mayTell(e.inode):
 			t.tellName(d, e.dir, e.name, e.inode)
 		}
 		return
@@ -253,7 +257,7 @@ func (t *Tree) tellName(d *told, dir *Inode, name string, in *Inode) bool {
 			return true
 		}
 	default:
-		if in.unchanged() != nil {
+		if t.mayTell(in) {
 			return t.tellFile(d, dir, name, in) != 0
 		}
 	}
@@ -262,7 +266,10 @@ func (t *Tree) tellName(d *told, dir *Inode, name string, in *Inode) bool {
 
 // tellFile tells of a file or a symbolic link that is the host's.
 func (t *Tree) tellFile(d *told, dir *Inode, name string, in *Inode) uint32 {
-	may, host := t.telling.rights(in), ""
+	may, host, id := t.telling.rights(in), "", in.id
+	if t.known[id] != nil { // as what it is shown at another place
+		id = fileID{}
+	}
 	if in.isRegular() && may&mayRead != 0 && !t.mirror.reads {
 		host = in.lower
 		t.see(in.id, dir, name).told = true
@@ -273,7 +280,7 @@ func (t *Tree) tellFile(d *told, dir *Inode, name string, in *Inode) uint32 {
 			s.names = append(s.names, as)
 		}
 	}
-	return t.telling.to.File(d.number, name, &in.attr, may, in.target, host, in.id.dev, in.id.ino)
+	return t.telling.to.File(d.number, name, &in.attr, may, in.target, host, id.dev, id.ino)
 }
 
 // tellLink tells where a symbolic link leads.
@@ -291,7 +298,8 @@ func (t *Tree) tellLink(link *Inode) {
 	}
 }
 
-// mostLinks is how many links may lead to each other.
+// mostLinks is how many links may lead to each other. Who is told counts no more than 5 of those
+// on its way, and the kernel 40.
 const mostLinks = 8
 
 // tellEnd tells of where a symbolic link leads, and returns its number. It is 0 unless the link
@@ -332,7 +340,7 @@ func (t *Tree) tellEnd(link *Inode, links int) uint32 {
 			}
 			return 0
 		case !in.isDir():
-			if in.unchanged() != nil && i == last {
+			if t.mayTell(in) && i == last {
 				return t.tellFile(d, cur, name, in)
 			}
 			return 0
@@ -437,12 +445,45 @@ func (t *Tree) differs(dir *Inode, name string, in *Inode) {
 		t.renames(dir, name)
 		t.renames(in.parent, in.name)
 		t.telling.to.Closes(in.lower)
-		if s := t.seen.get(in.id); s != nil {
-			for _, as := range s.names {
-				t.renames(as.dir, as.name)
-			}
+		t.takesBack(in.id)
+	}
+}
+
+// takesBack takes back what is told of a file of the host's, by all its names and when it is
+// open.
+func (t *Tree) takesBack(id fileID) {
+	if t.telling.to == nil {
+		return
+	}
+	t.telling.to.Other(id.dev, id.ino)
+	if s := t.seen.get(id); s != nil {
+		for _, as := range s.names {
+			t.renames(as.dir, as.name)
 		}
 	}
+}
+
+// knows notes which inode a file of the host's is that is the tree's own, or differs from it.
+func (t *Tree) knows(id fileID, in *Inode) {
+	t.takesBack(id)
+	t.known[id] = in
+}
+
+// Given says that the command has a file of the host's open from the beginning, and may write to
+// it: nothing is told of it.
+func (t *Tree) Given(dev, ino uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.telling.given == nil {
+		t.telling.given = map[fileID]bool{}
+	}
+	t.telling.given[fileID{dev, ino}] = true
+}
+
+// mayTell reports whether a file may be told of.
+func (t *Tree) mayTell(in *Inode) bool {
+	s := t.seen.get(in.id)
+	return in.unchanged() != nil && !t.telling.given[in.id] && (s == nil || !s.through)
 }
 
 // renames takes back what is told of a name.

@@ -22,6 +22,7 @@ type notebook struct {
 	opened  int                // of those, by a path of the host
 	shut    bool
 	closed  map[string]int // by the path: after how many notes
+	others  map[[2]uint64]int
 }
 
 type noteKey struct {
@@ -41,7 +42,7 @@ type note struct {
 }
 
 func newNotebook(t *cow.Tree, who *cow.Cred) *notebook {
-	n := &notebook{tree: t, who: who, notes: make([]note, 1), last: map[noteKey]uint32{}, closed: map[string]int{}}
+	n := &notebook{tree: t, who: who, notes: make([]note, 1), last: map[noteKey]uint32{}, closed: map[string]int{}, others: map[[2]uint64]int{}}
 	t.Tell(n, who)
 	return n
 }
@@ -73,8 +74,9 @@ func (n *notebook) Dir(dir uint32, name string, _ *cow.Inode, a *cow.Attr, may u
 func (n *notebook) File(dir uint32, name string, a *cow.Attr, may uint32, target, host string, dev, ino uint64) uint32 {
 	return n.unlessThere(dir, name, note{target: target, host: host, dev: dev, ino: ino}, a, may)
 }
-func (n *notebook) Shut()              { n.shut = true }
-func (n *notebook) Closes(host string) { n.closed[host] = len(n.notes) }
+func (n *notebook) Shut()                 { n.shut = true }
+func (n *notebook) Other(dev, ino uint64) { n.others[[2]uint64{dev, ino}] = len(n.notes) }
+func (n *notebook) Closes(host string)    { n.closed[host] = len(n.notes) }
 func (n *notebook) Nothing(dir uint32, name string) {
 	if !n.notes[dir].complete {
 		n.unlessThere(dir, name, note{isNot: true}, nil, 0)
@@ -195,7 +197,7 @@ func (n *notebook) wrong() string {
 // be.
 func (n *notebook) isOther(at int) string {
 	e := &n.notes[at]
-	if !e.known || e.isDir || e.host == "" || at < n.closed[e.host] {
+	if !e.known || e.isDir || e.host == "" || e.ino == 0 || at < n.others[[2]uint64{e.dev, e.ino}] {
 		return ""
 	}
 	var theirs unix.Stat_t
@@ -227,7 +229,7 @@ func TestToldOpen(t *testing.T) {
 		}
 	}
 	at := slices.IndexFunc(n.notes, func(e note) bool { return e.name == "file" && e.known })
-	if at < 0 || n.closed[n.notes[at].host] > 0 {
+	if at < 0 || n.isOther(at) != "" {
 		t.Fatalf("the file wasn't told of: %+v", n.notes)
 	}
 	if err := l.Rename("/sub", "/moved", 0); err != nil {

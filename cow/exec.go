@@ -223,7 +223,7 @@ func (t *Tree) Bind(w *Walk, path string, mode uint32, bind func(host string) er
 		if err := unix.Lstat(o.path, &st); err != nil {
 			return err
 		}
-		t.known[idOf(&st)] = in
+		t.knows(idOf(&st), in)
 		in.object = o
 		return nil
 	}, bind)

@@ -223,7 +223,12 @@ func (t *Tree) inodeNumber(path string, generation int) uint64 {
 // fromLower makes the inode of a file of the host that a name in dir means.
 func (t *Tree) fromLower(dir *Inode, name, lower string, st *unix.Stat_t) *Inode {
 	in := &Inode{tree: t, lower: lower, id: idOf(st), attr: t.attrOf(st), through: dir != nil && dir.through, readOnly: dir != nil && dir.readOnly}
-	in.attr.Ino = t.see(idOf(st), dir, name).number
+	s := t.see(idOf(st), dir, name)
+	in.attr.Ino = s.number
+	if in.through && !s.through {
+		s.through = true
+		t.takesBack(in.id)
+	}
 	if !in.isDir() {
 		in.parent, in.name = dir, name
 		return in
@@ -317,7 +322,7 @@ func (t *Tree) keep(dir *Inode, name string, in *Inode) error {
 	}
 	t.differs(dir, name, in)
 	in.own |= ownAttr
-	t.known[idOf(&st)] = in
+	t.knows(idOf(&st), in)
 	if dir != nil && !in.isDir() { // which has been entered when it was found
 		dir.entries[name] = in
 	}

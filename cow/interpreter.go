@@ -69,7 +69,7 @@ func (f *File) Interpreted(path, interpreter string, header int64) (host string,
 		if err := unix.Fstat(int(to.Fd()), &st); err != nil {
 			return err
 		}
-		f.t.known[idOf(&st)] = f.e.inode
+		f.t.knows(idOf(&st), f.e.inode)
 		return nil
 	})
 }

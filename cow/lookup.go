@@ -332,6 +332,10 @@ func (t *Tree) child(dir *Inode, name string) (*Inode, error) {
 		if in != nil && !in.present() {
 			return nil, nil
 		}
+		var st unix.Stat_t
+		if in != nil && in.mount && in.through && in.isRegular() && t.lstat(in.lower, &st) == nil {
+			in.refresh(&st)
+		}
 		return in, nil
 	}
 	if dir.template != nil {

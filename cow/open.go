@@ -463,6 +463,6 @@ func (t *Tree) newDirObject(in *Inode) error {
 		return err
 	}
 	in.object = o
-	t.known[idOf(&st)] = in
+	t.knows(idOf(&st), in)
 	return nil
 }

@@ -10,6 +10,8 @@ type sight struct {
 	name   string
 	told   bool // somebody who was told of it may have it open to read, see File.Outdated
 	names  []toldName
+
+	through bool // it has a name in a directory that shows the host itself
 }
 
 // A toldName is one by which a file with several was told of.

@@ -33,7 +33,7 @@ func (d *dcaching) direct(c *Call) bool {
 	at := c.n.IP - tracee.CallSize
 	p.asks.mu.Lock()
 	defer p.asks.mu.Unlock()
-	if slices.Contains(p.asks.sites, at) || len(p.asks.sites) == mostSitesOfOne {
+	if slices.Contains(p.asks.sites, at) || len(p.asks.sites) >= mostSitesOfOne {
 		return p.asks.some
 	}
 	region := p.region.Load()
@@ -76,19 +76,23 @@ func (d *dcaching) patchLike(c *Call, at, base uint64) bool {
 	if tracee.ReadMem(int(c.n.PID), at-dcache.SiteText, site.text[:]) != nil || !d.patch(c, at, base, &site) {
 		return false
 	}
-	others := d.others(fileKey{text.dev, text.ino}, &site)
+	others := d.callsOf(fileKey{text.dev, text.ino}, &site)
+	if known { // they were changed with the first of it
+		return true
+	}
 	for i := range others {
 		o := &others[i]
 		at := text.start + o.offset - text.offset
-		if !known && text.holds(at) && text.holds(at-dcache.SiteText) && !slices.Contains(a.sites, at) && len(a.sites) < mostSitesOfOne && d.patchAgain(c, at, base, o) {
+		isNew := !slices.Contains(a.sites, at) && len(a.sites) < mostSitesOfOne
+		if isNew && text.holds(at) && text.holds(at-dcache.SiteText) && d.patchAgain(c, at, base, o) {
 			a.sites = append(a.sites, at)
 		}
 	}
 	return true
 }
 
-// others returns the places that are known in a file, and remembers one.
-func (d *dcaching) others(file fileKey, site *callSite) []callSite {
+// callsOf returns the places that are known in a file, and remembers one.
+func (d *dcaching) callsOf(file fileKey, site *callSite) []callSite {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known := d.known[file]

@@ -24,8 +24,9 @@ import (
 // costs two switches to the supervisor and back, several times what the kernel takes to
 // answer. So what names mean lies in memory that all programs of the sandbox map and none can
 // write (internal/dcache), filled with what they ask about ([cow.Tree.Tell]), and a program
-// that has asked some times looks there first: the places from where it makes such calls
-// become jumps to code that does (callsites.go). That takes less than a system call takes
+// that has asked some times looks there first, and the third of a sandbox and those after it do
+// from the beginning: the places from where they make such calls become jumps to code that does
+// (callsites.go). That takes less than a system call takes
 // natively. What the table doesn't know, or doesn't know any more, is asked as ever.
 //
 // There is none where somebody wants to hear of each such call: under a policy, a trace,

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sandtest/go-sandtest/cow"
 	"golang.org/x/sys/unix"
 )
 
@@ -172,5 +174,52 @@ func TestProgramsAskSeldom(t *testing.T) {
 	const some, more, each = 5, 25, 3 // the first of the C library's, and the two that are written to
 	if few, many := asked(some), asked(more); many > few+each*(more-some) {
 		t.Errorf("%d programs have asked %d times, and %d have %d times: more than %d times each", some, few, more, many, each)
+	}
+}
+
+// What may change by other ways than the tree's is asked about, however often that is.
+func TestToldElsewhere(t *testing.T) {
+	perl, err := exec.LookPath("perl")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	for _, sub := range []string{"from", "to", "shown"} {
+		if err := os.Mkdir(path(sub), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"from/file", "shown/file"} {
+		if err := os.WriteFile(path(name), []byte("text"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Link(path("from/file"), path("to/twin")), os.WriteFile(path("single"), nil, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(path("log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cfg := Config{Mounts: []cow.Mount{{At: path("to"), Host: path("to"), Through: true}, {At: path("single"), Host: path("single"), Through: true}, {At: "/mounted/file", Host: path("shown/file")}}}
+	for _, tt := range []struct{ what, script, want string }{
+		{"standard output", `ask("log"); syswrite STDOUT, "0123456789"; say((stat STDOUT)[7], (stat "log")[7])`, "10 10"},
+		{"a name in what shows the host", `ask("from/file"); open F, "+<", "to/twin"; syswrite F, "0123456789"; say((stat F)[7], (stat "to/twin")[7], (stat "from/file")[7])`, "10 10 10"},
+		{"a file that shows the host's", `ask("single"); open F, ">>", "single"; syswrite F, "0123456789"; say((stat F)[7], (stat "single")[7])`, "10 10"},
+		{"a file that is mounted", `ask("shown/file"); open F, "<", "/mounted/file"; chmod 0600, "/mounted/file"; say(map { sprintf "%o", $_ & 0777 } (stat F)[2], (stat "/mounted/file")[2])`, "600 600"},
+	} {
+		const ask = `sub ask { for my $n (1..60) { stat $_[0]; stat "$_[0]$n"; open my $f, "<", $_[0]; stat $f } } sub say { print STDERR "@_" } `
+		cmd := exec.Command(perl, "-e", ask+tt.script)
+		var told strings.Builder
+		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, &told
+		s, err := Start(cmd, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state, err := s.Wait(); err != nil || state.ExitCode != 0 || told.String() != tt.want {
+			t.Errorf("%s: %q, %+v, %v, want %q", tt.what, told.String(), state, err, tt.want)
+		}
 	}
 }

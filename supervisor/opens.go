@@ -44,7 +44,7 @@ import (
 // path that it has found there, may open what it could open before a directory above was moved
 // or got other permissions. A file that the host shows at two places, by a bind mount, has the
 // inode number of that which was told of first. A program that makes an fstat like that by
-// itself learns a file's number of the host's.
+// itself learns the device and number that what it has open has on the host.
 func ownOpens(s *Sandbox) feature {
 	f := feature{name: "opens"}
 	f.checks = append(f.checks, func(t *table) error {

@@ -112,6 +112,7 @@ func (d *dcaching) created(th, by *thread, shares sharing) {
 	}
 	if !shares.memory && (from.threads.Load() || from.lost.Load()) { // others may have been opening something
 		d.setWord(th.proc, vdso.NamesSlot+dcache.OpeningOffset-dcache.CwdOffset, 0)
+		d.setWord(th.proc, vdso.NamesSlot+dcache.IdentifyingOffset-dcache.CwdOffset, 0)
 	}
 	if !shares.memory && (from.threads.Load() || fs.shared.Load()) {
 		// Somebody else may have changed the directory before it was copied, but not yet the

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/sandtest/go-sandtest/cow"
 	"github.com/sandtest/go-sandtest/det"
@@ -166,6 +167,27 @@ func (v *view) change() int64 {
 	return v.changed
 }
 
+// given tells the tree which files the command has open from the beginning.
+func (v *view) given() {
+	cmd := v.s.cmd
+	for _, from := range []any{cmd.Stdin, cmd.Stdout, cmd.Stderr} {
+		if f, ok := from.(*os.File); ok {
+			v.givenFile(f)
+		}
+	}
+	for _, f := range cmd.ExtraFiles {
+		v.givenFile(f)
+	}
+}
+
+func (v *view) givenFile(f *os.File) {
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			v.tree.Given(st.Dev, st.Ino)
+		}
+	}
+}
+
 // saw notes that a program is told a file's times. Changes that happen while the clock
 // stands still have times of their own, each a nanosecond later; a program that sees
 // one (make, tar) must not find it in the future.
@@ -181,8 +203,9 @@ func (v *view) saw(a *cow.Attr) {
 	}
 }
 
-// enter lets the command's first thread start where it was started.
+// enter lets the command's first thread start where it was started, with what it was given.
 func (v *view) enter(th *thread) error {
+	v.given()
 	dir, err := v.start(th.tid)
 	if err == nil {
 		th.fs.Store(&fsState{cwd: spot{dir: dir}, umask: v.s.cfg.Umask})

@@ -15,7 +15,7 @@ const (
 	codeSize    = 4096
 	sitesOffset = codeOffset + codeSize // pieces of siteSize bytes that lead there
 	siteSize    = 64
-	mostSites   = 2048
+	mostSites   = 8192
 
 	bucketsOffset = sitesOffset + mostSites*siteSize // uint32 each: its last entry, 0 for none
 	buckets       = 1 << 17

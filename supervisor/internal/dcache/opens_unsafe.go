@@ -86,13 +86,8 @@ func (t *Table) storePath(at uint32, begin uint64) {
 	atomic.StoreUint64((*uint64)(unsafe.Pointer(&t.mem[PathsOffset+at])), begin)
 }
 
-// Closes makes a path one that leads nowhere, whatever says that it may be opened, and its file
-// one to ask about.
+// Closes makes a path one that leads nowhere, whatever says that it may be opened.
 func (t *Table) Closes(host string) {
-	if e := t.files[host]; e != 0 {
-		t.Forget(e)
-		delete(t.files, host)
-	}
 	if at := t.slots[host]; at != 0 {
 		t.storePath(at, 0)
 		delete(t.slots, host)

@@ -251,7 +251,9 @@ func TestIdentities(t *testing.T) {
 	p.Opens(true)
 	p.Forget(file)
 	check("a file whose name means something else", fd, left, nil)
-	p.Closes(filepath.Join(dir, "other"))
+	p.Other(id.Dev, id.Ino+1<<40)
+	check("another than one that has changed", other, 0, aTool)
+	p.Other(otherID.Dev, otherID.Ino)
 	check("a file that has changed", other, left, nil)
 
 	var st unix.Stat_t

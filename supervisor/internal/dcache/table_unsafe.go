@@ -15,7 +15,7 @@ type Table struct {
 	links []uint32 // those that lead somewhere
 	paths uint32   // where the next path will lie, behind PathsOffset
 	slots map[string]uint32
-	files map[string]uint32 // by their paths, those that the kernel can tell apart
+	files map[Identity]uint32 // those that the kernel can tell apart
 
 	ready, readyPaths uint32 // up to where there is memory already
 }
@@ -170,7 +170,8 @@ func (t *Table) Dir(parent uint32, name string, a *Attr, host string, mark uint3
 
 // File enters what is no directory, unless it is there and known. Of a symbolic link
 // target is where it leads. A regular file may be opened for reading by the path of the host
-// that host is, if it isn't empty, and is what is open with the host's device and number then.
+// that host is, if it isn't empty, and is what is open with the host's device and number then,
+// unless those are none.
 func (t *Table) File(parent uint32, name string, a *Attr, target, host string, id Identity) uint32 {
 	if e := t.find(parent, name); e != 0 && t.load(e+entFlags) != 0 {
 		return e
@@ -185,8 +186,8 @@ func (t *Table) File(parent uint32, name string, a *Attr, target, host string, i
 	}
 	o := opening{t.path(host), 0}
 	e := t.enterAt(hashOf(parent, name), parent, name, flags, a, target, o)
-	if e != 0 && o.path != 0 {
-		t.identify(id, host, e)
+	if e != 0 && o.path != 0 && id != (Identity{}) {
+		t.identify(id, e)
 	}
 	return e
 }
@@ -194,22 +195,25 @@ func (t *Table) File(parent uint32, name string, a *Attr, target, host string, i
 // An Identity tells a file of the host's apart: its device and its number (st_dev, st_ino).
 type Identity struct{ Dev, Ino uint64 }
 
-// identify says what a file is that is open, until its path is closed. Of two names of one, as
+// identify says what a file is that is open, until that is [Table.Other]. Of two names of one, as
 // bind mounts make them, the first counts.
-func (t *Table) identify(id Identity, host string, e uint32) {
-	h := uint32(id.Ino)*hashSeed ^ uint32(id.Dev)
-	for at := t.load(bucketOf(h)); at != 0; at = t.load(at + entNext) {
-		m := t.mem[at:]
-		if t.load(at+entHash) == h && t.load(at+entParent) == identityParent &&
-			binary.LittleEndian.Uint64(m[entIno:]) == id.Ino && binary.LittleEndian.Uint64(m[entSize:]) == id.Dev {
-			return
-		}
+func (t *Table) identify(id Identity, e uint32) {
+	if t.files[id] != 0 {
+		return
 	}
 	if t.files == nil {
-		t.files = map[string]uint32{}
+		t.files = map[Identity]uint32{}
 	}
-	t.files[host] = e
+	t.files[id] = e
+	h := uint32(id.Ino)*hashSeed ^ uint32(id.Dev)
 	t.enterAt(h, identityParent, "", 0, &Attr{Ino: id.Ino, Size: int64(id.Dev)}, "", opening{path: e}) // where entLeads is
+}
+
+// Other makes a file one to ask about: what has its device and number is another.
+func (t *Table) Other(dev, ino uint64) {
+	if e := t.files[Identity{dev, ino}]; e != 0 {
+		t.Forget(e)
+	}
 }
 
 // Nothing enters that there is no such name, unless it is entered.

@@ -13,7 +13,7 @@
 #define AT          0x200 // the first argument is where a relative path begins
 #define EMPTY       0x400 // and is meant itself by an empty one
 #define ONE_LINK    (1<<16)
-#define MANY_LINKS  (41<<16) // more than are followed (fs/namei.c)
+#define MANY_LINKS  (6<<16) // each may stand for eight, and no more than 40 are followed (fs/namei.c)
 
 #define SEEK_SET       0
 #define SEEK_CUR       1
@@ -307,6 +307,8 @@ identify:
 	JNE	identified
 	MOVQ	0(SI), DX // its device
 	MOVQ	8(SI), R13 // its number
+	MOVQ	$0, 0(SI) // which differ from machine to machine
+	MOVQ	$0, 8(SI)
 identified:
 	MOVL	$0, const_IdentifyingOffset(R11)
 	CMPQ	AX, $-const_told
