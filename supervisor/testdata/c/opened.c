@@ -162,7 +162,7 @@ int main(int argc, char **argv)
 		char c;
 		if (write(pipes[1], "r", 1) != 1 || read(pipes[0], &c, 0))
 			_exit(1);
-		while (pread(own, &c, 1, 0) == 1 && c != 'n')
+		while (pread(own, &c, 1, 0) != 1 || c != 'n') // it is empty for a moment
 			usleep(1000);
 		reads("in a child", own);
 		fflush(stdout);
