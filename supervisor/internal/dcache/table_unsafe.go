@@ -15,7 +15,6 @@ type Table struct {
 	links []uint32 // those that lead somewhere
 	paths uint32   // where the next path will lie, behind PathsOffset
 	slots map[string]uint32
-	files map[Identity]uint32 // those that the kernel can tell apart
 
 	ready, readyPaths uint32 // up to where there is memory already
 }
@@ -198,22 +197,30 @@ type Identity struct{ Dev, Ino uint64 }
 // identify says what a file is that is open, until that is [Table.Other]. Of two names of one, as
 // bind mounts make them, the first counts.
 func (t *Table) identify(id Identity, e uint32) {
-	if t.files[id] != 0 {
-		return
+	if t.identified(id) == 0 {
+		t.enterAt(id.hash(), identityParent, "", 0, &Attr{Ino: id.Ino, Size: int64(id.Dev)}, "", opening{path: e}) // where entLeads is
 	}
-	if t.files == nil {
-		t.files = map[Identity]uint32{}
-	}
-	t.files[id] = e
-	h := uint32(id.Ino)*hashSeed ^ uint32(id.Dev)
-	t.enterAt(h, identityParent, "", 0, &Attr{Ino: id.Ino, Size: int64(id.Dev)}, "", opening{path: e}) // where entLeads is
 }
 
 // Other makes a file one to ask about: what has its device and number is another.
 func (t *Table) Other(dev, ino uint64) {
-	if e := t.files[Identity{dev, ino}]; e != 0 {
-		t.Forget(e)
+	if at := t.identified(Identity{dev, ino}); at != 0 {
+		t.Forget(t.load(at + entLeads))
 	}
+}
+
+func (id Identity) hash() uint32 { return uint32(id.Ino)*hashSeed ^ uint32(id.Dev) }
+
+// identified returns the entry of an identity, 0 if there is none.
+func (t *Table) identified(id Identity) uint32 {
+	h := id.hash()
+	for at := t.load(bucketOf(h)); at != 0; at = t.load(at + entNext) {
+		if m := t.mem[at:]; t.load(at+entHash) == h && t.load(at+entParent) == identityParent &&
+			binary.LittleEndian.Uint64(m[entIno:]) == id.Ino && binary.LittleEndian.Uint64(m[entSize:]) == id.Dev {
+			return at
+		}
+	}
+	return 0
 }
 
 // Nothing enters that there is no such name, unless it is entered.
