@@ -33,8 +33,9 @@ import (
 // faults or handlers for one of them. A process with a filter of its own (seccomp(2)), or a
 // limit to its address space, asks about everything.
 //
-// What remains: what the host changes in a directory while the sandbox runs isn't seen once
-// its names were asked about. State.Stats doesn't count what isn't asked. A directory that
+// What remains: what the host changes in a directory, or of a file there, while the sandbox runs
+// isn't seen once its names were asked about; nor is what the command itself changes by a
+// descriptor that somebody outside sends it (unix(7), SCM_RIGHTS). State.Stats doesn't count what isn't asked. A directory that
 // was opened by a program that asks often stands at another position than 0 (lseek(2)), which
 // its path says; listing it goes on and begins again as ever. A program that has SIGSEGV
 // blocked or ignored, and gives a call a pointer to nothing, finds it unblocked and at its
