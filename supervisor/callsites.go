@@ -53,8 +53,6 @@ func (p *Process) isAlone() bool {
 	return !p.asks.threads.Load() || !p.asks.beside.Load() && p.alive.Load() == 1
 }
 
-var syscallText = []byte{0x0f, 0x05}
-
 // A callSite is a place in a file's text at which programs ask.
 type callSite struct {
 	offset uint64 // in the file
@@ -114,7 +112,7 @@ func (d *dcaching) patchAgain(c *Call, at, base uint64, site *callSite) bool {
 // looksLike reports whether a call is made at an address of a process, after a text.
 func looksLike(pid int, at uint64, text *[dcache.SiteText]byte) bool {
 	var is [dcache.SiteText + tracee.CallSize]byte
-	return tracee.ReadMem(pid, at-dcache.SiteText, is[:]) == nil && bytes.Equal(is[:], append(text[:len(text):len(text)], syscallText...))
+	return tracee.ReadMem(pid, at-dcache.SiteText, is[:]) == nil && bytes.Equal(is[:], append(text[:len(text):len(text)], tracee.CallCode...))
 }
 
 // patch changes one place of the caller's.

@@ -24,23 +24,23 @@ import (
 // costs two switches to the supervisor and back, several times what the kernel takes to
 // answer. So what names mean lies in memory that all programs of the sandbox map and none can
 // write (internal/dcache), filled with what they ask about ([cow.Tree.Tell]), and a program
-// that has asked some times looks there first, and the third of a sandbox and those after it do
-// from the beginning: the places from where they make such calls become jumps to code that does
-// (callsites.go). That takes less than a system call takes
-// natively. What the table doesn't know, or doesn't know any more, is asked as ever.
+// that has asked some times looks there first, and the third of a sandbox and those after it
+// do from the beginning: the places from where they make such calls become jumps to code that
+// does (callsites.go). That takes less than a system call takes natively. What the table
+// doesn't know, or doesn't know any more, is asked as ever.
 //
 // There is none where somebody wants to hear of each such call: under a policy, a trace,
 // faults or handlers for one of them. A process with a filter of its own (seccomp(2)), or a
 // limit to its address space, asks about everything.
 //
-// What remains: what the host changes in a directory, or of a file there, while the sandbox runs
-// isn't seen once its names were asked about; nor is what the command itself changes by a
-// descriptor that somebody outside sends it (unix(7), SCM_RIGHTS). State.Stats doesn't count what isn't asked. A directory that
-// was opened by a program that asks often stands at another position than 0 (lseek(2)), which
-// its path says; listing it goes on and begins again as ever. A program that has SIGSEGV
-// blocked or ignored, and gives a call a pointer to nothing, finds it unblocked and at its
-// default afterwards. Who becomes another user can still read, in the table, names that it was
-// told before.
+// What remains: what the host changes in a directory, or of a file there, while the sandbox
+// runs isn't seen once its names were asked about; nor is what the command itself changes by a
+// descriptor that somebody outside sends it (unix(7), SCM_RIGHTS). State.Stats doesn't count
+// what isn't asked. A directory that was opened by a program that asks often stands at another
+// position than 0 (lseek(2)), which its path says; listing it goes on and begins again as
+// ever. A program that has SIGSEGV blocked or ignored, and gives a call a pointer to nothing,
+// finds it unblocked and at its default afterwards. Who becomes another user can still read,
+// in the table, names that it was told before.
 func ownAnswers(s *Sandbox) feature {
 	f := feature{name: "dcache"}
 	f.checks = append(f.checks, func(t *table) error {

@@ -207,7 +207,7 @@ func TestToldElsewhere(t *testing.T) {
 	for _, tt := range []struct{ what, script, want string }{
 		{"standard output", `ask("log"); syswrite STDOUT, "0123456789"; say((stat STDOUT)[7], (stat "log")[7])`, "10 10"},
 		{"a name in what shows the host", `ask("from/file"); open F, "+<", "to/twin"; syswrite F, "0123456789"; say((stat F)[7], (stat "to/twin")[7], (stat "from/file")[7])`, "10 10 10"},
-		{"a file that shows the host's", `ask("single"); open F, ">>", "single"; syswrite F, "0123456789"; say((stat F)[7], (stat "single")[7])`, "10 10"},
+		{"a file that shows the host's", `ask("single"); open F, ">>", "single"; syswrite F, "0123456789"; say((stat "single")[7], (stat F)[7])`, "10 10"},
 		{"a file that is mounted", `ask("shown/file"); open F, "<", "/mounted/file"; chmod 0600, "/mounted/file"; say(map { sprintf "%o", $_ & 0777 } (stat F)[2], (stat "/mounted/file")[2])`, "600 600"},
 	} {
 		const ask = `sub ask { for my $n (1..60) { stat $_[0]; stat "$_[0]$n"; open my $f, "<", $_[0]; stat $f } } sub say { print STDERR "@_" } `
@@ -221,5 +221,24 @@ func TestToldElsewhere(t *testing.T) {
 		if state, err := s.Wait(); err != nil || state.ExitCode != 0 || told.String() != tt.want {
 			t.Errorf("%s: %q, %+v, %v, want %q", tt.what, told.String(), state, err, tt.want)
 		}
+	}
+}
+
+// Who sets its ids to what they are goes on being told what it alone may see.
+func TestToldWhoStays(t *testing.T) {
+	perl, err := exec.LookPath("perl")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := askedFiles(t)
+	if err := os.Chmod(filepath.Join(dir, "secret"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const times = 100
+	cmd := exec.Command(perl, "-MPOSIX", "-e", fmt.Sprintf(`POSIX::setuid($<); POSIX::setgid($( + 0); for (1..%d) { stat "secret/in" or die }`, times))
+	cmd.Dir = dir
+	n := succeedsWith(t, Config{}, cmd).Stats.Notifications
+	if asked := n["newfstatat"] + n["stat"]; n["setuid"] == 0 || asked > times/2 {
+		t.Errorf("it has asked %d times about a file of %d, and set its id %d times", asked, times, n["setuid"])
 	}
 }

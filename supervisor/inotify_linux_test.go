@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -468,5 +469,50 @@ func TestFileWatchesTail(t *testing.T) {
 	}
 	if got, want := succeeds(t, Config{}, cmd), "got first\ngot last\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestFirstWatchWaits: the first watch waits for a receiver that has yet to close its own
+// descriptor of what it has opened for a program, or that it was closed would be told late.
+func TestFirstWatchWaits(t *testing.T) {
+	perl, err := exec.LookPath("perl")
+	if err != nil {
+		t.Skip(err)
+	}
+	cmd := exec.Command(perl, "-e", fmt.Sprintf(`$| = 1; <STDIN>; print syscall(%d, syscall(%d, 0), my $here = ".", %d)`, unix.SYS_INOTIFY_ADD_WATCH, unix.SYS_INOTIFY_INIT1, unix.IN_MODIFY))
+	cmd.Dir = t.TempDir()
+	in, input := io.Pipe()
+	output, out := io.Pipe()
+	cmd.Stdin, cmd.Stdout = in, out
+	s, err := Start(cmd, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string)
+	go func() {
+		all, _ := io.ReadAll(output)
+		told <- string(all)
+	}()
+	closing := &s.receivers.injecting
+	closing.RLock() // as who is putting in a descriptor
+	fmt.Fprintln(input)
+	for waited := false; !waited; runtime.Gosched() {
+		if waited = !closing.TryRLock(); !waited { // somebody waits for all of them
+			closing.RUnlock()
+			waited = s.watching.Load() && s.receivers.open.Load() == 0
+		}
+		if waited && closing.TryRLock() {
+			closing.RUnlock()
+			t.Error("the watch has not waited")
+		}
+	}
+	closing.RUnlock()
+	input.Close()
+	if _, err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+	out.Close()
+	if got := <-told; got != "1" {
+		t.Errorf("it has watched %q, want 1", got)
 	}
 }
