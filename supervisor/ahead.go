@@ -38,6 +38,7 @@ func (s *Sandbox) makeAhead() {
 	}
 	s.ahead = a
 	go func() {
+		growStack()
 		defer close(a.made)
 		if a.err = s.view.make(); a.err == nil {
 			if a.err = s.terminals.show(); a.err != nil {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -395,24 +396,27 @@ func place(r *tracee.Remote, data []byte) (at uint64, clean func() error, err er
 
 // assembled remembers what rules assemble to: a pure function, and the same for
 // most sandboxes of a process.
-var assembled sync.Map // rules as text -> []byte
+var assembled struct {
+	sync.Mutex
+	last []assembly // the one used last comes first
+}
+
+type assembly struct {
+	rules []seccomp.Rule
+	prog  []byte
+}
+
+const mostAssembled = 16
 
 func filterProgram(rules []seccomp.Rule) ([]byte, error) {
-	var key []byte
-	for _, r := range rules {
-		key = binary.LittleEndian.AppendUint32(key, r.Nr)
-		key = binary.LittleEndian.AppendUint32(key, uint32(r.Action))
-		for _, c := range r.Conds {
-			key = append(key, byte(c.Arg), 1)
-			key = binary.LittleEndian.AppendUint64(key, c.Mask)
-			key = binary.LittleEndian.AppendUint64(key, c.Value)
-			if c.Not {
-				key = append(key, 2)
-			}
+	assembled.Lock()
+	defer assembled.Unlock()
+	for i, a := range assembled.last {
+		if slices.EqualFunc(a.rules, rules, sameRule) {
+			copy(assembled.last[1:i+1], assembled.last)
+			assembled.last[0] = a
+			return a.prog, nil
 		}
-	}
-	if prog, ok := assembled.Load(string(key)); ok {
-		return prog.([]byte), nil
 	}
 	raw, err := seccomp.Assemble(seccomp.Native, rules)
 	if err != nil {
@@ -424,8 +428,12 @@ func filterProgram(rules []seccomp.Rule) ([]byte, error) {
 		prog = append(prog, in.Jt, in.Jf)
 		prog = binary.LittleEndian.AppendUint32(prog, in.K)
 	}
-	assembled.Store(string(key), prog)
+	assembled.last = slices.Insert(assembled.last[:min(len(assembled.last), mostAssembled-1)], 0, assembly{rules, prog})
 	return prog, nil
+}
+
+func sameRule(a, b seccomp.Rule) bool {
+	return a.Nr == b.Nr && a.Action == b.Action && slices.Equal(a.Conds, b.Conds)
 }
 
 // An ownTrouble is an error that has nothing to do with what the kernel permits.

@@ -102,18 +102,18 @@ var answering = []string{"open", "stat", "dirorder"}
 // the table may answer.
 func onlyAskedByUs(t *table) bool {
 	for _, nr := range dcache.Calls {
-		for _, claim := range t.notify[nr] {
+		is := t.of(nr)
+		for _, claim := range is.notify {
 			if !slices.Contains(answering, claim.feature) {
 				return false
 			}
 		}
-		if t.stop[nr] != nil || t.watch[nr] != nil || t.always[uint32(nr)] != seccomp.Notify {
+		if is.stop != nil || is.watch != nil || is.always != seccomp.Notify {
 			return false
 		}
 	}
-	const makes = dcache.Makes
-	_, denied := t.always[makes]
-	return len(dcache.Calls) > 0 && t.notify[makes] == nil && t.stop[makes] == nil && t.watch[makes] == nil && !denied
+	is := t.of(dcache.Makes)
+	return len(dcache.Calls) > 0 && is.notify == nil && is.stop == nil && is.watch == nil && is.always == 0
 }
 
 // A dcaching is what a sandbox has of this.

@@ -38,7 +38,7 @@ func (d *detour) has(pc uint64) bool {
 
 // mayDetour reports whether nobody else wants to hear of the end of the call.
 func (st *Stop) mayDetour() bool {
-	return st.t.s.tracing == nil && st.t.s.table.watch[st.Nr()] == nil && st.th.onExit == nil
+	return st.t.s.tracing == nil && st.t.s.table.of(st.Nr()).watch == nil && st.th.onExit == nil
 }
 
 // takeDetour lets the call at whose entry the thread stands return by the thread's detour.

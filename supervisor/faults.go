@@ -99,7 +99,7 @@ func (in *injector) possible(t *table) error {
 		if !ok {
 			continue
 		}
-		stopped := t.always[nr] == seccomp.Trace
+		stopped := t.of(int(nr)).always == seccomp.Trace
 		switch {
 		case in.Delay != 0 && stopped:
 			return fmt.Errorf("fault %d: %s can't be delayed: its registers are changed when it begins", in.index+1, name)

@@ -4,7 +4,6 @@ package supervisor
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
@@ -121,11 +120,55 @@ const (
 type table struct {
 	features []feature
 	rules    []seccomp.Rule
-	notify   map[int][]claim[func(*Call) Answer]
-	stop     map[int][]claim[func(*Stop)]
-	watch    map[int][]claim[func(*event) Answer]
-	always   map[uint32]seccomp.Action // of the rules without conditions
-	seen     bool                      // calls that are refused are to be seen, too
+	seen     bool // calls that are refused are to be seen, too
+
+	claims []claims             // the first are those on a call that nobody wants
+	at     [lastClose + 1]int16 // which of them are a call's, by its number
+	far    map[uint32]int16     // of calls with larger ones
+	room   []claim[func(*Call) Answer]
+}
+
+// lastClose is a number that the kernel's calls don't reach soon.
+const lastClose = 511
+
+// claims are those on one call.
+type claims struct {
+	notify []claim[func(*Call) Answer]
+	stop   []claim[func(*Stop)]
+	watch  []claim[func(*event) Answer]
+	always seccomp.Action // of a rule without conditions, 0 if there is none
+}
+
+// of returns the claims on a call, which are only to be read.
+func (t *table) of(nr int) *claims {
+	if uint(nr) <= lastClose {
+		return &t.claims[t.at[nr]]
+	}
+	return &t.claims[t.far[uint32(nr)]]
+}
+
+// place returns where the claims on a call are, that are to be made.
+func (t *table) place(nr uint32) int16 {
+	var at int16
+	if nr <= lastClose {
+		at = t.at[nr]
+	} else {
+		at = t.far[nr]
+	}
+	if at != 0 {
+		return at
+	}
+	at = int16(len(t.claims))
+	t.claims = append(t.claims, claims{})
+	switch {
+	case nr <= lastClose:
+		t.at[nr] = at
+	case t.far == nil:
+		t.far = map[uint32]int16{nr: at}
+	default:
+		t.far[nr] = at
+	}
+	return at
 }
 
 // A claim is a handler of a call, and which of the calls it wants.
@@ -159,27 +202,37 @@ func fulfilled(conds []seccomp.Cond, args *[6]uint64) bool {
 const kernel = "kernel"
 
 // manyCalls is about how many calls the features want.
-const manyCalls = 256
+const manyCalls = 320
+
+// A want is a feature's claim on a call that there is.
+type want struct {
+	*call
+	feature string
+	nr      uint32
+	at      int16 // in the table's claims
+}
 
 func newTable(s *Sandbox) (*table, error) {
 	t := &table{
-		rules: make([]seccomp.Rule, 0, manyCalls), notify: make(map[int][]claim[func(*Call) Answer], manyCalls),
-		stop: map[int][]claim[func(*Stop)]{}, watch: map[int][]claim[func(*event) Answer]{},
-		always: make(map[uint32]seccomp.Action, manyCalls), seen: s.tracing != nil,
+		features: make([]feature, 0, len(s.hooks.features)+len(features)), rules: make([]seccomp.Rule, 0, manyCalls), seen: s.tracing != nil,
+		claims: make([]claims, 1, manyCalls), room: make([]claim[func(*Call) Answer], manyCalls),
 	}
-	for _, build := range slices.Concat(s.hooks.features, features) {
+	for _, build := range s.hooks.features {
 		t.features = append(t.features, build(s))
 	}
-	channels := t.channels()
+	for _, build := range features {
+		t.features = append(t.features, build(s))
+	}
+	wants := t.wants()
+	channels := t.channels(wants)
 	for _, watching := range []bool{false, true} { // what watches takes the channel that there is
-		for _, f := range t.features {
-			for _, c := range f.calls {
-				if (c.watch != nil) != watching {
-					continue
-				}
-				if err := t.add(f.name, c, channels); err != nil {
-					return nil, fmt.Errorf("supervisor: feature %s: %w", f.name, err)
-				}
+		for i := range wants {
+			w := &wants[i]
+			if (w.watch != nil) != watching {
+				continue
+			}
+			if err := t.add(w, channels[w.at]); err != nil {
+				return nil, fmt.Errorf("supervisor: feature %s: %w", w.feature, err)
 			}
 		}
 	}
@@ -193,34 +246,53 @@ func newTable(s *Sandbox) (*table, error) {
 	return t, nil
 }
 
-// channels returns on which channel each call comes that somebody watches, or that is to
-// be seen although it is refused: that on which it is wanted anyhow.
-func (t *table) channels() map[uint32]channel {
-	watched, wanted := map[uint32]channel{}, map[uint32]channel{}
-	for _, f := range t.features {
-		for _, c := range f.calls {
-			nr, ok := c.number()
-			switch {
-			case !ok:
-			case c.notify != nil:
-				wanted[nr] = byNotification
-			case c.stop != nil:
-				if _, ok := wanted[nr]; !ok {
-					wanted[nr] = byStop
-				}
-			case c.watch != nil:
-				watched[nr] = max(watched[nr], c.on)
-			case t.seen:
-				watched[nr] += 0
+// wants returns what the features want, as far as the architecture has it.
+func (t *table) wants() []want {
+	list := make([]want, 0, manyCalls)
+	for i := range t.features {
+		f := &t.features[i]
+		for j := range f.calls {
+			if nr, ok := f.calls[j].number(); ok {
+				list = append(list, want{&f.calls[j], f.name, nr, t.place(nr)})
 			}
 		}
 	}
-	for nr := range watched {
-		if on, ok := wanted[nr]; ok {
-			watched[nr] = on
+	return list
+}
+
+// A carriage is how a call comes.
+type carriage struct {
+	watched, wanted     bool
+	watchedOn, wantedOn channel
+}
+
+// on returns on which channel a call comes that somebody watches, or that is to be seen although
+// it is refused: that on which it is wanted anyhow.
+func (c *carriage) on() channel {
+	if c.wanted {
+		return c.wantedOn
+	}
+	return c.watchedOn
+}
+
+// channels returns how each call comes, by where its claims are.
+func (t *table) channels(wants []want) []carriage {
+	list := make([]carriage, len(t.claims))
+	for _, w := range wants {
+		switch c := &list[w.at]; {
+		case w.notify != nil:
+			c.wanted, c.wantedOn = true, byNotification
+		case w.stop != nil:
+			if !c.wanted {
+				c.wanted, c.wantedOn = true, byStop
+			}
+		case w.watch != nil:
+			c.watched, c.watchedOn = true, max(c.watchedOn, w.on)
+		case t.seen:
+			c.watched = true
 		}
 	}
-	return watched
+	return list
 }
 
 // number returns the call's number, and false where the architecture has no such call.
@@ -231,54 +303,50 @@ func (c *call) number() (uint32, bool) {
 	return seccomp.Number(c.name)
 }
 
-func (t *table) add(feature string, c call, channels map[uint32]channel) error {
-	nr, ok := c.number()
-	if !ok {
-		return nil
-	}
-	on, watched := channels[nr]
+func (t *table) add(w *want, comes carriage) error {
+	c, is := *w.call, &t.claims[w.at]
 	refuses := c.errno != 0
-	if errno := c.errno; errno != 0 && watched {
-		if on == byStop {
+	if errno := c.errno; errno != 0 && comes.watched {
+		if comes.on() == byStop {
 			c.stop = func(st *Stop) { st.skip(errno) }
 		} else {
 			c.notify = func(*Call) Answer { return Errno(errno) }
 		}
 	}
-	rule, anyOf := seccomp.Rule{Nr: nr, Conds: c.conds}, c.anyOf
+	rule, anyOf := seccomp.Rule{Nr: w.nr, Conds: c.conds}, c.anyOf
 	if len(c.conds) > 0 {
 		anyOf = [][]seccomp.Cond{c.conds}
 	}
 	switch {
 	case c.notify != nil:
 		rule.Action = seccomp.Notify
-		t.notify[int(nr)] = append(t.notify[int(nr)], claim[func(*Call) Answer]{anyOf, c.notify, feature, refuses})
+		t.notifies(is, claim[func(*Call) Answer]{anyOf, c.notify, w.feature, refuses})
 	case c.stop != nil:
 		rule.Action = seccomp.Trace
-		t.stop[int(nr)] = append(t.stop[int(nr)], claim[func(*Stop)]{anyOf, c.stop, feature, refuses})
+		is.stop = append(is.stop, claim[func(*Stop)]{anyOf, c.stop, w.feature, refuses})
 	case c.watch != nil:
-		t.watch[int(nr)] = append(t.watch[int(nr)], claim[func(*event) Answer]{anyOf, c.watch, feature, false})
-		if _, ok := t.always[nr]; ok {
+		is.watch = append(is.watch, claim[func(*event) Answer]{anyOf, c.watch, w.feature, false})
+		if is.always != 0 {
 			return nil
 		}
-		if rule.Action = seccomp.Trace; on == byNotification {
+		if rule.Action = seccomp.Trace; comes.on() == byNotification {
 			rule.Action = seccomp.Notify
-			t.notify[int(nr)] = append(t.notify[int(nr)], claim[func(*Call) Answer]{nil, func(*Call) Answer { return Continue() }, kernel, false})
+			t.notifies(is, claim[func(*Call) Answer]{nil, func(*Call) Answer { return Continue() }, kernel, false})
 		}
 	case c.errno != 0:
 		rule.Action = seccomp.Errno(uint16(c.errno))
 	default:
-		return fmt.Errorf("call %s has no answer", seccomp.Name(nr))
+		return fmt.Errorf("call %s has no answer", seccomp.Name(w.nr))
 	}
-	if action, ok := t.always[nr]; ok && action != rule.Action {
-		if action != seccomp.Notify && action != seccomp.Trace {
+	if is.always != 0 && is.always != rule.Action {
+		if is.always != seccomp.Notify && is.always != seccomp.Trace {
 			return nil // it is refused, and never comes
 		}
-		return fmt.Errorf("call %s is wanted on two channels, as a notification and as a stop", seccomp.Name(nr))
+		return fmt.Errorf("call %s is wanted on two channels, as a notification and as a stop", seccomp.Name(w.nr))
 	}
 	if len(c.anyOf) == 0 {
 		if len(c.conds) == 0 {
-			t.always[nr] = rule.Action
+			is.always = rule.Action
 		}
 		t.rules = append(t.rules, rule)
 	}
@@ -289,15 +357,24 @@ func (t *table) add(feature string, c call, channels map[uint32]channel) error {
 	return nil
 }
 
+// notifies adds a handler of notifications. Most calls have one.
+func (t *table) notifies(is *claims, c claim[func(*Call) Answer]) {
+	if is.notify == nil && len(t.room) > 0 {
+		is.notify, t.room = t.room[:0:1], t.room[1:]
+	}
+	is.notify = append(is.notify, c)
+}
+
 // refuses reports whether a call fails whatever it is about.
 func (t *table) refuses(nr int, args *[6]uint64) bool {
-	for i := range t.notify[nr] {
-		if c := &t.notify[nr][i]; c.refuses && c.wants(args) {
+	is := t.of(nr)
+	for i := range is.notify {
+		if c := &is.notify[i]; c.refuses && c.wants(args) {
 			return true
 		}
 	}
-	for i := range t.stop[nr] {
-		if c := &t.stop[nr][i]; c.refuses && c.wants(args) {
+	for i := range is.stop {
+		if c := &is.stop[i]; c.refuses && c.wants(args) {
 			return true
 		}
 	}

@@ -66,6 +66,18 @@ func (s *Sandbox) detect() *detector {
 	return d
 }
 
+// punctual has the calling goroutine woken in time until the function that it returns is called.
+func punctual() (end func()) {
+	const least, usual = 1, 0 // nanoseconds; PR_SET_TIMERSLACK(2const)
+	runtime.LockOSThread()
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, least, 0, 0, 0)
+	return func() {
+		if unix.Prctl(unix.PR_SET_TIMERSLACK, usual, 0, 0, 0) == nil {
+			runtime.UnlockOSThread() // otherwise the thread ends with the goroutine
+		}
+	}
+}
+
 func (d *detector) end() {
 	d.ended.Store(true)
 	d.agenda.bell.wake()
@@ -73,13 +85,10 @@ func (d *detector) end() {
 }
 
 func (d *detector) run() {
-	runtime.LockOSThread() // and never unlocked: the thread ends with its settings
 	defer close(d.done)
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	d.s.placement.join()
-	defer d.s.placement.part()
-	d.s.placement.forbidTSC()
-	defer d.s.placement.allowTSC()
+	growStack()
+	defer punctual()()
+	defer d.s.placement.stay()()
 	defer func() {
 		for _, t := range d.tasks {
 			t.close()

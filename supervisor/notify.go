@@ -206,6 +206,7 @@ func (rs *receivers) start() { rs.run(func() { rs.loop(rs) }) }
 func (rs *receivers) run(serve func()) {
 	rs.wg.Add(1)
 	go func() {
+		growStack()
 		defer rs.s.placement.stay()()
 		serve()
 		rs.wg.Done()
@@ -311,7 +312,7 @@ func (rs *receivers) serveFrom(c *Call, watch int) {
 // ask asks the features about a call, and returns the first answer and whose it is.
 func (rs *receivers) ask(c *Call, watch int) (Answer, string) {
 	nr := int(c.n.Nr)
-	if watches := rs.s.table.watch[nr]; watch < len(watches) && !c.thread.arming.Load() {
+	if watches := rs.s.table.of(nr).watch; watch < len(watches) && !c.thread.arming.Load() {
 		e := c.event()
 		for i := watch; i < len(watches); i++ {
 			if !watches[i].wants(&c.n.Args) {
@@ -323,7 +324,7 @@ func (rs *receivers) ask(c *Call, watch int) (Answer, string) {
 			}
 		}
 	}
-	claims := rs.s.table.notify[nr]
+	claims := rs.s.table.of(nr).notify
 	for i := range claims {
 		if !claims[i].wants(&c.n.Args) {
 			continue

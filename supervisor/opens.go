@@ -74,12 +74,15 @@ var knownPlace = []seccomp.Cond{{Arg: 1, Mask: ^uint64(0), Value: dcache.Identit
 
 // onlyOpens reports whether a call is wanted by the opening of files, and nobody else.
 func (t *table) onlyOpens(nr int) bool {
-	claims := t.notify[nr]
-	return len(claims) == 1 && claims[0].feature == "open" && t.stop[nr] == nil && t.watch[nr] == nil && t.always[uint32(nr)] == seccomp.Notify
+	is := t.of(nr)
+	return len(is.notify) == 1 && is.notify[0].feature == "open" && is.stop == nil && is.watch == nil && is.always == seccomp.Notify
 }
 
-// passes adds a rule that goes before all others.
-func (t *table) passes(r seccomp.Rule) { t.rules = append([]seccomp.Rule{r}, t.rules...) }
+// passes adds a rule that goes before all others on its call.
+func (t *table) passes(r seccomp.Rule) {
+	at := slices.IndexFunc(t.rules, func(other seccomp.Rule) bool { return other.Nr == r.Nr })
+	t.rules = slices.Insert(t.rules, max(at, 0), r)
+}
 
 // keepsPaths has the children of a process have the paths, too: where they weren't, something
 // else could be.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -16,16 +17,18 @@ import (
 
 // kernelAtLeast compares the running kernel's version.
 func kernelAtLeast(major, minor int) bool {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return false
-	}
-	var x, y int
-	if n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &x, &y); n != 2 {
-		return false
-	}
+	x, y := kernelVersion()
 	return x > major || x == major && y >= minor
 }
+
+// kernelVersion is 0.0 if it can't be found out.
+var kernelVersion = sync.OnceValues(func() (major, minor int) {
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		_, _ = fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	}
+	return major, minor
+})
 
 // probePtrace tries whether this process may trace a child, and explains a
 // refusal.

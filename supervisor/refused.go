@@ -25,7 +25,8 @@ import (
 // Eliminated, with the errno upon which C libraries and runtimes fall back, or that those get
 // who aren't root.
 func refused(s *Sandbox) feature {
-	f := feature{name: "refused"}
+	const some = 128 // calls
+	f := feature{name: "refused", calls: make([]call, 0, some)}
 	for _, group := range refusedCalls {
 		for _, name := range group.names {
 			if !slices.Contains(s.cfg.AllowCalls, name) {

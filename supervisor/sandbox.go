@@ -142,7 +142,10 @@ func start(cmd *exec.Cmd, cfg Config, h hooks) (*Sandbox, error) {
 	}
 	s.makeAhead()
 	started := make(chan error)
-	go tracee.OnOwnThread(func() { s.trace(started) })
+	go tracee.OnOwnThread(func() {
+		growStack()
+		s.trace(started)
+	})
 	if err := <-started; err != nil {
 		<-s.done
 		if s.err != nil {

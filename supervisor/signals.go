@@ -104,7 +104,7 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 		t.giveAgain(th, &regs)
 		t.s.counts.signals.Add(1)
 		sig = 0
-	case regs.Result() == -erestartsys && t.s.table.notify[regs.Nr()] != nil && t.delays(th, sig):
+	case regs.Result() == -erestartsys && t.s.table.of(regs.Nr()).notify != nil && t.delays(th, sig):
 		if err := th.hold(); err != nil {
 			return
 		}

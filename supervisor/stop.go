@@ -82,7 +82,7 @@ func (t *tracer) filterStop(th *thread) {
 func (st *Stop) ask() (by string) {
 	nr, args := st.Nr(), st.regs.Args()
 	by = kernel
-	if watches := st.t.s.table.watch[nr]; watches != nil && !st.th.arming.Load() {
+	if watches := st.t.s.table.of(nr).watch; watches != nil && !st.th.arming.Load() {
 		e := st.event()
 		for i := range watches {
 			if watches[i].wants(&args) && st.settled(watches[i].handle(&e)) {
@@ -90,7 +90,7 @@ func (st *Stop) ask() (by string) {
 			}
 		}
 	}
-	claims := st.t.s.table.stop[nr]
+	claims := st.t.s.table.of(nr).stop
 	for i := range claims {
 		if claims[i].wants(&args) {
 			claims[i].handle(st)
