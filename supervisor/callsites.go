@@ -33,10 +33,13 @@ func (d *dcaching) direct(c *Call) bool {
 	at := c.n.IP - tracee.CallSize
 	p.asks.mu.Lock()
 	defer p.asks.mu.Unlock()
+	region := p.region.Load()
 	if slices.Contains(p.asks.sites, at) || len(p.asks.sites) >= mostSitesOfOne {
+		if p.asks.some && p.isAlone() && !p.asks.off.Load() {
+			d.patchOthers(c, region-vdso.NamesSize)
+		}
 		return p.asks.some
 	}
-	region := p.region.Load()
 	if !p.asks.mapped.Load() || !p.isAlone() || p.asks.off.Load() || d.begin(c.thread) == nil {
 		return p.asks.some
 	}
@@ -65,8 +68,7 @@ type callSite struct {
 // of the process's asks is held.
 func (d *dcaching) patchLike(c *Call, at, base uint64) bool {
 	a := &c.Process.asks
-	known := a.text.holds(at)
-	if !known && !a.findText(c, at) {
+	if !a.text.holds(at) && !a.findText(c, at) {
 		return false
 	}
 	text := a.text
@@ -74,11 +76,19 @@ func (d *dcaching) patchLike(c *Call, at, base uint64) bool {
 	if tracee.ReadMem(int(c.n.PID), at-dcache.SiteText, site.text[:]) != nil || !d.patch(c, at, base, &site) {
 		return false
 	}
-	others := d.callsOf(fileKey{text.dev, text.ino}, &site)
-	if known { // they were changed with the first of it
-		return true
-	}
-	for i := range others {
+	d.learn(&text, &site)
+	d.patchOthers(c, base)
+	return true
+}
+
+// patchOthers changes those places that have become known since the caller was last changed.
+func (d *dcaching) patchOthers(c *Call, base uint64) {
+	a := &c.Process.asks
+	text := &a.text
+	d.mu.Lock()
+	others := d.known[text.file()]
+	d.mu.Unlock()
+	for i := a.upTo; i < len(others); i++ {
 		o := &others[i]
 		at := text.start + o.offset - text.offset
 		isNew := !slices.Contains(a.sites, at) && len(a.sites) < mostSitesOfOne
@@ -86,22 +96,54 @@ func (d *dcaching) patchLike(c *Call, at, base uint64) bool {
 			a.sites = append(a.sites, at)
 		}
 	}
-	return true
+	a.upTo = len(others)
 }
 
-// callsOf returns the places that are known in a file, and remembers one.
-func (d *dcaching) callsOf(file fileKey, site *callSite) []callSite {
+// learn remembers a place in a file's text.
+func (d *dcaching) learn(text *textRange, site *callSite) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	file := text.file()
 	known := d.known[file]
 	if slices.Contains(known, *site) || len(known) == mostSitesOfOne {
-		return known
+		return
 	}
 	if d.known == nil {
 		d.known = map[fileKey][]callSite{}
 	}
-	d.known[file] = append(known[:len(known):len(known)], *site) // others may be looking at what there was
-	return known
+	d.known[file] = append(known, *site)
+}
+
+// tellsAlso returns the flag of a walk for a program to be executed, if the process is told what
+// that comes to.
+func (d *dcaching) tellsAlso(p *Process) walkFlags {
+	if d == nil || !d.execs || p.asks.off.Load() {
+		return 0
+	}
+	p.asks.mu.Lock()
+	defer p.asks.mu.Unlock()
+	if !p.asks.some {
+		return 0
+	}
+	return tells
+}
+
+// learnExec remembers from where there was nothing to be executed. Those that have the same file
+// are changed there when they next ask.
+func (d *dcaching) learnExec(st *Stop) {
+	if d == nil || !d.execs || st.Nr() != dcache.Executer {
+		return
+	}
+	a, at := &st.th.proc.asks, st.regs.PC()-tracee.CallSize
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.some || !a.text.holds(at) || !a.text.holds(at-dcache.SiteText) {
+		return
+	}
+	site := callSite{offset: at - a.text.start + a.text.offset, nr: st.Nr()}
+	if tracee.ReadMem(st.th.tid, at-dcache.SiteText, site.text[:]) == nil && dcache.CanPatch(site.nr, site.text[:]) {
+		d.learn(&a.text, &site)
+	}
 }
 
 // patchAgain changes a place that looks as it did in another process.
@@ -137,7 +179,7 @@ func (a *asks) findText(c *Call, at uint64) bool {
 		if m.perms != "r-xp" || m.ino == 0 {
 			return false
 		}
-		a.text = textRange{m.start, m.end, m.offset, m.dev, m.ino}
+		a.text, a.upTo = textRange{m.start, m.end, m.offset, m.dev, m.ino}, 0
 		return true
 	}
 	return false
@@ -145,6 +187,8 @@ func (a *asks) findText(c *Call, at uint64) bool {
 
 // A textRange is where a file's text is mapped.
 type textRange struct{ start, end, offset, dev, ino uint64 }
+
+func (t *textRange) file() fileKey { return fileKey{t.dev, t.ino} }
 
 func (t *textRange) holds(at uint64) bool { return at >= t.start && at < t.end }
 

@@ -27,7 +27,8 @@ import (
 // that has asked some times looks there first, and the third of a sandbox and those after it
 // do from the beginning: the places from where they make such calls become jumps to code that
 // does (callsites.go). That takes less than a system call takes natively. What the table
-// doesn't know, or doesn't know any more, is asked as ever.
+// doesn't know, or doesn't know any more, is asked as ever. It also tells who executes a program
+// that isn't there, as execvp(3) does in the directories of PATH before the one that has it.
 //
 // There is none where somebody wants to hear of each such call: under a policy, a trace,
 // faults or handlers for one of them. A process with a filter of its own (seccomp(2)), or a
@@ -45,7 +46,7 @@ func ownAnswers(s *Sandbox) feature {
 	f := feature{name: "dcache"}
 	f.checks = append(f.checks, func(t *table) error {
 		if s.tracing == nil && s.policy == nil && onlyAskedByUs(t) {
-			s.dcache = &dcaching{s: s}
+			s.dcache = &dcaching{s: s, execs: t.onlyExecutes()}
 		}
 		return nil
 	})
@@ -116,11 +117,19 @@ func onlyAskedByUs(t *table) bool {
 	return len(dcache.Calls) > 0 && is.notify == nil && is.stop == nil && is.watch == nil && is.always == 0
 }
 
+// onlyExecutes reports whether nobody but the feature that executes programs wants to hear of
+// those that aren't there.
+func (t *table) onlyExecutes() bool {
+	is := t.of(dcache.Executer)
+	return len(is.stop) == 1 && is.stop[0].feature == "exec" && is.notify == nil && is.watch == nil && is.always == seccomp.Trace
+}
+
 // A dcaching is what a sandbox has of this.
 type dcaching struct {
 	s     *Sandbox
 	cwds  sync.Mutex // held by who changes what processes know of their working directories
 	opens bool       // programs may open files themselves, see opens.go
+	execs bool       // and find out that there is nothing to execute
 
 	programs atomic.Int32 // that were executed
 
@@ -144,6 +153,9 @@ func (d *dcaching) begin(th *thread) *dcache.Table {
 		if err == nil { // otherwise everything is asked
 			d.table = table
 			d.table.Opens(d.opens)
+			if d.execs {
+				d.table.Executes()
+			}
 			d.s.view.tree.Tell(d.teller(), d.everybody(th))
 		}
 	}
@@ -227,6 +239,7 @@ type asks struct {
 	sites []uint64  // from where it has asked, as far as it is to be looked at no more
 	some  bool      // some of them are patched
 	text  textRange // where there was a program's text that it asked from at last
+	upTo  int       // so many of the places known there were looked at
 
 	cwd atomic.Uint32 // what it knows of its working directory; dcaching.cwds is held to change it
 }
@@ -248,7 +261,7 @@ func (a *asks) begin() {
 	a.split.Store(false)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.sites, a.some, a.text = nil, false, textRange{}
+	a.sites, a.some, a.text, a.upTo = nil, false, textRange{}, 0
 	a.cwd.Store(0)
 }
 
@@ -260,7 +273,7 @@ func (a *asks) inherit(from *asks) {
 	a.off.Store(from.off.Load())
 	a.guarded.Store(from.guarded.Load())
 	a.mapped.Store(from.mapped.Load())
-	a.sites, a.some, a.text = slices.Clone(from.sites), from.some, from.text
+	a.sites, a.some, a.text, a.upTo = slices.Clone(from.sites), from.some, from.text, from.upTo
 	a.cwd.Store(from.cwd.Load())
 }
 

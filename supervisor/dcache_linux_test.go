@@ -177,6 +177,40 @@ func TestProgramsAskSeldom(t *testing.T) {
 	}
 }
 
+// A program that looks for another in each directory of PATH asks about the one that has it, and
+// finds what appears before that.
+func TestToldPrograms(t *testing.T) {
+	env, err := exec.LookPath("env")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b", "c", "last"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\necho "+text+"\n"), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script("last/tool", "last")
+	script("new", "new")
+	const before, after, each = 20, 5, 2 // env, and what it executes
+	cmd := sh(fmt.Sprintf(`try() { i=0; while [ $i -lt $1 ]; do %s PATH=$PWD/a:$PWD/b:$PWD/c:$PWD/last tool; i=$((i+1)); done; }
+		try %d; cp new b/tool; try %d`, env, before, after))
+	cmd.Dir = dir
+	state, out := run(t, Config{}, cmd)
+	if want := strings.Repeat("last\n", before) + strings.Repeat("new\n", after); state.ExitCode != 0 || out != want {
+		t.Errorf("exit status %d, %q, want %q", state.ExitCode, out, want)
+	}
+	const learning = 3 + 3 // the first of all, and the first that knows it
+	if n := state.Stats.Stops["execve"]; n > each*(before+after)+2+2*learning {
+		t.Errorf("%d programs that look for another at four places have asked %d times", before+after, n)
+	}
+}
+
 // What may change by other ways than the tree's is asked about, however often that is.
 func TestToldElsewhere(t *testing.T) {
 	perl, err := exec.LookPath("perl")

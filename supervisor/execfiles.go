@@ -110,7 +110,10 @@ func (s *Sandbox) exec(st *Stop, dirfd int32, argument int, flags int32) {
 	}
 	e := st.event()
 	st.th.execPath = e.programPath(dirfd, path)
-	p, err := s.view.program(st.th, dirfd, path, flags)
+	p, err := s.view.program(st.th, dirfd, path, flags, s.dcache.tellsAlso(st.th.proc))
+	if err == unix.ENOENT {
+		s.dcache.learnExec(st)
+	}
 	st.th.script = p.script
 	if err == nil && p.host != "" {
 		st.th.executes, err = p.identify()
@@ -194,7 +197,7 @@ func (st *Stop) skip(errno unix.Errno) {
 const maxInterpreters = 5
 
 // program finds what a path means.
-func (v *view) program(th *thread, dirfd int32, path string, flags int32) (p execution, err error) {
+func (v *view) program(th *thread, dirfd int32, path string, flags int32, told walkFlags) (p execution, err error) {
 	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
 		return p, unix.EINVAL
 	}
@@ -203,7 +206,7 @@ func (v *view) program(th *thread, dirfd int32, path string, flags int32) (p exe
 		if level > maxInterpreters {
 			return p, unix.ELOOP
 		}
-		head, f, host, err := v.executable(th, dirfd, name, followFlag(flags))
+		head, f, host, err := v.executable(th, dirfd, name, followFlag(flags)|told)
 		if o := isOutside(err); o != nil && o.path == "" && level == 0 {
 			unix.Close(o.fd)
 			// A file without a name: the kernel finds it by its descriptor, and behind a path

@@ -130,7 +130,7 @@ func (s *Sandbox) findCommand() error {
 			return err
 		}
 	}
-	p, err := s.view.program(th, unix.AT_FDCWD, name, 0)
+	p, err := s.view.program(th, unix.AT_FDCWD, name, 0, 0)
 	if o := isOutside(err); o != nil {
 		unix.Close(o.fd)
 		err = unix.EACCES
@@ -175,7 +175,7 @@ func (s *Sandbox) lookPath(th *thread, name string) (string, error) {
 			dir = "."
 		}
 		file := path.Join(dir, name)
-		_, err := s.view.program(th, unix.AT_FDCWD, file, 0)
+		_, err := s.view.program(th, unix.AT_FDCWD, file, 0, 0)
 		if o := isOutside(err); o != nil {
 			unix.Close(o.fd)
 			err = unix.EACCES

@@ -13,6 +13,9 @@ const Makes = 1 << 30
 // Identifier is none either.
 const Identifier = Makes
 
+// Executer is none either.
+const Executer = Makes
+
 // Calls are those that the table may answer: none.
 var Calls []int
 
@@ -24,6 +27,9 @@ func (t *Table) placeCode() error {
 
 // Site knows none.
 func (t *Table) Site(uint64, int, []byte) (p Patch, ok bool) { return Patch{}, false }
+
+// CanPatch knows none.
+func CanPatch(int, []byte) bool { return false }
 
 // FindCalls finds none.
 func FindCalls([]byte) []FoundCall { return nil }

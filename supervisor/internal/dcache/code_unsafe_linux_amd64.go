@@ -13,6 +13,7 @@ import (
 // Call numbers, and the distance from where a call is made to where it has its answer, for the
 // assembler.
 const (
+	sysExecve     = unix.SYS_EXECVE
 	sysOpen       = unix.SYS_OPEN
 	sysStat       = unix.SYS_STAT
 	sysLstat      = unix.SYS_LSTAT
@@ -47,6 +48,10 @@ const Identifier = sysFstat
 
 // Calls are those that the table may answer.
 var Calls = []int{sysOpen, sysStat, sysLstat, sysAccess, sysReadlink, sysOpenat, sysNewfstatat, sysReadlinkat, sysFaccessat, sysStatx, sysFaccessat2, sysFstat, sysGetdents64}
+
+// Executer is a call that the table may answer when there is no such file, and where
+// [Table.Executes] says so.
+const Executer = sysExecve
 
 // walk is the code. It can't be called.
 func walk()

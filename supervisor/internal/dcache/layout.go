@@ -9,6 +9,7 @@ const (
 
 	rootOffset  = 0  // uint32: the root directory
 	opensOffset = 4  // uint32: not 0 if files may be opened by their paths
+	execsOffset = 8  // uint32: not 0 if execve(2) may find nothing
 	noPath      = 16 // a byte that is 0
 
 	codeOffset  = 4096 // what looks paths up

@@ -39,10 +39,10 @@ var (
 // distance from the table. text are the SiteText bytes before it. ok is false if it isn't one
 // that is known, or there is no room.
 func (t *Table) Site(at uint64, nr int, text []byte) (p Patch, ok bool) {
-	moves, ok := afterNumber(text, nr)
-	if !ok || !answers(nr) {
+	if !CanPatch(nr, text) {
 		return Patch{}, false
 	}
+	moves, _ := afterNumber(text, nr)
 	piece, ok := t.piece(site{at, uint32(nr)}, func(e *emitter) {
 		e.op(movEAX)
 		e.imm32(uint32(nr))
@@ -113,7 +113,13 @@ func areMoves(text []byte) bool {
 
 const movEAX = 0xb8 // mov eax, imm32
 
-func answers(nr int) bool { return slices.Contains(Calls, nr) }
+func answers(nr int) bool { return nr == Executer || slices.Contains(Calls, nr) }
+
+// CanPatch reports whether the place of a call can be, after such a text.
+func CanPatch(nr int, text []byte) bool {
+	_, ok := afterNumber(text, nr)
+	return ok && answers(nr)
+}
 
 // jumpTo is a jump from one address to another, if they are near enough.
 func jumpTo(from, to uint64) (text []byte, ok bool) {

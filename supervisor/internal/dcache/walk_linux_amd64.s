@@ -8,6 +8,7 @@
 #define OP_READLINK 4
 #define OP_OPEN     5
 #define OP_LIST     6
+#define OP_EXEC     7
 #define OP_MASK     0xff
 #define NOFOLLOW    0x100 // as AT_SYMLINK_NOFOLLOW
 #define AT          0x200 // the first argument is where a relative path begins
@@ -130,12 +131,20 @@ begin:
 	JEQ	fstat
 	CMPL	AX, $const_sysGetdents64
 	JEQ	getdents
+	CMPL	AX, $const_sysExecve
+	JEQ	execve
 	CMPL	AX, $const_sysOpen
 	JNE	ask
 	MOVQ	DI, R12
 	MOVL	SI, R14
 	MOVL	$OP_OPEN, R15
 	JMP	opening
+execve: // of what isn't there
+	CMPL	const_execsOffset(R11), $0
+	JEQ	ask
+	MOVQ	DI, R12
+	MOVL	$OP_EXEC, R15
+	JMP	start
 openat:
 	MOVQ	SI, R12
 	MOVL	DX, R14

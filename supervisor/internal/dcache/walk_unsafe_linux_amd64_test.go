@@ -324,3 +324,22 @@ func BenchmarkStatOfTheKernel(b *testing.B) {
 		}
 	}
 }
+
+// What isn't there can't be executed, which is all that is known of that.
+func TestExecutes(t *testing.T) {
+	p := newProgram(t)
+	tree(p)
+	for _, allowed := range []bool{false, true} {
+		for path, want := range map[string]int{
+			"/usr/bin/none": -int(unix.ENOENT), "/usr/no/tool": -int(unix.ENOENT), "/usr/bin/tool": left, "/usr/bin": left, "/usr/bin/unheard": left, "": left,
+		} {
+			if !allowed {
+				want = left
+			}
+			if got := p.call(unix.SYS_EXECVE, p.path(path), 0, 0); got != want {
+				t.Errorf("execve(%q) = %d, want %d, allowed %v", path, got, want, allowed)
+			}
+		}
+		p.Executes()
+	}
+}
