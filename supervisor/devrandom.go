@@ -21,9 +21,10 @@ import (
 // asked for is there, so that a read of a megabyte returns a megabyte, as from
 // the device. What is written to it is thrown away.
 //
-// What remains: it can't be sought, nor be sent from (sendfile), and a program that sets
-// O_NONBLOCK on it (as Go's os package does) may get less than it asked for. Opening with
-// O_NONBLOCK has no effect, as on the device.
+// What remains: it can't be sought, read at a position (pread) or be sent from (sendfile), may be
+// read and written however it was opened, and epoll takes it. A program that sets O_NONBLOCK on it
+// (as Go's os package does) may get less than it asked for. Opening with O_NONBLOCK has no effect,
+// as on the device.
 
 // isRandomDevice reports whether a file is one of the kernel's random devices,
 // under whatever name (Documentation/admin-guide/devices.txt).

@@ -294,7 +294,24 @@ func makeSettings() map[string]func(*Call) string {
 }
 
 // settingsTemplate is what /proc/sys is in every sandbox.
-var settingsTemplate = templateOf(procSys, settings, 0o644)
+var settingsTemplate = makeSettingsTemplate()
+
+func makeSettingsTemplate() *cow.Template {
+	top := templateOf(procSys, settings, 0o644)
+	for _, path := range strings.Fields(onlyTold) {
+		dir, name := cutLast(path, "/")
+		top.Dir(dir).Entries[name].Mode = 0o444
+	}
+	return top
+}
+
+// onlyTold are those that nobody can set.
+const onlyTold = `
+	fs/aio-nr fs/dentry-state fs/file-nr fs/inode-nr fs/inode-state
+	kernel/cap_last_cap kernel/ngroups_max kernel/osrelease kernel/ostype kernel/pty/nr kernel/seccomp/actions_avail kernel/version
+	kernel/random/boot_id kernel/random/entropy_avail kernel/random/poolsize kernel/random/uuid
+	net/ipv4/conf/all/mc_forwarding net/ipv4/conf/default/mc_forwarding net/ipv4/conf/lo/mc_forwarding
+	net/ipv4/tcp_available_congestion_control`
 
 // templateOf makes a template of the files that have a text, of a mode.
 func templateOf[F any](root string, texts map[string]F, mode uint32) *cow.Template {

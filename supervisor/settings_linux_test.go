@@ -26,8 +26,8 @@ func TestSettings(t *testing.T) {
 		refused = "Permission denied"
 	}
 	const script = `cat /proc/sys/vm/swappiness /proc/self/../sys/net/core/somaxconn; cd /proc/sys/kernel; pwd; cat ostype ../fs/nr_open; cd ../..; pwd; cat sys/net/ipv4/conf/lo/forwarding
-		(echo 1 >/proc/sys/vm/swappiness) 2>&1 | sed 's/.*: //'; rmdir /proc/sys/vm 2>&1 | sed 's/.*: //'; (: >/proc/sys/new); stat -c '%s %a %F' /proc/sys/vm/swappiness /proc/sys; test -w /proc/sys/vm/swappiness || echo no`
-	wantText := "60\n4096\n/proc/sys/kernel\nLinux\n1048576\n/proc\n0\n" + refused + "\nRead-only file system\n0 644 regular empty file\n0 555 directory\nno\n"
+		(echo 1 >/proc/sys/vm/swappiness) 2>&1 | sed 's/.*: //'; rmdir /proc/sys/vm 2>&1 | sed 's/.*: //'; (: >/proc/sys/new); stat -c '%s %a %F' /proc/sys/vm/swappiness /proc/sys; test -w /proc/sys/vm/swappiness || echo no; stat -c %a /proc/sys/kernel/hostname /proc/sys/kernel/ostype /proc/sys/kernel/random/boot_id`
+	wantText := "60\n4096\n/proc/sys/kernel\nLinux\n1048576\n/proc\n0\n" + refused + "\nRead-only file system\n0 644 regular empty file\n0 555 directory\nno\n644\n444\n444\n"
 	if _, got := run(t, Config{}, sh("exec 2>/dev/null; "+script)); got != wantText {
 		t.Errorf("(-want +got):\n%s", cmp.Diff(lines(wantText), lines(got)))
 	}
