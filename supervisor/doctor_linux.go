@@ -118,7 +118,7 @@ func idleCheck() Check {
 	c := Check{Name: "virtual clock", OK: true, Detail: "the kernel tells how often a thread has run (CONFIG_SCHEDSTATS)"}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	self := openTask("/proc/thread-self")
+	self := openTask(nil, "/proc/thread-self")
 	defer self.close()
 	if self.runs() == 0 {
 		c.OK, c.Detail = false, "needs a kernel with CONFIG_SCHEDSTATS: only --clock running and --clock host work"

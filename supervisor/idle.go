@@ -5,6 +5,7 @@ package supervisor
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -96,7 +97,9 @@ func (d *detector) run() {
 		d.self.close()
 		d.receiver.close()
 	}()
-	d.self = openTask("/proc/thread-self")
+	if d.self = openTask(d.s, "/proc/thread-self"); d.s.hasFailed() {
+		return
+	}
 	if d.self.runs() == 0 {
 		d.s.fail(errors.New("supervisor: /proc/PID/schedstat doesn't tell how often a thread has run, so nobody can know when everything waits: " +
 			"the virtual clock needs a kernel with CONFIG_SCHEDSTATS; without it, use the running clock"))
@@ -232,7 +235,7 @@ func (d *detector) quiet() (received uint64, ok bool) {
 	}
 	if tid := rs.tid.Load(); d.receiver == nil || d.tid != tid {
 		d.receiver.close()
-		d.receiver, d.tid = openTask("/proc/self/task/"+strconv.Itoa(int(tid))), tid
+		d.receiver, d.tid = openTask(d.s, "/proc/self/task/"+strconv.Itoa(int(tid))), tid
 	}
 	if c := rs.inbox.Load(); c == nil || d.receiver == nil || d.receiver.state() != 'S' || c.filled() {
 		return received, false
@@ -337,7 +340,7 @@ func (d *detector) task(th *thread) *task {
 	if len(d.tasks) > 2*len(d.order)+16 {
 		d.forget()
 	}
-	if t = openTask(th.taskDir()); t != nil {
+	if t = openTask(d.s, th.taskDir()); t != nil {
 		t.of = th
 		d.tasks[th.tid] = t
 	}
@@ -356,6 +359,7 @@ func (d *detector) forget() {
 
 // A task reads what the kernel tells of a thread (proc_pid_stat(5)).
 type task struct {
+	s           *Sandbox
 	of          *thread
 	stat, sched int
 	call        int // -1 until it is needed
@@ -365,25 +369,32 @@ type task struct {
 	buf         [512]byte
 }
 
-func openTask(dir string) *task {
-	stat, err := unix.Open(dir+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
+// openTask opens what the kernel tells of a thread in a directory. It returns nil if the thread is
+// gone, or s fails, if it isn't nil: who can't look at a thread would never know that it waits.
+func openTask(s *Sandbox, dir string) *task {
+	t := &task{s: s, stat: -1, sched: -1, call: -1, dir: dir}
+	if !t.open(&t.stat, "/stat") || !t.open(&t.sched, "/schedstat") {
+		t.close()
 		return nil
 	}
-	sched, err := unix.Open(dir+"/schedstat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		unix.Close(stat)
-		return nil
+	return t
+}
+
+func (t *task) open(fd *int, name string) bool {
+	var err error
+	if *fd, err = unix.Open(t.dir+name, unix.O_RDONLY|unix.O_CLOEXEC, 0); t.s != nil && (err == unix.EMFILE || err == unix.ENFILE) {
+		t.s.fail(fmt.Errorf("supervisor: see whether a thread waits: open %s%s: %w", t.dir, name, err))
 	}
-	return &task{stat: stat, sched: sched, call: -1, dir: dir}
+	return err == nil
 }
 
 func (t *task) close() {
-	if t != nil {
-		unix.Close(t.stat)
-		unix.Close(t.sched)
-		if t.call >= 0 {
-			unix.Close(t.call)
+	if t == nil {
+		return
+	}
+	for _, fd := range []int{t.stat, t.sched, t.call} {
+		if fd >= 0 {
+			unix.Close(fd)
 		}
 	}
 }
@@ -391,12 +402,8 @@ func (t *task) close() {
 // off reports whether the thread is in a call, or stopped, and doesn't have a CPU. It
 // waits for a thread that is about to leave its own.
 func (t *task) off() bool {
-	if t.call < 0 {
-		fd, err := unix.Open(t.dir+"/syscall", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return false
-		}
-		t.call = fd
+	if t.call < 0 && !t.open(&t.call, "/syscall") {
+		return false
 	}
 	n, err := unix.Pread(t.call, t.buf[:], 0)
 	if err == unix.EPERM || err == unix.EACCES {

@@ -106,7 +106,18 @@ type Sandbox struct {
 // Errors: what [os/exec.Cmd.Start] reports for a command that can't be started
 // (exec.ErrNotFound, fs.ErrNotExist, fs.ErrPermission), and an explanation where
 // ptrace or seccomp are not permitted. Nothing is left running then.
-func Start(cmd *exec.Cmd, cfg Config) (*Sandbox, error) { return start(cmd, cfg, hooks{}) }
+func Start(cmd *exec.Cmd, cfg Config) (*Sandbox, error) {
+	s, err := start(cmd, cfg, hooks{})
+	return s, explainShortage(err)
+}
+
+// explainShortage says what to do about an error where this process has no descriptor left.
+func explainShortage(err error) error {
+	if errors.Is(err, unix.EMFILE) {
+		return fmt.Errorf("%w: a sandbox needs some twenty descriptors, and three more for each thread: raise the limit (ulimit -n), or run fewer at once", err)
+	}
+	return err
+}
 
 // hooks are what tests change about a sandbox.
 type hooks struct {
@@ -360,7 +371,7 @@ func (s *Sandbox) killWith(sig unix.Signal) {
 func (s *Sandbox) fail(err error) {
 	s.errMu.Lock()
 	if s.err == nil {
-		s.err = err
+		s.err = explainShortage(err)
 		close(s.failed)
 	}
 	s.errMu.Unlock()

@@ -174,20 +174,20 @@ func (d *detector) enlistThread(th *thread, runs uint64) {
 	w.nr, w.result, w.runs, w.ended = b.nr, result, runs, false
 	w.at = addTime(d.agenda.clock.Elapsed(), time.Duration(tv.Nano()))
 	w.proc, w.thread = th.proc, th.index
-	w.happen = func(int) { w.end(d.agenda, th) }
+	w.happen = func(int) { w.end(d.s, th) }
 	d.agenda.mu.Unlock()
 	d.agenda.add(&w.entry)
 }
 
 // end interrupts the call, if the thread is still in it.
-func (w *socketWait) end(a *agenda, th *thread) {
-	t := openTask(th.taskDir())
+func (w *socketWait) end(s *Sandbox, th *thread) {
+	t := openTask(s, th.taskDir())
 	defer t.close()
 	if t.runs() != w.runs {
 		return
 	}
 	w.ended = true
-	a.mu.afterwards(th.poke)
+	s.agenda.mu.afterwards(th.poke)
 }
 
 // endSocketWait gives a call that has been interrupted because its time is up the

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -353,6 +354,37 @@ func (c *conversation) end() (rest string, status int) {
 	}
 	_ = c.cmd.Wait() // the status tells
 	return string(b), c.cmd.ProcessState.ExitCode()
+}
+
+// With few descriptors a command runs as ever, or the error says what is short.
+func TestFewDescriptors(t *testing.T) {
+	under := func(limit int, args ...string) outcome {
+		self := sandtestCommand(t, append([]string{"run", "--timeout", "1m"}, args...)...)
+		cmd := exec.Command("sh", append([]string{"-c", `ulimit -n "$1" && shift && exec "$@"`, "sh", strconv.Itoa(limit)}, self.Args...)...)
+		cmd.Env = self.Env
+		return runCommand(t, cmd)
+	}
+	ran := 0
+	for limit := 9; limit < 64; limit += 5 {
+		if o := under(limit, "echo", "ran"); o.status == 0 {
+			o.check(t, 0, "ran\n")
+			ran++
+		} else {
+			o.check(t, 125, "", "too many open files", "ulimit -n")
+		}
+	}
+	if ran == 0 {
+		t.Error("none has run")
+	}
+	t.Run("threads that wait", func(t *testing.T) {
+		python, err := exec.LookPath("python3")
+		if err != nil {
+			t.Skip(err)
+		}
+		const sleepers = "import threading, time\nfor _ in range(60): threading.Thread(target=time.sleep, args=[1000]).start()"
+		under(100, python, "-c", sleepers).check(t, 125, "", "too many open files", "ulimit -n")
+		under(1000, python, "-c", sleepers).check(t, 0, "")
+	})
 }
 
 func TestSignalPassedOn(t *testing.T) {
