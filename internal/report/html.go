@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sandtest/go-sandtest/sandtest"
 )
@@ -15,7 +16,10 @@ import (
 //go:embed page.html
 var pageText string
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"visible": visible}).Parse(pageText))
+// pageTemplate is parsed when a page is made: most commands make none.
+var pageTemplate = sync.OnceValues(func() (*template.Template, error) {
+	return template.New("page").Funcs(template.FuncMap{"visible": visible}).Parse(pageText)
+})
 
 // A Page is what a page tells about.
 type Page struct {
@@ -56,8 +60,12 @@ func (a *Against) String() string {
 // bytes. Only a mistake in the page's template is an error.
 func (p Page) HTML() ([]byte, error) {
 	verdict, _, _ := strings.Cut(p.Report.String(), "\n")
+	page, err := pageTemplate()
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
-	err := pageTemplate.Execute(&b, view{
+	err = page.Execute(&b, view{
 		Command:    quoted(p.Command),
 		Verdict:    verdict,
 		Same:       p.Report.Reproducible,
