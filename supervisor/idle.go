@@ -44,10 +44,11 @@ type detector struct {
 	busy     *thread   // was last found running
 	pause    time.Duration
 	lookout  *lookout
-	alone    bool // there can't be a lookout
-	told     bool // by the lookout that the CPU is free
-	untold   int  // how often it hasn't told in time since it last has
-	jumps    int  // so far
+	alone    bool          // there can't be a lookout
+	told     bool          // by the lookout that the CPU is free
+	untold   int           // how often it hasn't told in time since it last has
+	jumps    int           // so far
+	jumped   time.Duration // when the last one was
 	deadlock []BlockedThread
 	ended    atomic.Bool
 	done     chan struct{}
@@ -59,6 +60,8 @@ const (
 	longestPause  = 400 * time.Microsecond
 	lookoutPause  = 100 * time.Microsecond // longer ones are worth a lookout
 	lookoutJumps  = 3                      // and so are more jumps
+	longestBusy   = 100 * time.Millisecond
+	looksAtBusy   = 32 // without a lookout, while it is busy for as long again as it was, up to longestBusy
 )
 
 func (s *Sandbox) detect() *detector {
@@ -132,6 +135,7 @@ func (d *detector) goOn() bool {
 		d.busy = wakes
 	}
 	d.jumps++
+	d.jumped = kernelClock()
 	return ok
 }
 
@@ -141,7 +145,8 @@ func (d *detector) goOn() bool {
 // enough to look again when the CPU is free, and now and then beside programs outside of
 // the sandbox that want it too. What waits for something else than the CPU, a disk say,
 // leaves it free and isn't idle; there, and without a lookout, looks are the further apart
-// the more there have been.
+// the more there have been, and without one also the longer nothing has happened: a program that
+// has computed for long waits a thirtieth of that longer for its first sleep to end.
 func (d *detector) rest(heard uint32) {
 	if d.lookout == nil && !d.alone && (d.pause > lookoutPause || d.jumps > lookoutJumps) {
 		d.lookout = d.s.placement.post(&d.agenda.bell)
@@ -151,7 +156,7 @@ func (d *detector) rest(heard uint32) {
 		if d.agenda.bell.wait(heard, d.pause) && d.pause > briefly {
 			d.pause = shortestPause
 		} else {
-			d.pause = min(2*d.pause, longestPause)
+			d.pause = min(2*d.pause, max(longestPause, min(kernelClock()-d.jumped, longestBusy)/looksAtBusy))
 		}
 	}
 	if d.lookout != nil {
