@@ -209,6 +209,12 @@ func TestToldPrograms(t *testing.T) {
 	if n := state.Stats.Stops["execve"]; n > each*(before+after)+2+2*learning {
 		t.Errorf("%d programs that look for another at four places have asked %d times", before+after, n)
 	}
+	again := sh(cmd.Args[2])
+	again.Dir = dir
+	state, _ = run(t, Config{Faults: []Fault{{Calls: []string{"execve"}, Note: true}}}, again)
+	if n, all := len(state.Faults), before*(each+3)+after*(each+1); n < all {
+		t.Errorf("who wants to hear of all has heard of %d, want %d", n, all)
+	}
 }
 
 // What may change by other ways than the tree's is asked about, however often that is.
