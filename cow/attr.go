@@ -18,8 +18,12 @@ func (t *Tree) Lookup(w *Walk, path string) (*File, error) {
 	defer t.mu.Unlock()
 	t.telling.followed = t.telling.followed[:0]
 	e, err := t.walk(w, path)
-	if w.Told && path != "" && (err == nil || err == unix.ENOENT) {
+	switch {
+	case path == "" || err != nil && err != unix.ENOENT:
+	case w.Told:
 		t.tellWalk(&e)
+	case w.ToldMissing:
+		t.tellMissing(&e)
 	}
 	if err == nil {
 		err = e.exists()

@@ -160,14 +160,29 @@ func (t *Tree) ToldAs(dir *Inode, do func(number uint32)) {
 
 // tellWalk tells what a walk has come to. What can't be found out now will be later.
 func (t *Tree) tellWalk(e *entry) {
-	if t.telling.to == nil {
-		return
+	if t.telling.to != nil {
+		t.tellFollowed()
+		t.tellEntry(e)
 	}
+}
+
+func (t *Tree) tellFollowed() {
 	for _, l := range t.telling.followed {
 		t.tellLink(l)
 	}
 	t.telling.followed = t.telling.followed[:0]
-	t.tellEntry(e)
+}
+
+// tellMissing tells that there is nothing by the name that a walk has come to. It takes no long:
+// of other names nothing is told.
+func (t *Tree) tellMissing(e *entry) {
+	if t.telling.to == nil || e.last != lastName || e.dir == nil || e.inode != nil {
+		return
+	}
+	t.tellFollowed()
+	if d := t.tellDir(e.dir); d != nil && !d.all {
+		t.tellName(d, e.dir, e.name, nil)
+	}
 }
 
 func (t *Tree) tellEntry(e *entry) {

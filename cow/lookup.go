@@ -33,6 +33,8 @@ type Walk struct {
 
 	// Told has the tree tell what the walk comes to ([Tree.Tell]).
 	Told bool
+	// ToldMissing has it tell no more than that there is nothing where the walk has come to.
+	ToldMissing bool
 
 	// Opened is set by [Tree.Open] to a directory that it has opened while Told.
 	Opened *Inode
@@ -294,7 +296,7 @@ func (p *walker) step(e *entry, name string, more bool) (link bool, err error) {
 	if p.links++; p.links > maxLinks {
 		return false, unix.ELOOP
 	}
-	if p.w.Told {
+	if p.w.Told || p.w.ToldMissing {
 		p.t.telling.followed = append(p.t.telling.followed, e.inode)
 	}
 	return true, nil

@@ -81,7 +81,8 @@ func (d *dcaching) patchLike(c *Call, at, base uint64) bool {
 	return true
 }
 
-// patchOthers changes those places that have become known since the caller was last changed.
+// patchOthers changes those places that have become known since the caller was last changed. What
+// has come to be mapped there instead of the text since that was found doesn't look like it.
 func (d *dcaching) patchOthers(c *Call, base uint64) {
 	a := &c.Process.asks
 	text := &a.text
@@ -114,9 +115,9 @@ func (d *dcaching) learn(text *textRange, site *callSite) {
 	d.known[file] = append(known, *site)
 }
 
-// tellsAlso returns the flag of a walk for a program to be executed, if the process is told what
-// that comes to.
-func (d *dcaching) tellsAlso(p *Process) walkFlags {
+// tellsMissing returns the flag of a walk for a program to be executed, if the process is told
+// that it isn't there.
+func (d *dcaching) tellsMissing(p *Process) walkFlags {
 	if d == nil || !d.execs || p.asks.off.Load() {
 		return 0
 	}
@@ -125,7 +126,7 @@ func (d *dcaching) tellsAlso(p *Process) walkFlags {
 	if !p.asks.some {
 		return 0
 	}
-	return tells
+	return tellsMissing
 }
 
 // learnExec remembers from where there was nothing to be executed. Those that have the same file

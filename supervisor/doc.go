@@ -162,8 +162,9 @@
 //     with threads, or that is stopped, or waits for the writer (vfork), and where several
 //     share it besides the writer.
 //   - What the host changes in a directory while the sandbox runs isn't always seen: a program
-//     that has asked about several of its names may go on to be told what they meant then, and
-//     one that has created many files there finds names free that the host has used since.
+//     that has asked about several of its names, or hasn't found one of them to execute, may go
+//     on to be told what they meant then, and one that has created many files there finds names
+//     free that the host has used since.
 //     What is written through ([cow.Mount.Through]) is always seen. lseek tells another
 //     position of a directory than 0 when such a program has opened it. If it blocks or ignores
 //     SIGSEGV, that ends when it gives a call about a file a pointer to nothing. A program with

@@ -110,7 +110,7 @@ func (s *Sandbox) exec(st *Stop, dirfd int32, argument int, flags int32) {
 	}
 	e := st.event()
 	st.th.execPath = e.programPath(dirfd, path)
-	p, err := s.view.program(st.th, dirfd, path, flags, s.dcache.tellsAlso(st.th.proc))
+	p, err := s.view.program(st.th, dirfd, path, flags, s.dcache.tellsMissing(st.th.proc))
 	if err == unix.ENOENT {
 		s.dcache.learnExec(st)
 	}

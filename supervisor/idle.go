@@ -342,7 +342,8 @@ func (d *detector) task(th *thread) *task {
 		t.close() // of a thread that had the number before
 		delete(d.tasks, th.tid)
 	}
-	if len(d.tasks) > 2*len(d.order)+16 {
+	const gone = 4 // about how many may be remembered
+	if len(d.tasks) > len(d.order)+gone {
 		d.forget()
 	}
 	if t = openTask(d.s, th.taskDir()); t != nil {
@@ -375,7 +376,8 @@ type task struct {
 }
 
 // openTask opens what the kernel tells of a thread in a directory. It returns nil if the thread is
-// gone, or s fails, if it isn't nil: who can't look at a thread would never know that it waits.
+// gone, or s fails, if it isn't nil, as there is no descriptor left: who can't look at a thread
+// would never know that it waits.
 func openTask(s *Sandbox, dir string) *task {
 	t := &task{s: s, stat: -1, sched: -1, call: -1, dir: dir}
 	if !t.open(&t.stat, "/stat") || !t.open(&t.sched, "/schedstat") {
@@ -387,7 +389,7 @@ func openTask(s *Sandbox, dir string) *task {
 
 func (t *task) open(fd *int, name string) bool {
 	var err error
-	if *fd, err = unix.Open(t.dir+name, unix.O_RDONLY|unix.O_CLOEXEC, 0); t.s != nil && (err == unix.EMFILE || err == unix.ENFILE) {
+	if *fd, err = unix.Open(t.dir+name, unix.O_RDONLY|unix.O_CLOEXEC, 0); t.s != nil && isShortage(err) {
 		t.s.fail(fmt.Errorf("supervisor: see whether a thread waits: open %s%s: %w", t.dir, name, err))
 	}
 	return err == nil

@@ -24,8 +24,11 @@ func kernelAtLeast(major, minor int) bool {
 // kernelVersion is 0.0 if it can't be found out.
 var kernelVersion = sync.OnceValues(func() (major, minor int) {
 	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		_, _ = fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	if unix.Uname(&u) != nil {
+		return 0, 0
+	}
+	if n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); n != 2 {
+		return 0, 0
 	}
 	return major, minor
 })

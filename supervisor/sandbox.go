@@ -111,12 +111,20 @@ func Start(cmd *exec.Cmd, cfg Config) (*Sandbox, error) {
 	return s, explainShortage(err)
 }
 
-// explainShortage says what to do about an error where this process has no descriptor left.
+// A shortage is an error because this process, or the machine, has no descriptor left.
+type shortage struct{ error }
+
+func (e *shortage) Unwrap() error { return e.error }
+
+func isShortage(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+
+// explainShortage says what to do about one, if it hasn't been said.
 func explainShortage(err error) error {
-	if errors.Is(err, unix.EMFILE) {
-		return fmt.Errorf("%w: a sandbox needs some twenty descriptors, and three more for each thread: raise the limit (ulimit -n), or run fewer at once", err)
+	var said *shortage
+	if !isShortage(err) || errors.As(err, &said) {
+		return err
 	}
-	return err
+	return &shortage{fmt.Errorf("%w: a sandbox needs some thirty descriptors, and four more for each thread: raise the limit (ulimit -n), or run fewer at once", err)}
 }
 
 // hooks are what tests change about a sandbox.

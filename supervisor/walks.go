@@ -24,11 +24,12 @@ import (
 type walkFlags uint8
 
 const (
-	noFollow  walkFlags = 1 << iota // a symbolic link at the end is taken for itself
-	emptyPath                       // an empty path means what it begins at
-	forIO                           // a descriptor that is only a path's (O_PATH) is none
-	tells                           // the program is told what it comes to (dcache.go)
-	asReal                          // for who the thread really is, as access(2) asks
+	noFollow     walkFlags = 1 << iota // a symbolic link at the end is taken for itself
+	emptyPath                          // an empty path means what it begins at
+	forIO                              // a descriptor that is only a path's (O_PATH) is none
+	tells                              // the program is told what it comes to (dcache.go)
+	tellsMissing                       // it is told if there is nothing
+	asReal                             // for who the thread really is, as access(2) asks
 )
 
 // follow returns noFollow if flag, one of the AT_ flags, is among flags.
@@ -74,7 +75,7 @@ func (v *view) at(th *thread, dirfd int32, path string, flags walkFlags, do func
 }
 
 func (v *view) atRestricted(th *thread, dirfd int32, path string, flags walkFlags, resolve uint64, do func(w *cow.Walk, path string) error) error {
-	w := &cow.Walk{NoFollow: flags&noFollow != 0, Told: flags&tells != 0, Resolve: resolve, Check: v.s.policy.check(th, dirfd, path)}
+	w := &cow.Walk{NoFollow: flags&noFollow != 0, Told: flags&tells != 0, ToldMissing: flags&tellsMissing != 0, Resolve: resolve, Check: v.s.policy.check(th, dirfd, path)}
 	own, err := v.creds(th)
 	if err != nil {
 		return err
