@@ -125,7 +125,7 @@
 //
 // What is asked about a file for the first time is looked up by the supervisor as well, which
 // takes three to five times as long as natively: a program that looks at each of many files once,
-// such as git status, takes three to four times as long as natively, and one that looks at
+// such as git status, takes three to five times as long as natively, and one that looks at
 // directories alone takes two to three times as long. A go build of a small program, whose half a
 // second goes into thousands of such looks, takes half as long again; long builds take little
 // longer than natively. From the second time on it is faster than natively.
