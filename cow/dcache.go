@@ -173,8 +173,8 @@ func (t *Tree) tellFollowed() {
 	t.telling.followed = t.telling.followed[:0]
 }
 
-// tellMissing tells that there is nothing by the name that a walk has come to. It takes no long:
-// of other names nothing is told.
+// tellMissing tells that there is nothing by the name that a walk has come to, and nothing of
+// other names, which might be many.
 func (t *Tree) tellMissing(e *entry) {
 	if t.telling.to == nil || e.last != lastName || e.dir == nil || e.inode != nil {
 		return

@@ -343,3 +343,33 @@ func TestTell(t *testing.T) {
 		t.Error("a new name is still said not to be there")
 	}
 }
+
+// TestToldMissing: a walk that is only to tell what isn't there tells nothing of what is.
+func TestToldMissing(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 20 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("there", i)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := layer(t, dir, "/")
+	n := newNotebook(l.t, l.cred)
+	var missing int
+	for i := range 20 {
+		for _, name := range []string{"there", "missing"} {
+			w := cow.Walk{Cred: l.cred, ToldMissing: true}
+			_, _ = l.t.Lookup(&w, fmt.Sprint("/", name, i))
+		}
+	}
+	for _, e := range n.notes[1:] {
+		switch {
+		case e.isNot:
+			missing++
+		case e.name != "":
+			t.Errorf("it has told of %q: %+v", e.name, e)
+		}
+	}
+	if missing != 20 {
+		t.Errorf("it has told of %d names that aren't there, want 20", missing)
+	}
+}

@@ -209,6 +209,15 @@ func TestToldPrograms(t *testing.T) {
 	if n := state.Stats.Stops["execve"]; n > each*(before+after)+2+2*learning {
 		t.Errorf("%d programs that look for another at four places have asked %d times", before+after, n)
 	}
+	// One that goes on, and starts others, learns it, too.
+	if perl, err := exec.LookPath("perl"); err == nil {
+		const times = 40
+		long := exec.Command(perl, "-e", fmt.Sprintf(`$ENV{PATH} = join ":", map { "$ENV{PWD}/$_" } qw(a b c last); for (1..%d) { stat "a/$_"; system {"tool"} "tool", "x" }`, times))
+		long.Dir, long.Env = dir, append(os.Environ(), "PWD="+dir)
+		if n := succeedsWith(t, Config{}, long).Stats.Stops["execve"]; n > times*2 {
+			t.Errorf("a program that looks %d times for another at four places has asked %d times", times, n)
+		}
+	}
 	again := sh(cmd.Args[2])
 	again.Dir = dir
 	state, _ = run(t, Config{Faults: []Fault{{Calls: []string{"execve"}, Note: true}}}, again)

@@ -48,7 +48,7 @@ type detector struct {
 	told     bool          // by the lookout that the CPU is free
 	untold   int           // how often it hasn't told in time since it last has
 	jumps    int           // so far
-	jumped   time.Duration // when the last one was
+	since    time.Duration // when the last one was, or there was nothing to jump to
 	deadlock []BlockedThread
 	ended    atomic.Bool
 	done     chan struct{}
@@ -109,7 +109,7 @@ func (d *detector) run() {
 		return
 	}
 	defer func() { d.s.placement.end(d.lookout) }()
-	d.pause = shortestPause
+	d.pause, d.since = shortestPause, kernelClock()
 	for {
 		// First the bell, then what it may have rung for: the other way round, the end
 		// could come in between and never be heard of.
@@ -119,7 +119,7 @@ func (d *detector) run() {
 			return
 		case !d.agenda.pending():
 			d.watch(heard)
-			d.pause, d.told = shortestPause, false
+			d.pause, d.since, d.told = shortestPause, kernelClock(), false
 			continue
 		case d.idle() && d.enlist() && d.goOn():
 			d.pause, d.told = shortestPause, false
@@ -135,7 +135,7 @@ func (d *detector) goOn() bool {
 		d.busy = wakes
 	}
 	d.jumps++
-	d.jumped = kernelClock()
+	d.since = kernelClock()
 	return ok
 }
 
@@ -156,7 +156,7 @@ func (d *detector) rest(heard uint32) {
 		if d.agenda.bell.wait(heard, d.pause) && d.pause > briefly {
 			d.pause = shortestPause
 		} else {
-			d.pause = min(2*d.pause, max(longestPause, min(kernelClock()-d.jumped, longestBusy)/looksAtBusy))
+			d.pause = min(2*d.pause, max(longestPause, min(kernelClock()-d.since, longestBusy)/looksAtBusy))
 		}
 	}
 	if d.lookout != nil {

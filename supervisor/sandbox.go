@@ -124,7 +124,7 @@ func explainShortage(err error) error {
 	if !isShortage(err) || errors.As(err, &said) {
 		return err
 	}
-	return &shortage{fmt.Errorf("%w: a sandbox needs some thirty descriptors, and four more for each thread: raise the limit (ulimit -n), or run fewer at once", err)}
+	return &shortage{fmt.Errorf("%w: a sandbox needs some thirty descriptors, and four more for each thread: raise the limit (ulimit -n; the machine's is fs.file-max), or run fewer at once", err)}
 }
 
 // hooks are what tests change about a sandbox.

@@ -376,6 +376,10 @@ func TestFewDescriptors(t *testing.T) {
 	if ran == 0 {
 		t.Error("none has run")
 	}
+	t.Run("processes that have ended", func(t *testing.T) {
+		const naps = "i=0; while [ $i -lt 40 ]; do sleep 0.1; i=$((i+1)); done"
+		under(80, "sh", "-c", naps).check(t, 0, "")
+	})
 	t.Run("threads that wait", func(t *testing.T) {
 		python, err := exec.LookPath("python3")
 		if err != nil {

@@ -56,6 +56,9 @@ func (t *Table) Opens(may bool) {
 	t.store(opensOffset, v)
 }
 
+// Executes lets programs find out themselves that there is nothing to execute, from now on.
+func (t *Table) Executes() { t.store(execsOffset, 1) }
+
 // path places a path, and returns where behind PathsOffset it lies; 0 if it is too long, or
 // there is no room. A path lies in one slot alone.
 func (t *Table) path(host string) uint32 {

@@ -52,9 +52,6 @@ func (a *Attr) born() Time {
 
 func (t *Table) word(at uint32) *uint32 { return (*uint32)(unsafe.Pointer(&t.mem[at])) }
 
-// Executes lets programs find themselves that there is nothing to execute, from now on.
-func (t *Table) Executes() { t.store(execsOffset, 1) }
-
 func (t *Table) load(at uint32) uint32 { return atomic.LoadUint32(t.word(at)) }
 
 func (t *Table) store(at, v uint32) { atomic.StoreUint32(t.word(at), v) }
