@@ -48,7 +48,7 @@ func (c *Call) otherSocket(do func(k *socket, addr []byte) Answer) Answer {
 // copy of the address, or an answer.
 func (c *Call) socketAnd() (k socket, addr []byte, a Answer) {
 	var err error
-	if k.fd, err = c.Process.fd(int(c.n.PID), c.Int(0)); err != nil {
+	if k.fd, err = c.fd(c.Int(0)); err != nil {
 		return k, nil, c.refusedWith(err)
 	}
 	if k.domain, err = unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
@@ -168,7 +168,7 @@ func (s *Sandbox) bindOther(c *Call) Answer {
 // listenOther lets a socket listen. One of the Internet would be given a port of the
 // host's.
 func (s *Sandbox) listenOther(c *Call) Answer {
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return c.refusedWith(err)
 	}
@@ -239,7 +239,7 @@ func (s *Sandbox) nameItself(c *Call, k *socket) Answer {
 
 // otherName tells an end of a socket.
 func (s *Sandbox) otherName(c *Call, nr uintptr) Answer {
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return c.refusedWith(err)
 	}

@@ -32,6 +32,7 @@ type again struct {
 	begun    bool     // the thread has entered the kernel with it; the tracer's
 	pin      *os.File // what is to stay open until it is made
 	connects *connecting
+	lends    []int32 // what the thread is to lend before, and nothing else is new
 }
 
 // again lets the caller make its call anew, with a path of the host's.
@@ -131,6 +132,11 @@ func (t *tracer) giveAgain(th *thread, regs *tracee.Regs) {
 	}
 	if a.connects != nil {
 		t.letConnect(th, regs, a)
+		return
+	}
+	if a.lends != nil {
+		th.again.Store(nil)
+		t.lend(th, regs, a.lends)
 		return
 	}
 	at, mem, err := t.take(th, pathPlace)

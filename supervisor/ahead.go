@@ -30,6 +30,8 @@ func (s *Sandbox) makeAhead() {
 	case s.cfg.Backend == BackendSeccomp:
 	case s.cfg.Backend == BackendAuto && exhausted != nil:
 		s.withoutSpaces = exhausted
+	case s.cfg.Backend == BackendAuto && mustLend():
+		s.withoutSpaces = errLendsInNamespaces
 	default:
 		s.spaces = noNamespacesYet(s)
 		s.spaces.single, s.spaces.noNet = user && !mayMapAll(), s.noNetspace(user)

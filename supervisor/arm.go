@@ -53,6 +53,11 @@ func (t *tracer) start() error {
 	if err != nil {
 		return err
 	}
+	asGiven, err := t.s.beginLending(cmd)
+	if err != nil {
+		restore()
+		return err
+	}
 	tracee.QuietStops()
 	t.place()
 	t.s.copied = new(copying)
@@ -60,6 +65,7 @@ func (t *tracer) start() error {
 	t.s.placement.forbidTSC()
 	err = cmd.Start()
 	restore()
+	asGiven()
 	if t.s.commandPath != "" {
 		cmd.Path, cmd.Args, cmd.Err = t.s.asGiven.path, t.s.asGiven.args, t.s.asGiven.err
 	}
@@ -236,7 +242,7 @@ func (t *tracer) prepareRoot(outer, pid int, deathSignal syscall.Signal) (err er
 	t.root = newProcess(pid, nil, 0)
 	t.procs[pid] = t.root
 	t.s.root = t.root
-	t.root.supervisor = t.s.ownPID()
+	t.root.supervisor, t.root.fail = t.s.ownPID(), t.s.fail
 	if err := t.root.pin(); err != nil {
 		return err
 	}
@@ -326,20 +332,30 @@ func (t *tracer) installFilter(im *image, calls *tracee.List) error {
 		flags |= seccomp.FlagWaitKillable
 	}
 	install := calls.Add("seccomp(SECCOMP_SET_MODE_FILTER)", unix.SYS_SECCOMP, seccomp.SetModeFilter, flags, at)
-	if err := calls.Run(); err != nil {
-		return err
-	}
-	fd := install.Result()
-	if err := data.clear(); err != nil {
-		return err
-	}
-	listener, err := t.root.fd(t.root.TGID, int32(fd))
+	listener, fd, err := t.takeListener(im, func() (int, error) {
+		if err := calls.Run(); err != nil {
+			return -1, err
+		}
+		return int(install.Result()), data.clear()
+	})
 	if err != nil {
-		return fmt.Errorf("take the listener (pidfd_getfd, which Docker's policy allows with --cap-add SYS_PTRACE): %w", err)
+		return err
 	}
 	t.s.listen(listener)
 	im.listener = int64(fd)
 	return nil
+}
+
+// takeListener has the filter installed, which returns the listener's number in the command, and
+// takes that.
+func (t *tracer) takeListener(im *image, install func() (int, error)) (listener, fd int, err error) {
+	if t.s.lending != nil {
+		return t.lendListener(im, install)
+	}
+	if fd, err = install(); err == nil {
+		listener, err = t.root.fd(t.root.TGID, int32(fd))
+	}
+	return listener, fd, err
 }
 
 // A scratch is memory of a program for what a list of calls is given, beside the list.

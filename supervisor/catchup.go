@@ -87,8 +87,11 @@ func usersOf(c *Call, f *cow.File, dev, ino uint64) *readers {
 // replace replaces a descriptor of a process, and those that are the same open file. It
 // reports whether that, or nothing, was to be done.
 func (r *readers) replace(p *Process, n int32) bool {
-	fd, err := p.fd(p.TGID, n)
-	if err != nil {
+	fd, err := p.fdIfLent(p.TGID, n)
+	switch {
+	case err == errNotLent:
+		return false
+	case err != nil:
 		return true // it was closed
 	}
 	h, err := newHandover(fd, r.f.Detach)

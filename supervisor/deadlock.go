@@ -205,7 +205,7 @@ func (d *detector) closedFD(p *Process, fd int32, depth int) bool {
 
 // isPair reports whether a socket is one of a pair: neither has a name.
 func (p *Process) isPair(fd int32) bool {
-	own, err := p.fd(p.TGID, fd)
+	own, err := p.fdIfLent(p.TGID, fd)
 	if err != nil {
 		return false
 	}

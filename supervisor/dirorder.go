@@ -71,7 +71,7 @@ func (c *Call) waitFor(mu *sync.Mutex) {
 }
 
 func (s *Sandbox) getdents(c *Call, add appendDirent) Answer {
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		if errors.Is(err, unix.EBADF) {
 			return Errno(unix.EBADF)
@@ -199,13 +199,13 @@ func (d *processDirs) forgetClosed(c *Call) {
 		return
 	}
 	for num, l := range d.open {
-		fd, err := c.Process.fd(int(c.n.PID), num)
+		fd, err := c.Process.fdIfLent(int(c.n.PID), num)
 		var st unix.Stat_t
 		if err == nil {
 			err = unix.Fstat(fd, &st)
 			unix.Close(fd)
 		}
-		if err != nil || !l.of(&st) {
+		if err != nil && err != errNotLent || err == nil && !l.of(&st) {
 			delete(d.open, num)
 		}
 	}

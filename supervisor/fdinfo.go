@@ -56,7 +56,7 @@ func (c *Call) fdinfoLine(line string, ino uint64, th *thread, n string) string 
 		return fmt.Sprintf("ino:\t%d\n", ino)
 	case "tty-index":
 		number, _ := strconv.Atoi(n)
-		fd, err := th.proc.fd(th.tid, int32(number))
+		fd, err := th.proc.fdIfLent(th.tid, int32(number))
 		if err != nil {
 			return ""
 		}

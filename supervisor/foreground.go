@@ -72,7 +72,7 @@ func (s *Sandbox) setForeground(c *Call) Answer {
 	if s.spaces.leads || c.Read(c.Arg(2), b) != nil || binary.NativeEndian.Uint32(b) != 0 {
 		return goOn
 	}
-	fd, err := c.Process.fd(c.thread.tid, c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return c.refusedWith(err)
 	}

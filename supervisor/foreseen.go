@@ -29,7 +29,7 @@ func (e *event) leadsOutside(a netip.AddrPort) bool {
 	case "connect":
 		return !e.s.allowed.allow(a)
 	}
-	k, ok, err := socketOf(e.th.proc, e.th.tid, e.int(0))
+	k, ok, err := socketOf(e.th.proc.fd(e.th.tid, e.int(0)))
 	if err != nil || !ok {
 		return false
 	}

@@ -179,7 +179,7 @@ func (t *tracer) handOver(th *thread, regs *tracee.Regs) bool {
 		return false
 	}
 	given, own := *regs, *regs
-	at, err := callIn(th.tid)
+	at, err := th.proc.callSite(th.tid)
 	mask := uint64(0)
 	if err == nil {
 		mask, err = tracee.Sigmask(th.tid)
@@ -320,7 +320,18 @@ func (th *thread) takesNothing() {
 	}
 }
 
-// callIn returns where a process has an instruction that makes a system call, in the vDSO.
+// callSite returns where a process has an instruction that makes a system call, in the vDSO. Where
+// that is for its program is looked for once.
+func (p *Process) callSite(tid int) (uint64, error) {
+	code := make([]byte, tracee.CallSize)
+	if at := p.callAt.Load(); at != 0 && tracee.ReadMem(tid, at, code) == nil && bytes.Equal(code, tracee.CallCode) {
+		return at, nil
+	}
+	at, err := callIn(tid)
+	p.callAt.Store(at)
+	return at, err
+}
+
 func callIn(tid int) (uint64, error) {
 	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", tid))
 	if err != nil {

@@ -109,7 +109,7 @@ func (ws *watches) remove(c *Call) Answer {
 
 // instance returns the supervisor's descriptor of the instance that argument 0 is.
 func (ws *watches) instance(c *Call) (int, error) {
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return -1, err
 	}

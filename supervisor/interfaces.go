@@ -38,7 +38,7 @@ func (s *Sandbox) interfaceCall(c *Call) Answer {
 		}
 		return goOn // of the socket itself
 	}
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return c.refusedWith(err)
 	}

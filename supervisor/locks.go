@@ -63,7 +63,7 @@ func (s *Sandbox) detached(c *Call) (*handover, Answer) {
 	if f := s.view.tree.Descriptor(&st); f != nil && f.IsOwn(&st) {
 		return nil, goOn
 	}
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return nil, c.descriptorFailed(err)
 	}

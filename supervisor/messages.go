@@ -220,7 +220,7 @@ func sourceIn(b []byte, index, from, to int, foreign unix.Errno) ([]byte, error)
 // sendsFrom replaces the sources that a message is to have by the host's, and notes what
 // they are.
 func (s *Sandbox) sendsFrom(st *Stop, sources [][]byte) error {
-	k, ok, err := socketOf(st.th.proc, st.th.tid, int32(st.Arg(0)))
+	k, ok, err := socketOf(st.th.proc.fd(st.th.tid, int32(st.Arg(0))))
 	if err != nil || !ok {
 		return err
 	}
@@ -301,7 +301,7 @@ func (st *Stop) sendsToSocket() error {
 }
 
 func (s *Sandbox) translatedInternet(st *Stop, family int, b []byte) ([]byte, error) {
-	k, ok, err := socketOf(st.th.proc, st.th.tid, int32(st.Arg(0)))
+	k, ok, err := socketOf(st.th.proc.fd(st.th.tid, int32(st.Arg(0))))
 	if err != nil {
 		return nil, err
 	}
@@ -407,7 +407,7 @@ func (s *Sandbox) enterAccept(st *Stop) {
 // published. It tells of one from the sandbox where it comes from; done is false if that is
 // still to be done.
 func (s *Sandbox) turnedAway(st *Stop, r received) (done bool) {
-	k, ok, err := streamOf(st.th.proc, st.th.tid, int32(st.Result()))
+	k, ok, err := streamOf(st.fd(int32(st.Result())))
 	if err != nil && err != unix.EBADF && err != unix.ESRCH { // those mean that it is closed again
 		s.fail(fmt.Errorf("supervisor: look who is connected to process %s: %w", st.th.proc.Lineage, err))
 	}
@@ -415,6 +415,7 @@ func (s *Sandbox) turnedAway(st *Stop, r received) (done bool) {
 		return false
 	}
 	defer k.close()
+	s.lending.keepTimeouts(k.fd)
 	far, own, welcome := s.isWelcome(&k)
 	switch {
 	case !welcome:
@@ -607,7 +608,7 @@ func (s *Sandbox) translateReceived(st *Stop, r received) {
 		return
 	}
 	full := int32(binary.NativeEndian.Uint32(told[:]))
-	if full == 0 && s.netlinks.of(st.th.proc, st.th.tid, int32(st.Arg(0))) {
+	if full == 0 && s.netlinks.of(int32(st.Arg(0)), st.fd) {
 		b := netlinkAddress(0)
 		_, _ = tracee.WriteMem(st.th.tid, r.at, b[:min(len(b), int(max(r.room, 0)))])
 		_, _ = tracee.WriteMem(st.th.tid, r.sizeAt, binary.NativeEndian.AppendUint32(nil, uint32(len(b))))

@@ -104,12 +104,13 @@ func (n *netlinkSockets) has(fd int) bool {
 	return n.ends[st.Ino] != nil
 }
 
-// of reports whether descriptor fd of a process is a netlink socket.
-func (n *netlinkSockets) of(p *Process, tid int, fd int32) bool {
+// of reports whether a process's descriptor is a netlink socket, which take returns one of the
+// supervisor's for.
+func (n *netlinkSockets) of(fd int32, take func(fd int32) (own int, err error)) bool {
 	if !n.any.Load() {
 		return false
 	}
-	own, err := p.fd(tid, fd)
+	own, err := take(fd)
 	if err != nil {
 		return false
 	}
@@ -118,14 +119,14 @@ func (n *netlinkSockets) of(p *Process, tid int, fd int32) bool {
 }
 
 func (n *netlinkSockets) ours(c *Call) Answer {
-	if n.of(c.Process, int(c.n.PID), c.Int(0)) {
+	if n.of(c.Int(0), c.fd) {
 		return Return(0)
 	}
 	return goOn
 }
 
 func (n *netlinkSockets) name(c *Call, port uint32) Answer {
-	if !n.of(c.Process, int(c.n.PID), c.Int(0)) {
+	if !n.of(c.Int(0), c.fd) {
 		return goOn
 	}
 	return c.replyAddress(c.Arg(1), c.Arg(2), netlinkAddress(port))

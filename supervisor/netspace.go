@@ -154,7 +154,7 @@ func (n *netspace) calls() []call {
 // answer. It is -1 if that isn't one of the Internet's.
 func (c *Call) internetSocket() (k socket, a Answer) {
 	var err error
-	if k.fd, err = c.Process.fd(int(c.n.PID), c.Int(0)); err != nil {
+	if k.fd, err = c.fd(c.Int(0)); err != nil {
 		return k, c.refusedWith(err)
 	}
 	// A Unix socket has none, and no other has these of ours.
@@ -333,7 +333,7 @@ func (n *netspace) connect(c *Call) Answer {
 	if family := familyOf(addr); family != unix.AF_INET && family != unix.AF_INET6 {
 		return goOn // another feature judges it
 	}
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return c.refusedWith(err)
 	}

@@ -141,10 +141,10 @@ type socket struct {
 
 func (k *socket) close() { unix.Close(k.fd) }
 
-// socketOf returns the socket of the Internet that is descriptor fd of a process. ok is
-// false if it is something else.
-func socketOf(p *Process, tid int, fd int32) (k socket, ok bool, err error) {
-	if k, ok, err = streamOf(p, tid, fd); !ok {
+// socketOf returns the socket of the Internet that the supervisor's own descriptor is of, or the
+// error with which that can't be had. ok is false if it is something else.
+func socketOf(own int, err error) (k socket, ok bool, _ error) {
+	if k, ok, err = streamOf(own, err); !ok {
 		return k, false, err
 	}
 	kind, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TYPE)
@@ -159,10 +159,11 @@ func socketOf(p *Process, tid int, fd int32) (k socket, ok bool, err error) {
 }
 
 // streamOf is socketOf for what is a stream, if it is of the Internet.
-func streamOf(p *Process, tid int, fd int32) (k socket, ok bool, err error) {
-	if k.fd, err = p.fd(tid, fd); err != nil {
+func streamOf(own int, err error) (k socket, ok bool, _ error) {
+	if err != nil {
 		return k, false, err
 	}
+	k.fd = own
 	near, err := rawName(unix.SYS_GETSOCKNAME, k.fd)
 	if err == nil {
 		k.domain = familyOf(near)
@@ -178,7 +179,7 @@ func streamOf(p *Process, tid int, fd int32) (k socket, ok bool, err error) {
 
 // onSocket runs do on the caller's socket of the Internet.
 func (c *Call) onSocket(do func(k *socket) Answer) Answer {
-	k, ok, err := socketOf(c.Process, int(c.n.PID), c.Int(0))
+	k, ok, err := socketOf(c.fd(c.Int(0)))
 	switch {
 	case err != nil:
 		return c.refusedWith(err)

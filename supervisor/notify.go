@@ -34,6 +34,9 @@ type Call struct {
 // statBuf returns a struct that is the receiver's own.
 func (c *Call) statBuf() *unix.Stat_t { return &c.st }
 
+// fd returns a descriptor of the supervisor's for one of the caller's.
+func (c *Call) fd(fd int32) (own int, err error) { return c.Process.fd(int(c.n.PID), fd) }
+
 // Name is the call's name.
 func (c *Call) Name() string { return seccomp.Name(uint32(c.n.Nr)) }
 
@@ -176,7 +179,10 @@ func (c *Call) Hold() (*Held, Answer) {
 }
 
 // Answer answers a held call. It must be called exactly once.
-func (h *Held) Answer(a Answer) { h.call.rs.answer(&h.call, a) }
+func (h *Held) Answer(a Answer) {
+	h.call.lentBack()
+	h.call.rs.answer(&h.call, a)
+}
 
 // receivers serve the notifications of one sandbox. One of them at a time waits
 // for the next call; it holds the baton. The kernel would wake every waiting
@@ -276,6 +282,9 @@ func (rs *receivers) serve(c *Call) {
 		rs.answer(c, Errno(unix.EINTR))
 		return
 	}
+	if rs.lendsFirst(c, th) {
+		return
+	}
 	c.thread, c.Process, c.recent.size = th, th.proc, 0
 	th.received()
 	if h := th.takes.Swap(nil); h != nil {
@@ -305,6 +314,7 @@ func (rs *receivers) serveFrom(c *Call, watch int) {
 	c.traced.by(by)
 	if a.kind != answerHold {
 		c.thread.judged.Store(nil)
+		c.lentBack()
 		rs.answer(c, a)
 	}
 }

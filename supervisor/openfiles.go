@@ -188,9 +188,10 @@ func (p *Process) hasRoom(tid int) (bool, error) {
 	if err != nil || limit == 0 || limit > math.MaxInt32 {
 		return limit > 0, err
 	}
-	switch last, err := p.fd(tid, int32(limit-1)); err {
+	switch last, err := p.fdIfLent(tid, int32(limit-1)); err {
 	case nil:
 		unix.Close(last)
+	case errNotLent: // it is counted
 	case unix.EBADF:
 		return true, nil
 	default:

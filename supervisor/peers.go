@@ -65,7 +65,7 @@ func (s *Sandbox) listenUnix(c *Call, fd int) error {
 // listenerOf returns who has made the socket listen that the caller's is connected to, or
 // the caller's own. It is nil where the kernel knows itself who is at the other end.
 func (s *Sandbox) listenerOf(c *Call) (l *listener, err error) {
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return nil, err
 	}

@@ -331,7 +331,7 @@ func (e *event) ofFamily(b []byte) []byte {
 	if familyOf(b) != unix.AF_UNSPEC || e.sig.name == "connect" { // which disconnects
 		return b
 	}
-	k, ok, err := socketOf(e.th.proc, e.th.tid, e.int(0))
+	k, ok, err := socketOf(e.th.proc.fd(e.th.tid, e.int(0)))
 	if err != nil || !ok {
 		return b
 	}

@@ -22,12 +22,14 @@ type Process struct {
 	TGID    int // by the host's number
 	Lineage det.Lineage
 
-	supervisor int // whom it sees as the sender of the supervisor's signals: 0 from outside of its namespace
+	supervisor int         // whom it sees as the sender of the supervisor's signals: 0 from outside of its namespace
+	fail       func(error) // ends the sandbox
 
 	parent *Process      // nil for the command
 	inner  atomic.Int32  // its number in the sandbox, 0 until it is needed; see Sandbox.innerOf
 	born   time.Duration // where the clock stood
 	vdso   atomic.Uint64 // where the vDSO lies, 0 if hidden
+	callAt atomic.Uint64 // see callSite
 
 	order    []int32       // Lineage as numbers
 	released atomic.Bool   // it has executed a program or ended: a vfork goes on
@@ -49,6 +51,7 @@ type Process struct {
 	mu    sync.Mutex
 	pidfd int // 0 until somebody needs it
 	gone  bool
+	lent  map[int]*lent // by its threads
 
 	ephemerals uint32 // how many ports it was given; guarded by loopbacks.mu, or netspace.mu
 
@@ -78,12 +81,13 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 		parent.children++
 		p.Lineage = parent.Lineage.Child(parent.children)
 		p.order = append(slices.Clone(parent.order), int32(parent.children))
-		p.supervisor = parent.supervisor
+		p.supervisor, p.fail = parent.supervisor, parent.fail
 		p.naps = parent.naps
 		p.program.Store(parent.program.Load())
 		p.rooms = parent.rooms // it may share the memory
 		p.region.Store(parent.region.Load())
 		p.vdso.Store(parent.vdso.Load())
+		p.callAt.Store(parent.callAt.Load())
 		p.hidden.Store(parent.hidden.Load())
 		p.open.Store(parent.open.Load())
 		p.loader.Store(parent.loader.Load())
@@ -96,6 +100,19 @@ func newProcess(tgid int, parent *Process, born time.Duration) *Process {
 // fd of the process's thread tid (pidfd_getfd(2), Linux 5.6). EBADF is the
 // process's own mistake.
 func (p *Process) fd(tid int, fd int32) (int, error) {
+	own, err := p.fdIfLent(tid, fd)
+	if err == errNotLent {
+		p.fail(fmt.Errorf("supervisor: look at descriptor %d of process %s: %w", fd, p.Lineage, err))
+	}
+	return own, err
+}
+
+// fdIfLent is fd for those that can do without: the error is errNotLent where the process would
+// have to lend it, and hasn't (lending.go).
+func (p *Process) fdIfLent(tid int, fd int32) (int, error) {
+	if mustLend() {
+		return p.lentFD(tid, fd)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone {
@@ -194,6 +211,10 @@ func (p *Process) end() {
 		unix.Close(p.pidfd)
 		p.pidfd = 0
 	}
+	for _, l := range p.lent {
+		l.close()
+	}
+	p.lent = nil
 }
 
 // A thread is one thread of a process. Its fields belong to the tracer unless
@@ -236,9 +257,10 @@ type thread struct {
 	places   [placeKinds]int       // which places it has, counted from 1
 	again    atomic.Pointer[again] // a call that it is to make anew
 	takes    atomic.Pointer[handover]
-	execName string  // what it has asked execve for, if the kernel was told something else
-	execPath string  // what that is, from the root
-	traced   *traced // the call that it is in, where the trace is to be told of its end
+	lending  atomic.Pointer[lendingCall] // it makes calls to lend descriptors
+	execName string                      // what it has asked execve for, if the kernel was told something else
+	execPath string                      // what that is, from the root
+	traced   *traced                     // the call that it is in, where the trace is to be told of its end
 
 	executes executed                  // the program that it is to execute
 	judged   atomic.Pointer[judgement] // of the call that it is in

@@ -94,6 +94,7 @@ type Sandbox struct {
 	waitOnce sync.Once
 	waitErr  error // what os/exec says at the end
 	copied   *copying
+	lending  *lending // nil where descriptors can be taken
 
 	errMu  sync.Mutex
 	err    error
@@ -240,6 +241,10 @@ func (s *Sandbox) trace(started chan<- error) {
 		s.receivers.wg.Wait()
 		s.receivers.lull.close()
 		_ = s.receivers.listener.Close()
+	}
+	s.lending.close()
+	for _, t := range s.timerfds {
+		t.forget()
 	}
 	s.ahead.close()
 	s.closeFeatures()

@@ -101,6 +101,7 @@ file    chroot             path
 file    getcwd             ptr size
 file    umask              mode
 file    inotify_add_watch  fd path hex
+file    inotify_rm_watch   fd int
 file    name_to_handle_at  at path ptr ptr atflags
 file    open_by_handle_at  fd ptr open
 file    read               fd ptr size

@@ -49,7 +49,7 @@ const (
 )
 
 func (s *Sandbox) setSocketTimeout(c *Call) Answer {
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return c.descriptorFailed(err)
 	}
@@ -72,6 +72,11 @@ func (s *Sandbox) setSocketTimeout(c *Call) Answer {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, int(c.Int(2)), &tv); err != nil {
 		return c.refusedWith(err)
 	}
+	if s.lending != nil {
+		if err := s.lending.keepTimeout(fd, int(c.Int(2)), tv); err != nil {
+			return Fatal(err)
+		}
+	}
 	return Return(0)
 }
 
@@ -81,15 +86,21 @@ func socketTimeout(fd, option int) (tv unix.Timeval, ours bool, err error) {
 	if err != nil {
 		return tv, false, err
 	}
+	tv, ours = timeoutOf(got)
+	return tv, ours, nil
+}
+
+// timeoutOf returns what a socket's timeout says, if it is one of the sandbox's.
+func timeoutOf(got *unix.Timeval) (tv unix.Timeval, ours bool) {
 	if got.Sec <= timeoutBase {
-		return *got, false, nil // none, or from outside
+		return *got, false // none, or from outside
 	}
 	us := got.Sec - timeoutBase
-	return unix.Timeval{Sec: us / 1e6, Usec: us % 1e6}, true, nil
+	return unix.Timeval{Sec: us / 1e6, Usec: us % 1e6}, true
 }
 
 func (s *Sandbox) getSocketTimeout(c *Call) Answer {
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return c.descriptorFailed(err)
 	}
@@ -157,13 +168,8 @@ func (d *detector) enlistThread(th *thread, runs uint64) {
 	if b.th == nil || !known {
 		return
 	}
-	fd, err := th.proc.fd(th.tid, int32(b.args[0]))
-	if err != nil {
-		return // then the call has failed, or doesn't wait for it
-	}
-	defer unix.Close(fd)
-	tv, ours, err := socketTimeout(fd, option)
-	if err != nil || !ours {
+	tv, ours := d.s.timeoutIn(th, int32(b.args[0]), option)
+	if !ours {
 		return
 	}
 	result := -int64(unix.EAGAIN)
@@ -177,6 +183,21 @@ func (d *detector) enlistThread(th *thread, runs uint64) {
 	w.happen = func(int) { w.end(d.s, th) }
 	d.agenda.mu.Unlock()
 	d.agenda.add(&w.entry)
+}
+
+// timeoutIn returns a timeout of the socket that is a thread's descriptor, if it is one of the
+// sandbox's. Otherwise the call has failed, or doesn't wait for that.
+func (s *Sandbox) timeoutIn(th *thread, fd int32, option int) (tv unix.Timeval, ours bool) {
+	if s.lending != nil {
+		return s.lending.keptTimeout(th, fd, option)
+	}
+	own, err := th.proc.fd(th.tid, fd)
+	if err != nil {
+		return tv, false
+	}
+	defer unix.Close(own)
+	tv, ours, err = socketTimeout(own, option)
+	return tv, ours && err == nil
 }
 
 // end interrupts the call, if the thread is still in it.

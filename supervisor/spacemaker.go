@@ -61,6 +61,9 @@ func (t *tracer) enterNamespaces(pid int) (inside int, err error) {
 	if attr := t.s.cmd.SysProcAttr; attr.Cloneflags&(unix.CLONE_NEWPID|unix.CLONE_NEWUSER) != 0 {
 		return 0, &namespaceError{"make them", errOwnNamespaces}
 	}
+	if t.s.lending != nil {
+		return 0, errLendsInNamespaces
+	}
 	m := &spaceMaker{t: t, n: t.s.spaces, family: t.family}
 	m.n.deputy = pid
 	defer m.closeAll()

@@ -61,6 +61,10 @@ func (t *tracer) filterStop(th *thread) {
 	if err != nil {
 		return // killed meanwhile
 	}
+	if t.lendsAtEntry(th, &regs) {
+		t.resume(th, 0)
+		return
+	}
 	st := &Stop{t: t, th: th, regs: regs}
 	t.s.counts.stop(st.Nr())
 	if t.s.tracing == nil || th.arming.Load() {
@@ -100,6 +104,9 @@ func (st *Stop) ask() (by string) {
 		}
 	}
 	st.th.judged.Store(nil)
+	if st.t.s.lending != nil {
+		st.th.proc.lends(st.th.tid, nil)
+	}
 	return by
 }
 

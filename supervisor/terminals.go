@@ -121,7 +121,7 @@ func (ts *terminalSet) show() (err error) {
 // turn when somebody asks which that is.
 func (ts *terminalSet) given(p *Process) error {
 	for n := range int32(3 + len(ts.s.cmd.ExtraFiles)) {
-		fd, err := p.fd(p.TGID, n)
+		fd, err := p.fdIfLent(p.TGID, n)
 		if err != nil {
 			continue
 		}
@@ -441,7 +441,7 @@ func (ts *terminalSet) behind(fd int) (uint64, error) {
 }
 
 func (s *Sandbox) aboutTerminal(c *Call, ask func(fd int) (uint32, error)) Answer {
-	fd, err := c.Process.fd(c.thread.tid, c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return c.refusedWith(err)
 	}

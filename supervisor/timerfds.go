@@ -51,6 +51,7 @@ type timerFD struct {
 	holder *Process // last known to have it
 	fd     int32    // as this
 	ticks  uint64   // expirations that it was given last
+	own    int      // the supervisor's own descriptor where it can't take the program's, else -1
 }
 
 // numberBase is added to the number of a timer; more than anybody's interval.
@@ -73,7 +74,7 @@ func (s *Sandbox) timerOf(fd int) (*timerFD, error) {
 
 // timerfd returns a descriptor for the one that argument 0 is, and its timer.
 func (s *Sandbox) timerfd(c *Call) (int, *timerFD, error) {
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return -1, nil, err
 	}
@@ -160,7 +161,12 @@ func (s *Sandbox) newTimerFD(p *Process, fd int) (*timerFD, error) {
 	if !ok {
 		return nil, fmt.Errorf("a timerfd on clock %d", clock)
 	}
-	t := &timerFD{s: s, scale: det.Scale(scale)}
+	t := &timerFD{s: s, scale: det.Scale(scale), own: -1}
+	if s.lending != nil {
+		if t.own, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return nil, fmt.Errorf("keep a timerfd: %w", err)
+		}
+	}
 	t.proc, t.happen, t.dropped = p, t.expire, func() bool { return !t.find(func(int) {}) }
 	s.timerfdMu.Lock()
 	defer s.timerfdMu.Unlock()
@@ -182,6 +188,7 @@ func fdinfo(dir string, fd int, name string, base int) (int64, error) {
 	}
 	for line := range bytes.Lines(text) {
 		if v, ok := bytes.CutPrefix(line, []byte(name)); ok {
+			v, _, _ = bytes.Cut(v, []byte(",")) // of two numbers, the first
 			return strconv.ParseInt(string(bytes.TrimSpace(v)), base, 64)
 		}
 	}
@@ -229,12 +236,29 @@ func (t *timerFD) find(f func(fd int)) bool {
 	t.s.timerfdMu.Lock()
 	defer t.s.timerfdMu.Unlock()
 	delete(t.s.timerfds, t.number)
+	t.forget()
 	return false
+}
+
+// forget closes what was kept of a timer that nobody has any more.
+func (t *timerFD) forget() {
+	if t.own >= 0 {
+		unix.Close(t.own)
+		t.own = -1
+	}
 }
 
 // at calls f if a process's descriptor is the timer.
 func (t *timerFD) at(p *Process, fd int32, f func(fd int)) bool {
-	own, err := p.fd(p.TGID, fd)
+	if t.own >= 0 {
+		number, err := fdinfo("/proc/"+strconv.Itoa(p.TGID), int(fd), "it_interval: (", 10)
+		if is := err == nil && number == numberBase+t.number; !is {
+			return false
+		}
+		f(t.own)
+		return true
+	}
+	own, err := p.fdIfLent(p.TGID, fd)
 	if err != nil {
 		return false
 	}

@@ -359,6 +359,7 @@ func (t *tracer) execed(th *thread) {
 	t.s.dropTimers(p)
 	th.leaveRoom()
 	p.rooms = new(rooms)
+	p.callAt.Store(0)
 	t.s.leave(th)   // the wait of the leader whose number it has taken
 	th.onExit = nil // for a call that fails
 	t.prepare(th, want)

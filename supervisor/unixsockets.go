@@ -70,7 +70,7 @@ func (s *Sandbox) onPath(c *Call, flags walkFlags, do func(fd int, w *cow.Walk, 
 	if !ok {
 		return goOn
 	}
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return c.refusedWith(err)
 	}
@@ -170,7 +170,7 @@ func (c *Call) saidBy(err error) Answer {
 
 // socketName tells a socket's address as the sandbox knows it.
 func (s *Sandbox) socketName(c *Call, get func(int) (unix.Sockaddr, error)) Answer {
-	fd, err := c.Process.fd(int(c.n.PID), c.Int(0))
+	fd, err := c.fd(c.Int(0))
 	if err != nil {
 		return c.refusedWith(err)
 	}
