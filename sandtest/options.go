@@ -161,8 +161,9 @@ type Options struct {
 	// Trace notes every call that the sandbox handles, see [Result.Trace].
 	Trace bool
 
-	// ASLR leaves address space randomisation on. By default it is off, and a
-	// machine that forbids to switch it off is an error.
+	// ASLR leaves address space randomisation on, as does the environment variable
+	// SANDTEST_ASLR, for all sandboxes, if it isn't empty. By default it is off, and a
+	// machine that forbids to switch it off, as docker run's policy does, is an error.
 	ASLR bool
 
 	// Timeout ends the command and everything it started after so much real time.

@@ -166,7 +166,8 @@ type Config struct {
 
 	// ASLR leaves the randomisation of addresses on (personality(2),
 	// ADDR_NO_RANDOMIZE). By default it is off, and a machine that forbids
-	// switching it off is an error.
+	// switching it off is an error, unless the environment variable SANDTEST_ASLR, which
+	// leaves it on for a whole suite, isn't empty.
 	ASLR bool
 }
 

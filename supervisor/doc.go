@@ -93,7 +93,11 @@
 //
 // # What it needs
 //
-// Linux 5.14 on amd64, ptrace and seccomp; no privilege. Newer kernels are used
+// Linux 5.14 on amd64, ptrace and seccomp; no privilege. What a seccomp policy around it may
+// forbid: namespaces, to compare files (kcmp(2)), to take descriptors (pidfd_getfd(2)), which
+// programs lend then, see lending.go, and, with [Config.ASLR] or the environment variable
+// SANDTEST_ASLR, to switch address randomisation off. The one of docker run forbids all of
+// these. Newer kernels are used
 // where they help: 5.19 keeps signals from interrupting a call that is being
 // answered, 6.6 makes a notification several times faster, 6.11 reports the end
 // of the last process without a poll. The virtual clock needs CONFIG_SCHEDSTATS,
@@ -162,7 +166,8 @@
 //     whichever process, shows the host's bytes there, as with overlayfs. So does a
 //     descriptor that was opened to read before, where it can't be replaced: in a process
 //     with threads, or that is stopped, or waits for the writer (vfork), and where several
-//     share it besides the writer.
+//     share it besides the writer. Where kcmp(2) or pidfd_getfd(2) is forbidden, as in a default
+//     Docker container, none is replaced, and a lock that would want that is refused (ENOLCK).
 //   - What the host changes in a directory while the sandbox runs isn't always seen: a program
 //     that has asked about several of its names, or hasn't found one of them to execute, may go
 //     on to be told what they meant then, and one that has created many files there finds names

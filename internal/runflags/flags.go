@@ -119,7 +119,7 @@ func (f *Flags) RegisterSandbox(fs *flag.FlagSet) {
 	})
 	fs.IntVar(&f.Opts.MaxCPU, "max-cpu", 0, "how many `PERCENT` of a CPU's time the command may have (default no limit)")
 	fs.IntVar(&f.Opts.MaxOpenFiles, "max-open-files", 0, "how many descriptors, `N`, each process may have, at least 16 (default the host's limit)")
-	fs.BoolVar(&f.Opts.ASLR, "aslr", false, "leave address space randomisation on")
+	fs.BoolVar(&f.Opts.ASLR, "aslr", false, "leave address space randomisation on, as does SANDTEST_ASLR in the environment")
 	fs.Func("mount", "show `HOST:PATH[:ro]`, the host's HOST at PATH, with :ro not to be changed; may be repeated", func(s string) error {
 		m, err := parseMount(s)
 		f.Opts.Mounts = append(f.Opts.Mounts, m)
