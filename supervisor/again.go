@@ -95,6 +95,7 @@ func (th *thread) interruptAgain() {
 // dropAgain forgets a call that isn't to be made anew after all.
 func (th *thread) dropAgain(a *again) {
 	th.again.Store(nil)
+	th.proc.lends(th.tid, nil)
 	a.unpin()
 }
 

@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sandtest/go-sandtest/supervisor/internal/seccomp"
 	"github.com/sandtest/go-sandtest/supervisor/internal/tracee"
@@ -19,25 +21,25 @@ import (
 // Calls are answered with the caller's descriptors in hand, which pidfd_getfd(2) takes. Where a
 // policy around this process refuses that, as the one of docker run does, only a process itself
 // can give its descriptors away (unix(7), SCM_RIGHTS). So there it lends them: a call that names
-// some and is to be answered is first made anew (again.go), and at the stop between, the tracer
-// has the thread send what the call names through a socket that its calls find at a high
-// number, and which is closed again. A sandbox's listener comes the same way, from a process
-// that shares the command's descriptors and isn't filtered yet. That takes 0.2 ms for each such
-// call where an answer takes 0.02, and nothing where the kernel permits the other way.
+// some and is to be answered is first made anew (again.go), and before that the thread makes
+// calls of the tracer's, with no signal between: it is given a socket, sends what the call names
+// through it, and closes it. A sandbox's listener comes the same way, from a process that shares
+// the command's descriptors and isn't filtered yet. That takes 0.2 ms for each such call where an
+// answer takes 0.02, and nothing where the kernel permits the other way.
 //
 // What remains: what is asked about descriptors while a process is at something else isn't
 // lent. So a file that is read already isn't replaced when another writes to it (catchup.go),
-// and two ends of a pair of sockets aren't found to wait for each other (deadlock.go). Another
-// thread of the process may see the socket while a call is made. A process can't lend, which ends
-// the run, that has too little address space for the sandbox's memory, or has all descriptors
-// open that it may have. A command that is to have a namespace of processes by Cloneflags can't
-// be started.
+// and two ends of a pair of sockets aren't found to wait for each other (deadlock.go). While a
+// call is made the socket has a number, which another thread may see, a descriptor that it opens
+// doesn't get, and a child that it makes keeps until it executes a program. A process can't lend,
+// which ends the run, that has too little address space for the sandbox's memory, or has as many
+// descriptors open, or on their way, as it may. A command that is to have a namespace of
+// processes by Cloneflags can't be started.
 
 // A lending is how a sandbox's processes lend their descriptors.
 type lending struct {
-	own   int      // the end that receives
-	other *os.File // the end that they send to
-	given int      // by which number the command has that at its start
+	*lendingSocket     // of the command at its start
+	given          int // by which number that has the other end
 
 	mu       sync.Mutex
 	timeouts map[socketOptionOf]unix.Timeval // that were set
@@ -95,8 +97,30 @@ func (l *lending) keptTimeout(th *thread, fd int32, option int) (tv unix.Timeval
 	return timeoutOf(&kept)
 }
 
+// A lendingSocket is what descriptors go through.
+type lendingSocket struct {
+	own   int      // the end that receives
+	other *os.File // the end that they are sent to
+}
+
+func newLendingSocket() (*lendingSocket, error) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("supervisor: socket to lend descriptors: %w", err)
+	}
+	return &lendingSocket{ends[0], os.NewFile(uintptr(ends[1]), "lending")}, nil
+}
+
+func (l *lendingSocket) close() {
+	unix.Close(l.own)
+	_ = l.other.Close() // it is a socket
+}
+
 // mustLend reports whether a policy keeps this process from taking descriptors.
-var mustLend = sync.OnceValue(func() bool { return getfdRefused() != nil })
+var mustLend = sync.OnceValue(func() bool {
+	err := getfdRefused()
+	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS)
+})
 
 // getfdRefused takes a descriptor of this process's own.
 func getfdRefused() error {
@@ -125,12 +149,12 @@ func (s *Sandbox) beginLending(cmd *exec.Cmd) (restore func(), err error) {
 	if !mustLend() {
 		return func() {}, nil
 	}
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	socket, err := newLendingSocket()
 	if err != nil {
-		return nil, fmt.Errorf("supervisor: socket to lend descriptors: %w", err)
+		return nil, err
 	}
 	const first = 3 // after the standard ones (os/exec)
-	s.lending = &lending{own: ends[0], other: os.NewFile(uintptr(ends[1]), "lending"), given: first + len(cmd.ExtraFiles)}
+	s.lending = &lending{lendingSocket: socket, given: first + len(cmd.ExtraFiles)}
 	files := cmd.ExtraFiles
 	cmd.ExtraFiles = append(slices.Clip(files), s.lending.other)
 	return func() { cmd.ExtraFiles = files }, nil
@@ -138,8 +162,7 @@ func (s *Sandbox) beginLending(cmd *exec.Cmd) (restore func(), err error) {
 
 func (l *lending) close() {
 	if l != nil {
-		unix.Close(l.own)
-		_ = l.other.Close() // it is a socket
+		l.lendingSocket.close()
 	}
 }
 
@@ -202,7 +225,7 @@ func putRights(b []byte, at uint64, fd int32) {
 }
 
 // receive returns the descriptor that was just sent.
-func (l *lending) receive() (int, error) {
+func (l *lendingSocket) receive() (int, error) {
 	var b [1]byte
 	oob := make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := unix.Recvmsg(l.own, b[:], oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
@@ -223,9 +246,10 @@ func (l *lending) receive() (int, error) {
 // A lent is what a thread has lent for a call: the supervisor's descriptors by the thread's, or
 // the negative errno with which the kernel refused one.
 type lent struct {
-	nr  int
-	own map[int32]int
-	at  [6]uint64 // the call's arguments
+	nr   int
+	args [6]uint64
+	at   uint64 // where the call is made
+	own  map[int32]int
 }
 
 func (l *lent) close() {
@@ -282,7 +306,38 @@ func (p *Process) hasLent(tid, nr int, args *[6]uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.lent[tid]
-	return l != nil && l.nr == nr && l.at == *args
+	return l != nil && l.nr == nr && l.args == *args
+}
+
+// toCall returns the call for which a thread has lent something, if it is just about to make it.
+func (p *Process) toCall(tid int, regs *tracee.Regs) (nr int, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.lent[tid]
+	if l == nil || regs.Nr() >= 0 || regs.PC() != l.at || regs.Result() != int64(l.nr) {
+		return 0, false
+	}
+	return l.nr, true
+}
+
+// holdsFor reports whether a thread that a signal has stopped is about to make a call that it has
+// lent something for, and that will be received: until then signals can wait.
+func (t *tracer) holdsFor(th *thread, regs *tracee.Regs) bool {
+	if t.s.lending == nil {
+		return false
+	}
+	nr, ok := th.proc.toCall(th.tid, regs)
+	return ok && t.s.table.of(nr).notify != nil
+}
+
+// lendsAnew has a thread that is about to make such a call lend anew, as a handler comes before.
+func (t *tracer) lendsAnew(th *thread, regs *tracee.Regs) {
+	if t.s.lending == nil {
+		return
+	}
+	if _, ok := th.proc.toCall(th.tid, regs); ok {
+		th.proc.lends(th.tid, nil)
+	}
 }
 
 // toLend returns the descriptors that a call names and the thread hasn't lent yet.
@@ -316,7 +371,6 @@ func (rs *receivers) lendsFirst(c *Call, th *thread) bool {
 	}
 	fds := rs.s.toLend(th, int(c.n.Nr), &c.n.Args)
 	if len(fds) > 0 {
-		th.received()
 		rs.answer(c, c.makeAnew(&again{lends: fds}))
 	}
 	return len(fds) > 0
@@ -327,15 +381,31 @@ func (c *Call) lentBack() {
 	if c.s.lending == nil {
 		return
 	}
-	if a := c.thread.again.Load(); a == nil || a.connects != nil {
+	if c.thread.again.Load() == nil {
 		c.Process.lends(int(c.n.PID), nil)
 	}
 }
 
-// A lendingCall is what a thread is at that makes calls to lend descriptors.
+// A lendingCall is a thread that makes calls to lend descriptors, one after another.
 type lendingCall struct {
-	of     *lending
-	number int // by which it finds the socket
+	*lendingSocket
+	given  tracee.Regs // with which it goes on
+	mask   uint64      // of its signals, which wait meanwhile
+	before func(*Stop) // what waited for the end of the call that it was in
+
+	at   uint64 // where it makes the calls
+	data uint64 // where it has what mem is of the supervisor's
+	mem  []byte
+
+	fds    []int32
+	own    map[int32]int // what it has lent so far
+	next   int           // of fds; len(fds) while it closes the socket, -1 before it has that
+	nr     int           // the call that it is in
+	number atomic.Int32  // of the socket
+	retry  int
+	err    error
+
+	then func(st *Stop, own map[int32]int, err error)
 }
 
 // answer answers a call of the thread's: the one that is nobody's business puts the socket into
@@ -344,133 +414,208 @@ func (l *lendingCall) answer(c *Call) Answer {
 	if c.n.Nr != unix.SYS_FLOCK {
 		return Continue()
 	}
-	add := seccomp.AddFD{ID: c.n.ID, SrcFD: uint32(l.of.other.Fd()), Flags: seccomp.AddFDSetFD, NewFD: uint32(l.number), NewFDFlags: unix.O_CLOEXEC}
-	if _, err := c.rs.listener.AddFD(&add); err != nil {
+	add := seccomp.AddFD{ID: c.n.ID, SrcFD: uint32(l.other.Fd()), NewFDFlags: unix.O_CLOEXEC}
+	number, err := c.rs.listener.AddFD(&add)
+	if err != nil {
 		return c.refusedWith(err)
 	}
+	l.number.Store(int32(number))
 	return Return(0)
 }
 
-// borrow has a stopped thread lend descriptors. It leaves the thread as it was, but for a call
-// that it was about to make.
-func (t *tracer) borrow(th *thread, fds []int32) (own map[int32]int, err error) {
-	at, err := th.proc.callSite(th.tid)
-	if err != nil {
-		return nil, err
+// borrow has a stopped thread lend descriptors once it goes on, and calls then with those of the
+// supervisor's, the thread standing as before, but for a call that it was about to make.
+func (t *tracer) borrow(th *thread, regs *tracee.Regs, fds []int32, then func(st *Stop, own map[int32]int, err error)) error {
+	l := &lendingCall{given: *regs, before: th.onExit, fds: fds, own: map[int32]int{}, next: -1, then: then}
+	var err error
+	if l.at, err = th.proc.callSite(th.tid); err == nil {
+		l.data, l.mem, err = t.take(th, messagePlace)
 	}
-	number, restore, err := highNumber(th.proc.TGID, th.tid)
-	if err != nil {
-		return nil, err
-	}
-	defer restore()
-	data, mem, err := t.take(th, messagePlace)
-	if err != nil {
-		return nil, err
-	}
-	defer t.giveBack(th, messagePlace)
-	c, err := tracee.BeginCalls(th.tid, at)
-	if err != nil {
-		return nil, err
-	}
-	th.lending.Store(&lendingCall{t.s.lending, number})
-	own, err = t.s.lending.borrow(c, uint64(number), fds, data, mem)
-	th.lending.Store(nil)
-	deferred, ended := c.End()
-	for _, sig := range deferred {
-		_ = tracee.Queue(th.proc.TGID, th.tid, sig) // it fails only when the thread was killed
-	}
-	return own, errors.Join(err, ended)
-}
-
-// borrow has the thread find the socket at a number, send descriptors to it, and close it. mem
-// is what the thread has at address data.
-func (l *lending) borrow(c *tracee.Caller, number uint64, fds []int32, data uint64, mem []byte) (map[int32]int, error) {
-	const none = ^uint64(0)
-	if r, err := c.Call(unix.SYS_FLOCK, none, unix.LOCK_SH); err != nil || r != 0 {
-		return nil, cmpErr(err, "put a socket into the process", r)
-	}
-	own := map[int32]int{}
-	for _, fd := range fds {
-		putRights(mem, data, fd)
-		r, err := c.Call(unix.SYS_SENDMSG, number, data, unix.MSG_NOSIGNAL)
-		switch {
-		case err != nil:
-			return own, err
-		case r == -int64(unix.EBADF):
-			own[fd] = int(r)
-			continue
-		case r != 1:
-			return own, cmpErr(nil, "sendmsg(SCM_RIGHTS)", r)
-		}
-		if own[fd], err = l.receive(); err != nil {
-			return own, err
-		}
-	}
-	r, err := c.Call(unix.SYS_CLOSE, number)
-	if err != nil || r != 0 {
-		err = cmpErr(err, "close a socket", r)
-	}
-	return own, err
-}
-
-// cmpErr returns err, or else what the result of a call says.
-func cmpErr(err error, what string, result int64) error {
 	if err == nil {
-		err = fmt.Errorf("%s: %w", what, unix.Errno(-result))
+		l.lendingSocket, err = newLendingSocket()
 	}
-	return err
-}
-
-// highNumber returns a number that no descriptor of a thread has, and that the next ones
-// don't get, and a function to be called when it isn't used any more.
-func highNumber(pid, tid int) (number int, restore func(), err error) {
-	limit, err := mostDescriptors(pid)
-	if err != nil {
-		return -1, nil, err
-	}
-	const most = 1024 // the kernel's table is no larger for it than it often is
-	for n := int(min(limit, most)) - 1; n >= 0; n-- {
-		if _, err := os.Lstat(fmt.Sprintf("/proc/%d/task/%d/fd/%d", pid, tid, n)); errors.Is(err, os.ErrNotExist) {
-			return n, func() {}, nil
-		} else if err != nil {
-			return -1, nil, err
+	if err == nil {
+		if l.mask, err = tracee.Sigmask(th.tid); err == nil {
+			err = tracee.SetSigmask(th.tid, ^uint64(0))
+		}
+		if err != nil {
+			l.close()
 		}
 	}
-	// Meanwhile it may have one more.
-	var was unix.Rlimit
-	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &was); err != nil {
-		return -1, nil, err
+	if err != nil {
+		t.giveBack(th, messagePlace)
+		return err
 	}
-	higher := unix.Rlimit{Cur: limit + 1, Max: max(was.Max, limit+1)}
-	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &higher, nil); err != nil {
-		return -1, nil, fmt.Errorf("all its %d descriptors are in use, and it may have no more (prlimit): %w", limit, unix.EMFILE)
+	th.lending.Store(l)
+	l.call(t, th, unix.SYS_FLOCK, ^uint64(0), unix.LOCK_SH)
+	return nil
+}
+
+// call has the thread make a call once it goes on.
+func (l *lendingCall) call(t *tracer, th *thread, nr int, args ...uint64) {
+	regs := l.given
+	for i := range 6 {
+		regs.SetArg(i, 0)
 	}
-	return int(limit), func() { _ = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &was, nil) }, nil // it fails only when the process was killed
+	for i, arg := range args {
+		regs.SetArg(i, arg)
+	}
+	regs.SetPC(l.at + tracee.CallSize)
+	regs.CallAgain(nr)
+	l.nr, th.onExit = nr, l.ended
+	_ = regs.Store(th.tid) // it fails only when the thread was killed
+}
+
+// ended looks at the end of a call, and makes the next.
+func (l *lendingCall) ended(st *Stop) {
+	r := st.Result()
+	if st.Nr() != l.nr || r == -int64(unix.ENOSYS) || interrupted(r) { // its entry, or it is made anew
+		st.th.onExit = l.ended
+		return
+	}
+	switch {
+	case l.next < 0:
+		l.begun(r)
+	case l.next < len(l.fds):
+		l.sent(st.th, r)
+	case r != 0 && r != -int64(unix.EBADF): // another thread may have closed it
+		l.err = cmp.Or(l.err, fmt.Errorf("close a socket: %w", unix.Errno(-r)))
+	}
+	switch {
+	case l.next < 0 && l.err == nil:
+		l.call(st.t, st.th, unix.SYS_FLOCK, ^uint64(0), unix.LOCK_SH)
+	case l.next >= 0 && l.next < len(l.fds) && l.err == nil:
+		putRights(l.mem, l.data, l.fds[l.next])
+		l.call(st.t, st.th, unix.SYS_SENDMSG, uint64(l.number.Load()), l.data, unix.MSG_NOSIGNAL)
+	case l.nr != unix.SYS_CLOSE && l.next >= 0:
+		l.next = len(l.fds)
+		l.call(st.t, st.th, unix.SYS_CLOSE, uint64(l.number.Load()))
+	default:
+		l.done(st)
+	}
+}
+
+// begun is for when the thread was to be given the socket.
+func (l *lendingCall) begun(result int64) {
+	if result != 0 {
+		l.err = fmt.Errorf("put a socket into the process: %w", unix.Errno(-result))
+		return
+	}
+	l.next = 0
+	if fd := l.number.Load(); slices.Contains(l.fds, fd) { // then it wasn't open
+		l.own[fd] = -int(unix.EBADF)
+		l.fds = slices.DeleteFunc(slices.Clone(l.fds), func(n int32) bool { return n == fd })
+	}
+}
+
+// sent is for when the thread was to send a descriptor.
+func (l *lendingCall) sent(th *thread, result int64) {
+	fd := l.fds[l.next]
+	switch {
+	case result == 1:
+		l.own[fd], l.err = l.receive()
+		l.next++
+	case result == -int64(unix.EBADF) && !th.has(fd):
+		l.own[fd] = int(result)
+		l.next++
+	case (result == -int64(unix.EBADF) || result == -int64(unix.ENOTSOCK)) && l.retry < mostRetries:
+		l.retry++ // another thread has closed the socket, as closefrom(3) does
+		l.next = -1
+	default:
+		l.err = fmt.Errorf("sendmsg(SCM_RIGHTS): %w", unix.Errno(-result))
+	}
+}
+
+// mostRetries is how often another thread may close the socket of one call.
+const mostRetries = 1000
+
+// has reports whether a descriptor of the thread's is open.
+func (th *thread) has(fd int32) bool {
+	_, err := os.Lstat(fmt.Sprintf("%s/fd/%d", th.taskDir(), fd))
+	return err == nil
+}
+
+// done lets the thread go on.
+func (l *lendingCall) done(st *Stop) {
+	th := st.th
+	st.t.lendsNoMore(th)
+	th.onExit = l.before
+	_ = tracee.SetSigmask(th.tid, l.mask) // it fails only when the thread was killed, too
+	st.regs = l.given
+	_ = st.regs.Store(th.tid)
+	own, err := l.own, l.err
+	if err != nil {
+		(&lent{own: own}).close()
+		own = nil
+	}
+	l.own = nil
+	l.then(st, own, err)
+}
+
+// lendsNoMore is for a thread that has lent what it was to, or is no more.
+func (t *tracer) lendsNoMore(th *thread) {
+	l := th.lending.Swap(nil)
+	if l == nil {
+		return
+	}
+	l.close()
+	t.giveBack(th, messagePlace)
+}
+
+// forgetLent is for a thread that is no more, or executes another program.
+func (t *tracer) forgetLent(th *thread) {
+	if t.s.lending == nil {
+		return
+	}
+	if l := th.lending.Load(); l != nil {
+		(&lent{own: l.own}).close()
+		t.lendsNoMore(th)
+	}
+	th.proc.lends(th.tid, nil)
 }
 
 // lend has a thread that stands before a call, or after one that is made anew, lend what that
-// names, and lets it make it again.
+// names, and then make it again.
 func (t *tracer) lend(th *thread, regs *tracee.Regs, fds []int32) {
 	nr, args := regs.Nr(), regs.Args()
-	own, err := t.borrow(th, fds)
-	l := &lent{nr: nr, own: own, at: args}
-	switch {
-	case errors.Is(err, tracee.ErrGone):
-		l.close()
-		return
-	case err != nil:
-		l.close()
-		t.s.fail(fmt.Errorf("supervisor: have process %s lend what %s names: %w", th.proc.Lineage, seccomp.Name(uint32(nr)), err))
+	lend := func(st *Stop, own map[int32]int, err error) {
+		if err != nil {
+			t.cannotLend(th, nr, err)
+			return
+		}
+		st.regs.CallAgain(nr)
+		_ = st.regs.Store(th.tid) // it fails only when the thread was killed
+		th.proc.lends(th.tid, &lent{nr: nr, args: args, at: st.regs.PC(), own: own})
+	}
+	if err := t.borrow(th, regs, fds, lend); err != nil {
+		t.cannotLend(th, nr, err)
+	}
+}
+
+// lendShielded is lend for a thread whose signals are held back until its call is received.
+func (t *tracer) lendShielded(th *thread) {
+	a := th.again.Load()
+	if a == nil || a.lends == nil {
 		return
 	}
-	th.proc.lends(th.tid, l)
-	regs.CallAgain(nr)
-	_ = regs.Store(th.tid) // it fails only when the thread was killed
+	if regs, err := tracee.GetRegs(th.tid); err == nil {
+		t.giveAgain(th, &regs)
+	}
+}
+
+// cannotLend ends the run, unless the thread is no more.
+func (t *tracer) cannotLend(th *thread, nr int, err error) {
+	if _, gone := tracee.GetRegs(th.tid); gone == nil {
+		t.s.fail(fmt.Errorf("supervisor: have process %s lend what %s names: %w", th.proc.Lineage, seccomp.Name(uint32(nr)), err))
+	}
 }
 
 // lendsAtEntry lets a thread that stands before a call lend what that names, and reports
 // whether it is to make it again.
 func (t *tracer) lendsAtEntry(th *thread, regs *tracee.Regs) bool {
+	if t.s.lending == nil || th.isMadeAnew() {
+		return false
+	}
 	is := t.s.table.of(regs.Nr())
 	if is.watch == nil && !slices.ContainsFunc(is.stop, func(c claim[func(*Stop)]) bool { return c.feature != "waits" }) {
 		return false // nobody looks at what it waits for
@@ -484,17 +629,36 @@ func (t *tracer) lendsAtEntry(th *thread, regs *tracee.Regs) bool {
 	return true
 }
 
-// fd returns a descriptor of the supervisor's for one of the thread's, at the exit of a call.
-func (st *Stop) fd(fd int32) (int, error) {
+// lentUntilNow closes what was lent for a call that a stop is of, unless its end is awaited.
+func (st *Stop) lentUntilNow() {
+	if st.t.s.lending == nil || st.th.onExit != nil || st.th.again.Load() != nil {
+		return
+	}
+	if _, ok := st.th.proc.toCall(st.th.tid, &st.regs); !ok {
+		st.th.proc.lends(st.th.tid, nil)
+	}
+}
+
+// withFD calls do with a descriptor of the supervisor's for one that the call has made, at its
+// exit; later, if that is to be lent.
+func (st *Stop) withFD(fd int32, do func(st *Stop, own int, err error)) {
 	if st.t.s.lending == nil {
-		return st.th.proc.fd(st.th.tid, fd)
+		own, err := st.th.proc.fd(st.th.tid, fd)
+		do(st, own, err)
+		return
 	}
-	own, err := st.t.borrow(st.th, []int32{fd})
+	nr := st.Nr()
+	err := st.t.borrow(st.th, &st.regs, []int32{fd}, func(st *Stop, own map[int32]int, err error) {
+		switch {
+		case err != nil:
+			st.t.cannotLend(st.th, nr, err)
+		case own[fd] < 0:
+			do(st, -1, unix.Errno(-own[fd]))
+		default:
+			do(st, own[fd], nil)
+		}
+	})
 	if err != nil {
-		return -1, err
+		st.t.cannotLend(st.th, nr, err)
 	}
-	if own[fd] < 0 {
-		return -1, unix.Errno(-own[fd])
-	}
-	return own[fd], nil
 }

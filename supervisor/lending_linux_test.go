@@ -6,6 +6,10 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sandtest/go-sandtest/det"
 )
 
 // Under the seccomp policy of docker run, which keeps one process from taking another's
@@ -60,6 +64,39 @@ func init() {
 		state, err := s.Wait()
 		fmt.Print(state.ExitCode, "\n", out.String())
 		return err
+	}
+}
+
+func init() {
+	// Runs a program in a sandbox with the host's clock.
+	programs["runs"] = func(args []string) error {
+		cmd := exec.Command(args[0])
+		cmd.Env, cmd.Stdout, cmd.Stderr = environ(), os.Stdout, os.Stderr
+		s, err := Start(cmd, Config{Backend: BackendSeccomp, Clock: det.Host, Trace: true}) // which has it ask each time
+		if err != nil {
+			return err
+		}
+		defer time.AfterFunc(ending, s.Kill).Stop()
+		state, err := s.Wait()
+		if err == nil && len(state.Leaked) > 0 {
+			err = fmt.Errorf("%v are left", state.Leaked)
+		}
+		return err
+	}
+}
+
+// Who lends while its threads and signals do something else isn't lost, and has the answers of
+// that very call.
+func TestLendingMeanwhile(t *testing.T) {
+	refuse, path := compileC(t, "refuse", true), compileC(t, "lends", false)
+	bare, err := cmdC(path).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := program(t, "runs", path)
+	cmd.Path, cmd.Args = refuse, append([]string{refuse, "getfd"}, cmd.Args...)
+	if diff := cmp.Diff(lines(string(bare)), lines(runBare(t, cmd))); diff != "" {
+		t.Errorf("(-bare +sandbox):\n%s", diff)
 	}
 }
 

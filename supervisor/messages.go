@@ -395,10 +395,17 @@ func (s *Sandbox) enterAccept(st *Stop) {
 		return
 	}
 	st.OnExit(func(st *Stop) {
-		if st.Result() < 0 || s.loopbacks != nil && s.turnedAway(st, r) || !told {
-			return
+		switch {
+		case st.Result() < 0:
+		case s.loopbacks == nil:
+			s.translateReceived(st, r)
+		default:
+			st.withFD(int32(st.Result()), func(st *Stop, own int, err error) {
+				if !s.turnedAway(st, r, own, err) && told {
+					s.translateReceived(st, r)
+				}
+			})
 		}
-		s.translateReceived(st, r)
 	})
 }
 
@@ -406,8 +413,8 @@ func (s *Sandbox) enterAccept(st *Stop) {
 // lets the program accept the next, if it comes from outside to a port that isn't
 // published. It tells of one from the sandbox where it comes from; done is false if that is
 // still to be done.
-func (s *Sandbox) turnedAway(st *Stop, r received) (done bool) {
-	k, ok, err := streamOf(st.fd(int32(st.Result())))
+func (s *Sandbox) turnedAway(st *Stop, r received, accepted int, err error) (done bool) {
+	k, ok, err := streamOf(accepted, err)
 	if err != nil && err != unix.EBADF && err != unix.ESRCH { // those mean that it is closed again
 		s.fail(fmt.Errorf("supervisor: look who is connected to process %s: %w", st.th.proc.Lineage, err))
 	}
@@ -608,7 +615,7 @@ func (s *Sandbox) translateReceived(st *Stop, r received) {
 		return
 	}
 	full := int32(binary.NativeEndian.Uint32(told[:]))
-	if full == 0 && s.netlinks.of(int32(st.Arg(0)), st.fd) {
+	if full == 0 && s.netlinks.of(int32(st.Arg(0)), func(fd int32) (int, error) { return st.th.proc.fd(st.th.tid, fd) }) {
 		b := netlinkAddress(0)
 		_, _ = tracee.WriteMem(st.th.tid, r.at, b[:min(len(b), int(max(r.room, 0)))])
 		_, _ = tracee.WriteMem(st.th.tid, r.sizeAt, binary.NativeEndian.AppendUint32(nil, uint32(len(b))))

@@ -191,7 +191,10 @@ func (p *Process) hasRoom(tid int) (bool, error) {
 	switch last, err := p.fdIfLent(tid, int32(limit-1)); err {
 	case nil:
 		unix.Close(last)
-	case errNotLent: // it is counted
+	case errNotLent:
+		if _, err := os.Lstat(fmt.Sprintf("/proc/%d/task/%d/fd/%d", p.TGID, tid, limit-1)); errors.Is(err, os.ErrNotExist) {
+			return true, nil
+		}
 	case unix.EBADF:
 		return true, nil
 	default:

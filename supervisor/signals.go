@@ -65,6 +65,7 @@ func (th *thread) received() {
 func (t *tracer) signal(th *thread, sig unix.Signal) {
 	if th.shield.state.Load() != unshielded {
 		if sig == unix.SIGSTOP && th.wasPoked() {
+			t.lendShielded(th)
 			t.resume(th, 0)
 			return
 		}
@@ -95,7 +96,7 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 		if !t.endSocketWait(th, &regs) && !t.handOver(th, &regs) {
 			t.undisturbed(th, &regs)
 		}
-	case th.isToGoAgain(&regs) && t.delays(th, sig):
+	case (th.isToGoAgain(&regs) || t.holdsFor(th, &regs)) && t.delays(th, sig):
 		// Should signals come faster than a call is made anew, it never would be. And
 		// a handler's calls would end before it, and be taken for it.
 		if err := th.hold(); err != nil {
@@ -119,6 +120,9 @@ func (t *tracer) signal(th *thread, sig unix.Signal) {
 	}
 	if sig == unix.SIGCONT {
 		th.proc.stopped = false
+	}
+	if sig != 0 {
+		t.lendsAnew(th, &regs)
 	}
 	t.resume(th, sig)
 }

@@ -61,7 +61,7 @@ func (t *tracer) filterStop(th *thread) {
 	if err != nil {
 		return // killed meanwhile
 	}
-	if t.lendsAtEntry(th, &regs) {
+	if th.lending.Load() != nil || t.lendsAtEntry(th, &regs) {
 		t.resume(th, 0)
 		return
 	}
@@ -79,6 +79,7 @@ func (t *tracer) filterStop(th *thread) {
 			rec.returned(st.Result())
 		})
 	}
+	st.lentUntilNow()
 	t.resume(th, 0)
 }
 
@@ -104,9 +105,6 @@ func (st *Stop) ask() (by string) {
 		}
 	}
 	st.th.judged.Store(nil)
-	if st.t.s.lending != nil {
-		st.th.proc.lends(st.th.tid, nil)
-	}
 	return by
 }
 
@@ -139,7 +137,9 @@ func (t *tracer) syscallStop(th *thread) {
 	}
 	if fn := th.onExit; fn != nil {
 		th.onExit = nil
-		fn(&Stop{t: t, th: th, regs: regs})
+		st := &Stop{t: t, th: th, regs: regs}
+		fn(st)
+		st.lentUntilNow()
 	}
 	t.resume(th, 0)
 }

@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -163,6 +165,7 @@ func (s *Sandbox) newTimerFD(p *Process, fd int) (*timerFD, error) {
 	}
 	t := &timerFD{s: s, scale: det.Scale(scale), own: -1}
 	if s.lending != nil {
+		s.forgetTimers()
 		if t.own, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
 			return nil, fmt.Errorf("keep a timerfd: %w", err)
 		}
@@ -238,6 +241,23 @@ func (t *timerFD) find(f func(fd int)) bool {
 	delete(t.s.timerfds, t.number)
 	t.forget()
 	return false
+}
+
+// forgetTimers forgets those that nobody has any more, every now and then: all that are known
+// have a descriptor of the supervisor's.
+func (s *Sandbox) forgetTimers() {
+	const often = 32
+	s.timerfdMu.Lock()
+	var all []*timerFD
+	if s.timerfdNext%often == often-1 {
+		all = slices.Collect(maps.Values(s.timerfds))
+	}
+	s.timerfdMu.Unlock()
+	for _, t := range all {
+		if !t.find(func(int) {}) {
+			s.agenda.disarm(&t.entry)
+		}
+	}
 }
 
 // forget closes what was kept of a timer that nobody has any more.

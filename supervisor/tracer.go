@@ -187,6 +187,7 @@ func (t *tracer) exited(th *thread, ws unix.WaitStatus) {
 	t.s.threads.remove(th.tid)
 	t.s.leave(th)
 	th.leaveRoom()
+	t.forgetLent(th)
 	t.giveAllBack(th)
 	th.takesNothing()
 	t.forked(th)
@@ -348,6 +349,8 @@ func (t *tracer) execed(th *thread) {
 	caller.traced.returned(0)
 	caller.traced, th.traced = nil, nil
 	caller.leaveSlot()
+	t.forgetLent(caller)
+	t.forgetLent(th)
 	t.giveAllBack(caller)
 	th.takesNothing()
 	th.creds.Store(nil)
