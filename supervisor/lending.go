@@ -99,8 +99,9 @@ func (l *lending) keptTimeout(th *thread, fd int32, option int) (tv unix.Timeval
 
 // A lendingSocket is what descriptors go through.
 type lendingSocket struct {
-	own   int      // the end that receives
-	other *os.File // the end that they are sent to
+	own   int        // the end that receives
+	other *os.File   // the end that they are sent to
+	using sync.Mutex // that by who puts it into a process, which may be killed meanwhile
 }
 
 func newLendingSocket() (*lendingSocket, error) {
@@ -108,10 +109,12 @@ func newLendingSocket() (*lendingSocket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("supervisor: socket to lend descriptors: %w", err)
 	}
-	return &lendingSocket{ends[0], os.NewFile(uintptr(ends[1]), "lending")}, nil
+	return &lendingSocket{own: ends[0], other: os.NewFile(uintptr(ends[1]), "lending")}, nil
 }
 
 func (l *lendingSocket) close() {
+	l.using.Lock()
+	defer l.using.Unlock()
 	unix.Close(l.own)
 	_ = l.other.Close() // it is a socket
 }
@@ -413,6 +416,11 @@ type lendingCall struct {
 func (l *lendingCall) answer(c *Call) Answer {
 	if c.n.Nr != unix.SYS_FLOCK {
 		return Continue()
+	}
+	l.using.Lock()
+	defer l.using.Unlock()
+	if c.thread.lending.Load() != l {
+		return Errno(unix.EINTR) // nobody is there to see it
 	}
 	add := seccomp.AddFD{ID: c.n.ID, SrcFD: uint32(l.other.Fd()), NewFDFlags: unix.O_CLOEXEC}
 	number, err := c.rs.listener.AddFD(&add)
