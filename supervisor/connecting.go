@@ -147,7 +147,7 @@ func (k *connecting) result(st *Stop) int64 {
 	case interrupted(r):
 		return r
 	}
-	fd, err := st.th.proc.fd(st.th.tid, int32(st.Arg(0)))
+	fd, err := st.fd(int32(st.Arg(0)))
 	if err != nil {
 		return st.Result() // another thread has closed it
 	}

@@ -279,7 +279,7 @@ func stampControl(level, kind uint32, data []byte, now int64) {
 // was sent, and whose fault an error is. What the host's IPv4 tells of what is IPv6 to
 // the sandbox goes.
 func (s *Sandbox) nameControls(st *Stop, b []byte, from netip.AddrPort) []byte {
-	k, ok, err := socketOf(st.th.proc.fd(st.th.tid, int32(st.Arg(0))))
+	k, ok, err := socketOf(st.fd(int32(st.Arg(0))))
 	if err != nil || !ok {
 		return b
 	}

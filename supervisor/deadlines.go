@@ -127,7 +127,7 @@ func timerClock(st *Stop) (clock int32, ok bool) {
 }
 
 func timerfdClock(st *Stop) (clock int32, ok bool) {
-	fd, err := st.th.proc.fd(st.th.tid, int32(st.Arg(0)))
+	fd, err := st.fd(int32(st.Arg(0)))
 	if err != nil {
 		return 0, false
 	}

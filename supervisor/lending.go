@@ -651,7 +651,7 @@ func (st *Stop) lentUntilNow() {
 // exit; later, if that is to be lent.
 func (st *Stop) withFD(fd int32, do func(st *Stop, own int, err error)) {
 	if st.t.s.lending == nil {
-		own, err := st.th.proc.fd(st.th.tid, fd)
+		own, err := st.fd(fd)
 		do(st, own, err)
 		return
 	}

@@ -24,7 +24,7 @@ func TestDockersPolicy(t *testing.T) {
 	}
 	for policy, tests := range map[string]string{
 		"docker": "Connecting|TimedCalls|HeldFiles|ExecuteDescriptor|LengthsOfPaths|DirectoryErrors",
-		"getfd":  "Controls|NetworkCalls|SocketList|Peers|Publish|NamesOfUnixSockets",
+		"getfd":  "Controls|NetworkCalls|SocketList|Peers|Publish|NamesOfUnixSockets|FileWatches",
 	} {
 		t.Run(policy, func(t *testing.T) {
 			t.Parallel()

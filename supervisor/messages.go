@@ -220,7 +220,7 @@ func sourceIn(b []byte, index, from, to int, foreign unix.Errno) ([]byte, error)
 // sendsFrom replaces the sources that a message is to have by the host's, and notes what
 // they are.
 func (s *Sandbox) sendsFrom(st *Stop, sources [][]byte) error {
-	k, ok, err := socketOf(st.th.proc.fd(st.th.tid, int32(st.Arg(0))))
+	k, ok, err := socketOf(st.fd(int32(st.Arg(0))))
 	if err != nil || !ok {
 		return err
 	}
@@ -291,7 +291,7 @@ func (s *Sandbox) translated(st *Stop, at uint64, size int32) ([]byte, error) {
 
 // sendsToSocket returns what is wrong with the call's descriptor, unless it is a socket.
 func (st *Stop) sendsToSocket() error {
-	fd, err := st.th.proc.fd(st.th.tid, int32(st.Arg(0)))
+	fd, err := st.fd(int32(st.Arg(0)))
 	if err != nil {
 		return err
 	}
@@ -301,7 +301,7 @@ func (st *Stop) sendsToSocket() error {
 }
 
 func (s *Sandbox) translatedInternet(st *Stop, family int, b []byte) ([]byte, error) {
-	k, ok, err := socketOf(st.th.proc.fd(st.th.tid, int32(st.Arg(0))))
+	k, ok, err := socketOf(st.fd(int32(st.Arg(0))))
 	if err != nil {
 		return nil, err
 	}
@@ -342,7 +342,7 @@ func (s *Sandbox) translatedPath(st *Stop, b []byte) ([]byte, error) {
 		return b, nil
 	}
 	if b[2] == 0 {
-		fd, err := st.th.proc.fd(st.th.tid, int32(st.Arg(0)))
+		fd, err := st.fd(int32(st.Arg(0)))
 		if err != nil {
 			return nil, err
 		}
@@ -615,7 +615,7 @@ func (s *Sandbox) translateReceived(st *Stop, r received) {
 		return
 	}
 	full := int32(binary.NativeEndian.Uint32(told[:]))
-	if full == 0 && s.netlinks.of(int32(st.Arg(0)), func(fd int32) (int, error) { return st.th.proc.fd(st.th.tid, fd) }) {
+	if full == 0 && s.netlinks.of(int32(st.Arg(0)), st.fd) {
 		b := netlinkAddress(0)
 		_, _ = tracee.WriteMem(st.th.tid, r.at, b[:min(len(b), int(max(r.room, 0)))])
 		_, _ = tracee.WriteMem(st.th.tid, r.sizeAt, binary.NativeEndian.AppendUint32(nil, uint32(len(b))))

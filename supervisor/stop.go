@@ -28,6 +28,9 @@ func (st *Stop) Arg(i int) uint64 { return st.regs.Arg(i) }
 // Result is what the call returned, at its exit.
 func (st *Stop) Result() int64 { return st.regs.Result() }
 
+// fd returns a descriptor of the supervisor's for one of the thread's that the call names.
+func (st *Stop) fd(fd int32) (own int, err error) { return st.th.proc.fd(st.th.tid, fd) }
+
 // Read fills buf from the thread's memory.
 func (st *Stop) Read(addr uint64, buf []byte) error {
 	if st.th.judged.Load().read(addr, buf) {

@@ -119,14 +119,14 @@ func (s *Sandbox) timerfdSettime(c *Call) Answer {
 		}
 	}
 	was := s.agenda.disarm(&t.entry)
-	s.agenda.mu.Lock()
-	t.holder, t.fd, t.ticks = c.Process, c.Int(0), 0
-	s.agenda.mu.Unlock()
 	// This also takes what has not been read.
 	far := unix.ItimerSpec{Value: unix.Timespec{Sec: never}, Interval: unix.Timespec{Sec: numberBase + t.number}}
 	if err := unix.TimerfdSettime(fd, 0, &far, nil); err != nil {
 		return Fatal(fmt.Errorf("timerfd_settime: %w", err))
 	}
+	s.agenda.mu.Lock()
+	t.holder, t.fd, t.ticks = c.Process, c.Int(0), 0
+	s.agenda.mu.Unlock()
 	at := addTime(s.clock.elapsed(), spec.left)
 	absolute := c.Int(1)&unix.TFD_TIMER_ABSTIME != 0
 	if absolute {
@@ -254,9 +254,11 @@ func (s *Sandbox) forgetTimers() {
 	}
 	s.timerfdMu.Unlock()
 	for _, t := range all {
-		if !t.find(func(int) {}) {
-			s.agenda.disarm(&t.entry)
+		s.agenda.mu.Lock()
+		if t.holder != nil && t.dropped() { // it is set already
+			s.agenda.delete(&t.entry)
 		}
+		s.agenda.mu.Unlock()
 	}
 }
 
